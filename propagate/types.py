@@ -1,0 +1,155 @@
+"""What crosses the borders between modules.
+
+Coordinates, once and for all: x runs to the right, y down, and a pixel's center has integer coordinates, so the
+top-left pixel is (0, 0) and the picture spans from -0.5 to width - 0.5. Sizes are (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from numpy import ndarray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BACKGROUND = 0
+VOID = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a video, the right way up.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB.
+        index: position in the source, from 0.
+        time_s: presentation time in seconds.
+    """
+
+    pixels: UInt8[ndarray, "h w 3"]
+    index: int
+    time_s: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width, _ = self.pixels.shape
+        return height, width
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Frame(index={self.index}, time_s={self.time_s:.3f}, {width}x{height})"
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """What is known of a video before its frames are read.
+
+    Attributes:
+        width, height: in pixels, after rotation.
+        count: number of frames, None where only reading to the end tells.
+        rate: average frames per second, None where the source has none (a folder of pictures).
+        source: the path, as the user gave it.
+        reader: name of the reader that was chosen: "decord", "pyav", "folder" or "arrays".
+        notes: things worth telling the user once, each a sentence (why this reader, what was converted).
+    """
+
+    width: int
+    height: int
+    count: int | None
+    rate: float | None
+    source: str
+    reader: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Object ids per pixel.
+
+    Attributes:
+        ids: (H, W) uint8; 0 background, 1 to 254 objects (kept as they are, never renumbered), 255 void.
+    """
+
+    ids: UInt8[ndarray, "h w"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.ids.shape
+        return height, width
+
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """The ids that occur, ascending, without background and void."""
+        return tuple(int(i) for i in np.unique(self.ids) if i not in (BACKGROUND, VOID))
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Mask({width}x{height}, objects={self.objects})"
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """Named points of one frame.
+
+    Attributes:
+        positions: (J, 2) float32, (x, y) in pixels; NaN where the joint is absent.
+        names: J names.
+        skeleton: pairs of joint numbers that are drawn as a bone.
+        confidence: (J,) float32 in [0, 1]; 1 for an annotated joint, 0 for an absent one.
+    """
+
+    positions: Float32[ndarray, "j 2"]
+    names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...] = ()
+    confidence: Float32[ndarray, " j"] = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.positions):
+            raise ValueError(f"{len(self.names)} names for {len(self.positions)} positions")
+        if self.confidence is None:
+            object.__setattr__(self, "confidence", self.present.astype(np.float32))
+
+    @property
+    def present(self) -> np.ndarray:
+        """(J,) bool: which joints have a position."""
+        return np.asarray(np.isfinite(self.positions).all(1))
+
+    def __repr__(self) -> str:
+        return f"Keypoints({int(self.present.sum())} of {len(self.names)} present)"
+
+
+Label = Mask | Keypoints
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was found in one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set.
+
+    Attributes:
+        index, time_s: of the frame.
+        mask: the objects.
+        keypoints: the joints, with their confidence.
+        confidence: in [0, 1], per object id (masks) or joint name (keypoints); defined by the codec.
+        soft: (L, h, w) the soft labels on the grid, where asked for.
+    """
+
+    index: int
+    time_s: float
+    mask: Mask | None = None
+    keypoints: Keypoints | None = None
+    confidence: Mapping[int, float] | Mapping[str, float] = field(default_factory=dict)
+    soft: Float[Tensor, "l h w"] | None = None
+
+    @property
+    def label(self) -> Label:
+        """The mask or the keypoints."""
+        label = self.mask if self.mask is not None else self.keypoints
+        assert label is not None
+        return label

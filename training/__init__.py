@@ -1,0 +1,1 @@
+"""How the shipped compact weights were made. Importable only from a checkout."""

@@ -1,0 +1,52 @@
+"""The two losses of the compact model: denoising and matching."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def velocity_target(
+    clean: Float[Tensor, "b c h w"],
+    noise: Float[Tensor, "b c h w"],
+    timesteps: Int[Tensor, " b"],
+    alphas_cumprod: Float[Tensor, " t"],
+) -> Float[Tensor, "b c h w"]:
+    """What a v-prediction network has to answer (Salimans and Ho 2022): sqrt(abar) noise - sqrt(1 - abar) clean."""
+    kept = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    return kept.sqrt() * noise - (1 - kept).sqrt() * clean
+
+
+def matching_loss(
+    features_a: Float[Tensor, "b c h w"],
+    features_b: Float[Tensor, "b c h w"],
+    partner: Float[Tensor, "b n 2"],
+    has_partner: Bool[Tensor, "b n"],
+    *,
+    temperature: float = 0.07,
+    blind_radius: float = 1.25,
+    other_pictures: int = 3,
+) -> Float[Tensor, ""]:
+    """InfoNCE between the cells of two views.
+
+    A cell of A is to find its own place in B (`partner`, (x, y) in cells, sampled bilinearly) among all of B's cells
+    and those of `other_pictures` other pictures of the batch. Cells of B within `blind_radius` cells of the true place
+    are neither right nor wrong and are left out. The mean is over the cells that have a partner.
+    """
+    batch, channels, height, width = features_b.shape
+    query = F.normalize(features_a.flatten(2).transpose(1, 2), dim=-1)
+    span = features_b.new_tensor([width, height])
+    places = ((partner + 0.5) / span * 2 - 1).unsqueeze(2)
+    positive = F.grid_sample(features_b, places, align_corners=False, padding_mode="border")[..., 0].transpose(1, 2)
+    positive_score = (query * F.normalize(positive, dim=-1)).sum(-1, keepdim=True)
+
+    keys = F.normalize(features_b.flatten(2), dim=1)
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cells = torch.stack([xs.flatten(), ys.flatten()], -1).to(partner)
+    near = torch.cdist(partner, cells.expand(batch, -1, -1)) <= blind_radius
+    scores = [positive_score, (query @ keys).masked_fill(near, -torch.inf)]
+    scores += [query @ keys.roll(shift, 0) for shift in range(1, min(other_pictures, batch - 1) + 1)]
+    logits = torch.cat(scores, -1)[has_partner] / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

@@ -1,0 +1,219 @@
+"""Train the compact diffusion model: `python -m training.train_compact --photos DIR --run DIR --stage denoise|match`.
+
+Stage `denoise` is a plain diffusion model on small crops. Stage `match` goes on from its last weights: the matching
+loss on the tapped block's cells of pairs of views, each noised to the timestep of use, plus the denoising loss at
+random timesteps on some of the views, so that the model stays a diffusion model. Both are deterministic for a
+seed (batch n is a function of seed and n), keep an exponential moving average of the weights, and write
+`RUN/checkpoint.safetensors` + `RUN/state.pt` every `--save-every` steps, from which a stopped run goes on.
+`RUN/loss.csv` holds the loss curve. Export the average with `python -m training.export_compact`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG, pooled_block
+from training.losses import matching_loss, velocity_target
+from training.photos import load_photos
+from training.views import CropBatches, PairBatches, ViewSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of one stage."""
+
+    steps: int
+    batch: int
+    size: int
+    learning_rate: float
+    ema: float
+    warmup: int = 200
+    matching_weight: float = 0.0
+    denoised_views: int | None = None  # None: all of the batch
+    block: int = 2
+
+
+RECIPES = {
+    "denoise": Recipe(steps=1200, batch=64, size=64, learning_rate=6e-4, ema=0.999),
+    "match": Recipe(
+        steps=4800, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
+    ),
+}
+
+
+class Trainer:
+    """One stage: model, average, optimizer and the step that has been reached."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.device, self.seed = recipe, device, seed
+        self.model = UNet2DModel(**UNET_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+        schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+        self.alphas_cumprod = schedule.alphas_cumprod.to(device)
+        self.step = 0
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def train_step(self, batch: Any) -> dict[str, float]:
+        """One optimizer step on one batch; the losses by name."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        if recipe.matching_weight:
+            pixels, partner, has_partner = (part.to(self.device) for part in batch)
+            chosen = torch.randperm(len(pixels), generator=generator)[: recipe.denoised_views]
+            clean = self._clean(pixels)
+            losses = {
+                "denoise": self._denoising(clean[chosen.to(self.device)], generator),
+                "match": self._matching(clean, partner, has_partner, generator),
+            }
+            total = losses["denoise"] + recipe.matching_weight * losses["match"]
+        else:
+            total = self._denoising(self._clean(batch.to(self.device)), generator)
+            losses = {"denoise": total}
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _clean(self, pixels: Tensor) -> Tensor:
+        images = pixels.float() / 127.5 - 1
+        return F.pixel_unshuffle(images, SPACE_TO_DEPTH).contiguous(memory_format=torch.channels_last)
+
+    def _noised(self, clean: Tensor, timesteps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        kept = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return kept.sqrt() * clean + (1 - kept).sqrt() * noise, noise
+
+    def _denoising(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        timesteps = torch.randint(0, 1000, (len(clean),), generator=generator).to(self.device)
+        noisy, noise = self._noised(clean, timesteps, generator)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            predicted = self.model(noisy, timesteps).sample
+        return F.mse_loss(predicted.float(), velocity_target(clean, noise, timesteps, self.alphas_cumprod))
+
+    def _matching(self, clean: Tensor, partner: Tensor, has_partner: Tensor, generator: torch.Generator) -> Tensor:
+        timesteps = torch.full((len(clean),), TRAINING_TIMESTEP, device=self.device)
+        noisy, _ = self._noised(clean, timesteps, generator)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = pooled_block(self.model, self.recipe.block, noisy, timesteps)
+        view_a, view_b = features.float().chunk(2)
+        return matching_loss(view_a, view_b, partner, has_partner)
+
+    def _learning_rate(self) -> float:
+        recipe = self.recipe
+        if self.step < recipe.warmup:
+            return recipe.learning_rate * (self.step + 1) / recipe.warmup
+        share = (self.step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+        return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def save(self, run: Path) -> None:
+        """Weights and average without pickle; the optimizer's own state in a file that only a resumed run reads."""
+        names = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        names |= {f"ema.{name}": value for name, value in self.average.items()}
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in names.items()}
+        save_file(tensors, run / "checkpoint.tmp", metadata={"step": str(self.step)})
+        (run / "checkpoint.tmp").replace(run / "checkpoint.safetensors")
+        torch.save({"optimizer": self.optimizer.state_dict(), "step": self.step}, run / "state.tmp")
+        (run / "state.tmp").replace(run / "state.pt")
+
+    def resume(self, run: Path) -> None:
+        self.model.load_state_dict(read_weights(run, "model"))
+        self.average = {name: value.to(self.device) for name, value in read_weights(run, "ema").items()}
+        state = torch.load(run / "state.pt", weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def read_weights(run: Path, kind: str) -> dict[str, Tensor]:
+    """The `model` or the `ema` weights of a run's last checkpoint."""
+    tensors = load_file(run / "checkpoint.safetensors")
+    return {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(f"{kind}.")}
+
+
+def batches(recipe: Recipe, photos_folder: Path, seed: int, start: int) -> Iterator[Any]:
+    photos = load_photos(photos_folder)
+    if recipe.matching_weight > 0:
+        views = ViewSettings(size=recipe.size)
+        data: Any = PairBatches(photos, views, batch=recipe.batch, seed=seed, start=start)
+    else:
+        data = CropBatches(photos, batch=recipe.batch, size=recipe.size, seed=seed, start=start)
+    # One worker only: batch n must not depend on how many there are.
+    return iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the loss curve")
+    parser.add_argument("--stage", choices=sorted(RECIPES), required=True)
+    parser.add_argument("--start-from", type=Path, help="run whose last weights this stage begins with")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=200)
+    options = parser.parse_args()
+
+    recipe = RECIPES[options.stage]
+    if options.steps:
+        recipe = Recipe(**{**asdict(recipe), "steps": options.steps})
+    device = torch.device(
+        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    )
+    trainer = Trainer(recipe, device, options.seed)
+    options.run.mkdir(parents=True, exist_ok=True)
+    if (options.run / "state.pt").exists():
+        trainer.resume(options.run)
+    elif options.start_from:
+        trainer.start_from(read_weights(options.start_from, "model"))
+    curve = options.run / "loss.csv"
+    began, first = time.monotonic(), trainer.step
+    with curve.open("a", newline="") as file:
+        writer = csv.writer(file)
+        sums: dict[str, float] = {}
+        for batch in batches(recipe, options.photos, options.seed, trainer.step):
+            if trainer.step >= recipe.steps:
+                break
+            for name, loss in trainer.train_step(batch).items():
+                sums[name] = sums.get(name, 0.0) + loss
+            if trainer.step % 25 == 0:
+                rate = (trainer.step - first) / (time.monotonic() - began)
+                means = {name: total / 25 for name, total in sums.items()}
+                writer.writerow([trainer.step, *(f"{mean:.5f}" for mean in means.values())])
+                file.flush()
+                print(f"step {trainer.step} {means} {rate:.2f} steps/s", flush=True)
+                sums = {}
+            if trainer.step % options.save_every == 0:
+                trainer.save(options.run)
+    trainer.save(options.run)
+
+
+if __name__ == "__main__":
+    main()
