@@ -102,18 +102,18 @@ class Keypoints:
         positions: (J, 2) float32, (x, y) in pixels; NaN where the joint is absent.
         names: J names.
         skeleton: pairs of joint numbers that are drawn as a bone.
-        confidence: (J,) float32 in [0, 1]; 1 for an annotated joint, 0 for an absent one.
+        confidence: (J,) float32 in [0, 1]; where not given, 1 for a joint with a position, 0 for an absent one.
     """
 
     positions: Float32[ndarray, "j 2"]
     names: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...] = ()
-    confidence: Float32[ndarray, " j"] = field(default=None)  # type: ignore[assignment]
+    confidence: Float32[ndarray, " j"] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.positions):
             raise ValueError(f"{len(self.names)} names for {len(self.positions)} positions")
-        if self.confidence is None:
+        if len(self.confidence) == 0:
             object.__setattr__(self, "confidence", self.present.astype(np.float32))
 
     @property

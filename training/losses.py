@@ -35,7 +35,7 @@ def matching_loss(
     and those of `other_pictures` other pictures of the batch. Cells of B within `blind_radius` cells of the true place
     are neither right nor wrong and are left out. The mean is over the cells that have a partner.
     """
-    batch, channels, height, width = features_b.shape
+    batch, _, height, width = features_b.shape
     query = F.normalize(features_a.flatten(2).transpose(1, 2), dim=-1)
     span = features_b.new_tensor([width, height])
     places = ((partner + 0.5) / span * 2 - 1).unsqueeze(2)

@@ -52,7 +52,7 @@ class Pair:
 
 
 def random_crop(photo: Photo, size: int, rng: np.random.Generator, widest: float = 2.8) -> Photo:
-    """A square crop of 1 to `widest` times `size`, resized to `size`, flipped half of the time: (size, size, 3) uint8."""
+    """A square crop of 1 to `widest` times `size`, resized to (size, size, 3), flipped half of the time."""
     height, width = photo.shape[:2]
     side = int(min(rng.uniform(1, widest) * size, height, width))
     top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
@@ -122,7 +122,9 @@ def _vary(
     angle = rng.normal(0, settings.turn) * rng.random()
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     middle = size / 2
-    turn = np.array([[cos, -sin, middle - cos * middle + sin * middle], [sin, cos, middle - sin * middle - cos * middle]])
+    turn = np.array(
+        [[cos, -sin, middle - cos * middle + sin * middle], [sin, cos, middle - sin * middle - cos * middle]]
+    )
     turn[:, 2] += rng.uniform(-shift, shift, 2) * size
     return _jitter(size, settings.perspective, rng) @ np.vstack([turn, [0, 0, 1]]) @ placement
 
@@ -148,7 +150,9 @@ def _blob(shape: tuple[int, int], rng: np.random.Generator) -> Photo:
         radius += rng.normal(0, 0.35 / order) * np.cos(order * angles + rng.uniform(0, 2 * np.pi))
     radius = np.clip(radius, 0.25, 1.9) * 0.26 * min(height, width)
     squeeze = rng.uniform(0.6, 1.0, 2)
-    outline = np.stack([width / 2 + squeeze[0] * radius * np.cos(angles), height / 2 + squeeze[1] * radius * np.sin(angles)], 1)
+    outline = np.stack(
+        [width / 2 + squeeze[0] * radius * np.cos(angles), height / 2 + squeeze[1] * radius * np.sin(angles)], 1
+    )
     mask = np.zeros((height, width), np.uint8)
     return cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], (255,), lineType=cv2.LINE_AA).astype(np.uint8)
 
@@ -160,7 +164,7 @@ def _warp(
     field: NDArray[np.float32] | None = None,
     border: int = cv2.BORDER_REFLECT_101,
 ) -> Photo:
-    """The image seen through a placement, and through the field where one is given (view pixel p shows p + field(p))."""
+    """The image seen through a placement; with a field, view pixel p shows what lies at p + field(p)."""
     ys, xs = np.mgrid[:size, :size].astype(np.float32)
     where = np.stack([xs, ys], -1) if field is None else np.stack([xs, ys], -1) + field
     source = _apply(np.linalg.inv(placement), where.reshape(-1, 2).astype(np.float64)).astype(np.float32)
@@ -193,6 +197,8 @@ def _partners(
     has_partner = np.zeros(len(cells), bool)
     for index, (to_a, to_b) in enumerate(placements):
         mine = layer == index
+        if not mine.any():  # a piece may be covered whole
+            continue
         source = _apply(np.linalg.inv(to_a), cells[mine])
         straight = _apply(to_b, source)
         place = straight.copy()

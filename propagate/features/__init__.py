@@ -1,0 +1,70 @@
+"""Feature extractors, by name.
+
+A new one is a module with a class or function that returns a `FeatureExtractor`, and one line in `EXTRACTORS`.
+Packages of other people register theirs under the entry-point group `propagate.extractors`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, cast, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from propagate.errors import UsageError
+from propagate.features.extractor import FeatureExtractor
+from propagate.settings import nearest
+
+__all__ = ["EXTRACTORS", "FeatureExtractor", "build_extractor", "extractor_names", "extractor_options"]
+
+# name -> "module:builder"; imported only when used, so that listing them stays fast
+EXTRACTORS = {
+    "compact": "propagate.features.compact:CompactDiffusion",
+    "rgb": "propagate.features.rgb:ColorPatches",
+}
+
+
+def build_extractor(name: str, **options: Any) -> FeatureExtractor:
+    """The extractor of that name; options are its builder's keywords, the same as in presets.
+
+    Raises:
+        UsageError: unknown name or option, or a value that does not fit.
+        WeightsError: its weights are not there.
+    """
+    builder = _builder(name)
+    known = inspect.signature(builder).parameters
+    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
+    checked = {}
+    for option, value in options.items():
+        if option not in known:
+            raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, known))
+        try:
+            checked[option] = TypeAdapter(hints[option]).validate_python(value)
+        except ValidationError as error:
+            raise UsageError(
+                f"features.{option} = {value!r}: {error.errors()[0]['msg']}.", f"See `propagate config show {name}`."
+            ) from error
+    return cast("FeatureExtractor", builder(**checked))
+
+
+def extractor_names() -> list[str]:
+    """All names that can be built: ours and those of installed packages."""
+    return sorted({*EXTRACTORS, *(entry.name for entry in entry_points(group="propagate.extractors"))})
+
+
+def extractor_options(name: str) -> dict[str, Any]:
+    """Option -> default of an extractor; `inspect.Parameter.empty` where there is none."""
+    return {key: parameter.default for key, parameter in inspect.signature(_builder(name)).parameters.items()}
+
+
+def _builder(name: str) -> Callable[..., Any]:
+    if name in EXTRACTORS:
+        module, _, attribute = EXTRACTORS[name].partition(":")
+        return cast("Callable[..., Any]", getattr(import_module(module), attribute))
+    for entry in entry_points(group="propagate.extractors"):
+        if entry.name == name:
+            return cast("Callable[..., Any]", entry.load())
+    raise UsageError(f"features.name = {name}: there is no such extractor.", nearest(name, extractor_names()))

@@ -1,16 +1,30 @@
-"""`compact`: the diffusion model shipped in the wheel, small enough for a CPU."""
+"""`compact`: the diffusion model shipped in the wheel, small enough for a CPU.
+
+A `UNet2DModel` on space-to-depth pixels, trained to denoise and to match (`training/`; the model card lies beside the
+weights in `propagate/models/compact`). Its features are DIFT's: the picture is noised to timestep t with seeded noise
+and an up block's activation is taken, averaged to one feature per 8 x 8 pixels.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from jaxtyping import Float, Int
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from propagate.features.diffusion import run_until
+from propagate.errors import WeightsError
+from propagate.features.device import resolve_device
+from propagate.features.diffusion import Noise, NoiseMode, ensemble_features, linear_alphas_cumprod, run_until
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
@@ -25,6 +39,79 @@ UNET_CONFIG: dict[str, Any] = {
     "resnet_time_scale_shift": "scale_shift",
     "add_attention": False,
 }
+
+
+class CompactDiffusion:
+    """DIFT features of the embedded model.
+
+    Args:
+        timestep: 0 .. 999; the matching was trained at 51.
+        block: up block whose output, after its upsampler, is taken; 0: 256 channels at stride 16, 1: 192 at 8,
+            2: 128 at 4 averaged to 8, 3: 64 at 4 averaged to 8.
+        ensemble_size: draws of the noise whose features are averaged.
+        noise: "shared", "fresh" or "antithetic", see `propagate.features.diffusion.Noise`.
+        seed: of the noise.
+        dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        weights: folder with `config.json` and `model.safetensors`; None: the ones in the package.
+
+    Raises:
+        WeightsError: the weights are missing or do not belong to this network.
+    """
+
+    def __init__(
+        self,
+        *,
+        timestep: Annotated[int, Field(ge=0, le=999)] = TRAINING_TIMESTEP,
+        block: Annotated[int, Field(ge=0, le=3)] = 2,
+        ensemble_size: Annotated[int, Field(ge=1)] = 1,
+        noise: NoiseMode = "shared",
+        seed: int = 0,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        device: str = "auto",
+        weights: Path | None = None,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.dtype = getattr(torch, dtype)
+        self.timestep, self.block = timestep, block
+        self.noise = Noise(ensemble_size, seed, noise)
+        self.stride = 16 if block == 0 else 8
+        self.multiple = SPACE_TO_DEPTH * 8
+        self._unet = _load(Path(str(weights or resources.files("propagate") / "models" / "compact")))
+        self._unet.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.channels = int(self._unet.config.block_out_channels[::-1][block])
+        self._kept = float(linear_alphas_cumprod()[timestep])
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """See `FeatureExtractor`; both sides have to be multiples of 32."""
+        if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
+            raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
+        clean = F.pixel_unshuffle(images.to(self.device) * 2 - 1, SPACE_TO_DEPTH)
+        return ensemble_features(clean, self._activation, noise=self.noise, kept=self._kept, indices=indices)
+
+    def _activation(self, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
+        noisy = noisy.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        timesteps = torch.full((len(noisy),), self.timestep, device=self.device)
+        if self.block == 2:
+            return pooled_block(self._unet, self.block, noisy, timesteps)
+        features = run_until(self._unet.up_blocks[self.block], lambda: self._unet(noisy, timesteps))
+        return F.avg_pool2d(features, 2) if self.block == 3 else features
+
+
+def _load(folder: Path) -> UNet2DModel:
+    remedy = "Reinstall dift-propagate, or name a folder with config.json and model.safetensors (features.weights)."
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        unet = UNet2DModel(**config["unet"])
+        unet.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+    except FileNotFoundError as error:
+        raise WeightsError(f"The compact model's weights are not in {folder}.", remedy) from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{folder} does not hold the compact model ({error}).", remedy) from error
+    return unet.eval().requires_grad_(False)
 
 
 def pooled_block(

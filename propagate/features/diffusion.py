@@ -8,18 +8,85 @@ same is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+NoiseMode = Literal["shared", "fresh", "antithetic"]
 
-class _TapReached(Exception):
-    """Unwinds a forward pass at the tapped module; carries its output."""
 
+@dataclass(frozen=True)
+class Noise:
+    """The draws of an ensemble, a function of the seed and of nothing else that could vary between runs.
+
+    Drawn on the CPU in float32 whatever the device, so that all devices see the same noise.
+
+    Attributes:
+        ensemble_size: draws per frame.
+        seed: of the local generator; the global one is left alone.
+        mode: "shared": the same draws for every frame, so that they cancel when frames are compared; "fresh": frame i
+            draws with seed + i, as the unseeded reference does; "antithetic": shared, in pairs eps and -eps, which
+            cancel the odd part of the noise's effect (an odd ensemble's last draw stays without its partner).
+    """
+
+    ensemble_size: int = 1
+    seed: int = 0
+    mode: NoiseMode = "shared"
+
+    def draw(self, shape: tuple[int, ...], index: int = 0) -> Float[Tensor, "e c h w"]:
+        """The draws for the frame with this index; `shape` is (c, h, w)."""
+        count = -(-self.ensemble_size // 2) if self.mode == "antithetic" else self.ensemble_size
+        seed = self.seed + index if self.mode == "fresh" else self.seed
+        noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
+        if self.mode == "antithetic":
+            noise = torch.stack([noise, -noise], 1).flatten(0, 1)[: self.ensemble_size]
+        return noise
+
+
+def linear_alphas_cumprod(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Float[Tensor, " t"]:
+    """The linear noise schedule (Ho et al. 2020; guided-diffusion), computed in float64, returned in float32."""
+    betas = torch.linspace(start, end, steps, dtype=torch.float64)
+    return (1 - betas).cumprod(0).float()
+
+
+def ensemble_features(
+    clean: Float[Tensor, "b c h w"],
+    activation: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d y x"]],
+    *,
+    noise: Noise,
+    kept: float,
+    indices: Sequence[int] | None = None,
+) -> Float[Tensor, "b d y x"]:
+    """The mean activation over the noise draws, frame by frame in the draws, in one batch per draw.
+
+    Args:
+        clean: what the model noises: pixels, rearranged pixels or scaled latents.
+        activation: runs the network on noised inputs as far as the tapped block.
+        noise: the draws.
+        kept: alphas_cumprod[timestep]; the noised input is sqrt(kept) * clean + sqrt(1 - kept) * eps.
+        indices: frame indices of the batch, for fresh noise; None: 0, 1, ...
+    """
+    shape = tuple(clean.shape[1:])
+    if noise.mode == "fresh":
+        frames = range(len(clean)) if indices is None else indices
+        draws = torch.stack([noise.draw(shape, index) for index in frames], 1)
+    else:
+        draws = noise.draw(shape).unsqueeze(1)
+    draws = draws.to(clean)
+    total: Tensor | None = None
+    for eps in draws:  # one draw at a time: memory does not grow with the ensemble
+        output = activation(kept**0.5 * clean + (1 - kept) ** 0.5 * eps).float()
+        total = output if total is None else total + output
+    assert total is not None
+    return total / len(draws)
+
+
+class _TapReached(Exception):  # noqa: N818  not an error: it unwinds a forward pass
     def __init__(self, output: Tensor) -> None:
         self.output = output
 

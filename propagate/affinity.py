@@ -1,0 +1,228 @@
+"""The transfer step: exact windowed top-k cosine affinity and the gathering of labels. Pure functions on tensors.
+
+For every query cell: the cosines with all reachable cells of all context frames, the k best of their union, a softmax
+over these at a temperature, and the so weighted mean of the context's labels. This is the propagation rule of DIFT
+(Tsingularity/dift, `eval_davis.py`), DINO (`eval_video_segmentation.py`) and CRW (ajabri/videowalk, `test.py`), which
+differ only in the window and in what happens to ties.
+
+The affinity of a frame with its context is never stored as a whole. Queries are taken in tiles; a tile gathers only the
+keys that some query of it can reach, so that the working memory is one tile's scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Ties = Literal["cut", "keep"]
+
+# Scores of one tile, in elements. On a CPU they should stay in the cache between the passes over them; a GPU needs
+# large tiles to be busy.
+_TILE_SCORES_CPU = 2**20
+_TILE_SCORES_GPU = 2**26
+_GROUP = 16
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which keys a query can reach, by the distance of the two cells.
+
+    Attributes:
+        shape: "square": |dy| <= radius and |dx| <= radius (DIFT, DINO); "circle": Euclidean distance < radius (CRW).
+        radius: in grid cells.
+        exempt: context frames that the window does not bind (CRW's long memory).
+    """
+
+    shape: Literal["square", "circle"]
+    radius: float
+    exempt: tuple[int, ...] = ()
+
+    @property
+    def reach(self) -> int:
+        """The largest |dy| or |dx| that lies inside; -1 if nothing does."""
+        return math.ceil(self.radius) - 1 if self.shape == "circle" else math.floor(self.radius)
+
+    def contains(self, dy: Int[Tensor, "*rows"], dx: Int[Tensor, "*columns"]) -> Bool[Tensor, "*cells"]:
+        """Whether cells at these offsets, which are broadcast against each other, are inside."""
+        if self.shape == "circle":
+            return dy**2 + dx**2 < self.radius**2
+        return (dy.abs() <= self.radius) & (dx.abs() <= self.radius)
+
+
+def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+    """Features of unit length per cell (floor 1e-12: a zero feature stays zero and has cosine 0 with everything)."""
+    return F.normalize(features, dim=-3)
+
+
+@torch.no_grad()
+def propagate_labels(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    labels: Float[Tensor, "n l h w"],
+    *,
+    window: Window | None,
+    top_k: int,
+    temperature: float,
+    ties: Ties = "cut",
+) -> Float[Tensor, "l h w"]:
+    """Labels of the query frame from the labels of its context.
+
+    Args:
+        query: (C, h, w) features of the frame to label, of unit length per cell.
+        keys: (N, C, h, w) features of the N context frames, of unit length per cell; fastest in
+            `torch.channels_last`, the memory bank's layout. May be of lower precision than the query.
+        labels: (N, L, h, w) labels of the context frames, not necessarily summing to 1.
+        window: which keys a query can reach; None: all.
+        top_k: keys that count; where fewer can be reached, all of these do.
+        temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
+        ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
+
+    Returns:
+        (L, h, w) in the labels' dtype. A query that reaches no key at all (a circle of radius 0 without exempt
+        frames) has label 0 everywhere. A query whose feature is zero weighs all its keys alike: `ties` decides which.
+
+    Raises:
+        ValueError: top_k below 1, or a temperature that is not above 0.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    frames, channels, height, width = keys.shape
+    cells = height * width
+    key_rows = keys.permute(0, 2, 3, 1).contiguous()
+    label_rows = labels.permute(0, 2, 3, 1).reshape(frames * cells, -1)
+    query_rows = query.permute(1, 2, 0)
+    result = torch.empty(height, width, label_rows.shape[1], dtype=labels.dtype, device=labels.device)
+    index = torch.arange(frames * cells, device=keys.device).view(frames, height, width)
+    bound = [f for f in range(frames) if window is not None and f not in window.exempt]
+    free = [f for f in range(frames) if f not in bound]
+    everywhere = key_rows[free].reshape(-1, channels), index[free].flatten()
+    bound_rows, bound_index = (key_rows[bound], index[bound]) if free else (key_rows, index)
+
+    for ys, xs in _tiles(height, width, len(bound), len(free), window, keys.device):
+        tile = query_rows[ys, xs].reshape(-1, channels)
+        found, columns = everywhere
+        outside = None
+        if bound and window is not None:
+            near_y, near_x = _reachable(ys, height, window.reach), _reachable(xs, width, window.reach)
+            near = bound_rows[:, near_y, near_x].reshape(-1, channels)
+            found = torch.cat([near, found]) if free else near
+            columns = torch.cat([bound_index[:, near_y, near_x].flatten(), columns])
+            outside = _outside(ys, xs, near_y, near_x, window, keys.device)
+        scores = _scores(tile, found.to(tile.dtype), outside, len(bound))
+        if ties == "keep":
+            soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
+        else:
+            soft = _weigh_best(scores, label_rows, columns, top_k, temperature)
+        result[ys, xs] = soft.view(ys.stop - ys.start, xs.stop - xs.start, -1)
+    return result.permute(2, 0, 1)
+
+
+def _scores(
+    tile: Float[Tensor, "q c"], keys: Float[Tensor, "m c"], outside: Bool[Tensor, "q r"] | None, bound: int
+) -> Float[Tensor, "q p"]:
+    """Cosines, -inf where the window hides the key; columns are padded with -inf to whole groups."""
+    count = len(keys)
+    padded = -(-count // _GROUP) * _GROUP
+    scores = tile.new_empty(len(tile), padded)
+    torch.mm(tile, keys.T, out=scores[:, :count])
+    scores[:, count:] = -torch.inf
+    if outside is not None:
+        region = outside.shape[1]
+        hidden = scores[:, : bound * region].view(len(tile), bound, region)
+        hidden.masked_fill_(outside.unsqueeze(1), -torch.inf)
+    return scores
+
+
+def _best(scores: Float[Tensor, "q p"], top_k: int) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
+    """The k largest scores of every row and their columns.
+
+    The k largest lie in the k groups of columns with the largest maxima. Taking the maxima is one fast pass; sorting,
+    which is slow, then only sees the maxima and k groups. Equal to a plain top-k except for the choice among ties.
+    """
+    groups = scores.shape[1] // _GROUP
+    if groups <= 2 * top_k:
+        few = scores.topk(min(top_k, scores.shape[1]), sorted=False)
+        return few.values, few.indices
+    grouped = scores.view(-1, groups, _GROUP)
+    chosen = grouped.amax(-1).topk(top_k, sorted=False).indices
+    candidates = grouped.gather(1, chosen.unsqueeze(-1).expand(-1, -1, _GROUP)).flatten(1)
+    values, place = candidates.topk(top_k, sorted=False)
+    return values, chosen.gather(1, place // _GROUP) * _GROUP + place % _GROUP
+
+
+def _weigh_best(
+    scores: Float[Tensor, "q p"],
+    label_rows: Float[Tensor, "all l"],
+    columns: Int[Tensor, " m"],
+    top_k: int,
+    temperature: float,
+) -> Float[Tensor, "q l"]:
+    values, chosen = _best(scores, top_k)
+    weights = _softmax(values, temperature)
+    # a padding column is only ever chosen for lack of others and then weighs nothing
+    rows = columns[chosen.clamp_(max=len(columns) - 1)]
+    return torch.einsum("qk,qkl->ql", weights.to(label_rows.dtype), label_rows[rows])
+
+
+def _weigh_all(
+    scores: Float[Tensor, "q p"], label_rows: Float[Tensor, "m l"], top_k: int, temperature: float
+) -> Float[Tensor, "q l"]:
+    values, _ = _best(scores, top_k)
+    threshold = values.amin(-1, keepdim=True)
+    weights = _softmax(scores.masked_fill(scores < threshold, -torch.inf), temperature)
+    return weights[:, : len(label_rows)].to(label_rows.dtype) @ label_rows
+
+
+def _softmax(scores: Float[Tensor, "q k"], temperature: float) -> Float[Tensor, "q k"]:
+    # rows without any reachable key are -inf throughout: 0/0
+    return torch.softmax(scores / temperature, -1).nan_to_num_(0.0)
+
+
+def _tiles(
+    height: int, width: int, bound: int, free: int, window: Window | None, device: torch.device
+) -> Iterator[tuple[slice, slice]]:
+    """Cover the grid with tiles, nearly square, whose scores fit the budget."""
+    budget = _TILE_SCORES_CPU if device.type == "cpu" else _TILE_SCORES_GPU
+    reach = window.reach if window is not None else 0
+
+    def scores(side: int) -> int:
+        region = min(side + 2 * reach, height) * min(side + 2 * reach, width)
+        return side**2 * (bound * region + free * height * width)
+
+    side = 1
+    while side < max(height, width) and scores(side + 1) <= budget:
+        side += 1
+    rows, columns = math.ceil(height / side), math.ceil(width / side)
+    tall, wide = math.ceil(height / rows), math.ceil(width / columns)
+    for top in range(0, height, tall):
+        for left in range(0, width, wide):
+            yield slice(top, min(top + tall, height)), slice(left, min(left + wide, width))
+
+
+def _reachable(tile: slice, length: int, reach: int) -> slice:
+    start = min(max(tile.start - reach, 0), length)
+    return slice(start, max(min(tile.stop + reach, length), start))
+
+
+def _outside(
+    ys: slice, xs: slice, near_y: slice, near_x: slice, window: Window, device: torch.device
+) -> Bool[Tensor, "q r"]:
+    """(queries of the tile, cells of the region): True where the window does not reach."""
+
+    def offsets(tile: slice, region: slice) -> Int[Tensor, "a b"]:
+        here = torch.arange(tile.start, tile.stop, device=device)
+        there = torch.arange(region.start, region.stop, device=device)
+        return there[None, :] - here[:, None]
+
+    dy, dx = offsets(ys, near_y), offsets(xs, near_x)
+    inside = window.contains(dy[:, None, :, None], dx[None, :, None, :])
+    return ~inside.reshape(dy.shape[0] * dx.shape[0], -1)

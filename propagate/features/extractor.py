@@ -1,0 +1,40 @@
+"""What every backbone is to the rest of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Pictures in, a grid of features out.
+
+    Deterministic for given options and seed, whatever the batch size and the order of frames.
+
+    Attributes:
+        stride: pixels per grid cell.
+        channels: of a feature.
+        multiple: both sides of the pictures have to be multiples of this; the pipeline sees to it.
+    """
+
+    stride: int
+    channels: int
+    multiple: int
+
+    def __call__(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """Features of a batch.
+
+        Args:
+            images: (B, 3, H, W) float32 RGB in [0, 1].
+            indices: the frames' indices, for extractors whose result depends on them (fresh noise).
+
+        Returns:
+            (B, channels, ceil(H / stride), ceil(W / stride)), on the extractor's device, not normalized.
+        """
+        ...

@@ -1,0 +1,137 @@
+"""track(): reader -> extractor -> propagator -> codec, as a stream of predictions.
+
+The only module that knows the whole program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from propagate.errors import InputError, OutOfMemoryError, UsageError
+from propagate.features import FeatureExtractor, build_extractor
+from propagate.geometry import resize_frame, to_tensor, working_size
+from propagate.labels import codec_for
+from propagate.propagator import LabelPropagator
+from propagate.settings import DEFAULT_PRESET, Settings, load_settings
+from propagate.types import Frame, Keypoints, Label, Mask, Prediction
+from propagate.video import frames_from_arrays
+
+
+def track(
+    frames: Iterable[Frame] | Iterable[ndarray],
+    anchors: Label | Mapping[int, Label],
+    *,
+    extractor: FeatureExtractor | None = None,
+    settings: Settings | str | Path = DEFAULT_PRESET,
+) -> Iterator[Prediction]:
+    """Carry the anchors' labels through the frames, one Prediction per frame, in order.
+
+    Streams: a frame is read, looked at and answered before the next batch is read, and memory does not grow with the
+    length of the video. A frame with an anchor is answered with the anchor itself.
+
+    Args:
+        frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays.
+        anchors: the first frame's mask or keypoints, or a mapping from frame index to one (all of one kind; keypoints
+            with the same names). The first frame must have one.
+        extractor: where the features come from; None: the one the settings name.
+        settings: settings, the name of a preset or the path of a preset file.
+
+    Raises:
+        InputError: an anchor's size differs from its frame's, or the video cannot be read.
+        UsageError: the first frame has no anchor, or the settings do not fit.
+        OutOfMemoryError: memory ran out.
+    """
+    if not isinstance(settings, Settings):
+        settings = load_settings(settings).settings
+    if extractor is None:
+        with _memory_errors():
+            extractor = build_extractor(settings.features.name, **settings.features.options)
+    stream = iter(frames_from_arrays(frames))
+    first = next(stream, None)
+    if first is None:
+        raise InputError("The video has no frames.", "Check --from-frame, --to-frame and the file.")
+    return _track(_chain(first, stream), _by_index(anchors, first), extractor, settings)
+
+
+def _track(
+    frames: Iterator[Frame], anchors: Mapping[int, Label], extractor: FeatureExtractor, settings: Settings
+) -> Iterator[Prediction]:
+    codec = codec_for(list(anchors.values()), extractor.stride, settings.labels)
+    propagator = LabelPropagator(**settings.propagation.model_dump(), anchors=len(anchors))
+    for frame, features in extract(frames, extractor, settings):
+        with _memory_errors():
+            label = anchors.get(frame.index)
+            if label is not None:
+                _check_size(label, frame)
+                soft = propagator.anchor(features, codec.encode(label, frame.size, _grid(features)).to(features.device))
+                prediction = codec.given(label, frame)
+            else:
+                soft = propagator.step(features)
+                prediction = codec.decode(soft, frame)
+        yield replace(prediction, soft=soft.cpu()) if settings.output.soft else prediction
+
+
+def extract(
+    frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
+) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
+    """Every frame with its features, read in batches of `features.batch_size`."""
+    stream = iter(frames)
+    while batch := list(islice(stream, settings.features.batch_size)):
+        size = working_size(batch[0].size, short_side=settings.video.short_side, multiple=extractor.multiple)
+        images = torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
+        with _memory_errors():
+            features = extractor(images, indices=[frame.index for frame in batch])
+        yield from zip(batch, features, strict=True)
+
+
+def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:
+    _, height, width = features.shape
+    return height, width
+
+
+def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int, Label]:
+    if isinstance(anchors, Mask | Keypoints):
+        return {first.index: anchors}
+    if first.index not in anchors:
+        raise UsageError(
+            f"The first frame, {first.index}, has no mask or keypoints; there are some for {sorted(anchors)}.",
+            "Start at an annotated frame with --from-frame.",
+        )
+    if len({type(anchor) for anchor in anchors.values()}) > 1:
+        raise UsageError("The anchors are masks and keypoints together.", "Carry them in two runs.")
+    return anchors
+
+
+def _check_size(label: Label, frame: Frame) -> None:
+    if isinstance(label, Mask) and label.size != frame.size:
+        raise InputError(
+            f"The mask is {label.size[1]}x{label.size[0]}, frame {frame.index} is {frame.size[1]}x{frame.size[0]}.",
+            "Export it at the video's size, or scale it with --resize-mask.",
+        )
+
+
+def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    yield first
+    yield from rest
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    remedy = "Lower video.short_side, features.batch_size, propagation.n_last or features.ensemble_size with --set."
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError("Memory ran out.", remedy) from error
+    except RuntimeError as error:
+        if "allocate" in str(error) and "memory" in str(error):  # torch's CPU allocator has no class of its own
+            raise OutOfMemoryError("Memory ran out.", remedy) from error
+        raise

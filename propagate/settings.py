@@ -1,0 +1,248 @@
+"""Every knob, with its default, its limits and where its value came from.
+
+Settings are frozen. A preset is a YAML file that says only what differs from these defaults; `--set a.b=c` changes
+single values on top of it. An unknown key is an error that suggests the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from propagate.errors import UsageError
+
+DEFAULT_PRESET = "compact"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VideoSettings(_Section):
+    """Which frames are read and at what size they are looked at."""
+
+    reader: Literal["auto", "decord", "pyav", "folder"] = "auto"
+    strict: bool = Field(False, description="a video that ends early is an error, not a warning")
+    from_frame: Annotated[int, Field(ge=0)] = 0
+    to_frame: Annotated[int, Field(ge=1)] | None = Field(None, description="the first frame no longer read")
+    stride: Annotated[int, Field(ge=1)] = Field(1, description="read every n-th frame")
+    short_side: Annotated[int, Field(ge=16)] | None = Field(
+        480, description="frames are resized to this short side before feature extraction; null: left as they are"
+    )
+
+
+class FeatureSettings(BaseModel):
+    """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "compact"
+    batch_size: Annotated[int, Field(ge=1)] = Field(1, description="frames taken through the network together")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The extractor's own options."""
+        return dict(self.model_extra or {})
+
+
+class PropagationSettings(_Section):
+    """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
+
+    n_last: Annotated[int, Field(ge=0)] = Field(7, description="most recent frames in memory beside the anchors")
+    top_k: Annotated[int, Field(ge=1)] = 5
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    window: Literal["square", "circle", "none"] = "square"
+    radius: Annotated[float, Field(ge=0)] = Field(12, description="of the window, in grid cells")
+    exempt_anchors: bool = Field(False, description="anchors are searched without a window")
+    ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
+    memory_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class MaskLabelSettings(_Section):
+    """How masks become labels on the grid and come back."""
+
+    codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: as those scripts do it, to the digit")
+    encode: Literal["area", "blend", "nearest"] = "blend"
+    upsample: Literal["bicubic", "bilinear"] = "bicubic"
+    stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
+    vanish: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="an object whose label is below this everywhere has left and is not stretched"
+    )
+
+
+class KeypointLabelSettings(_Section):
+    """How keypoints become labels on the grid and come back."""
+
+    codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: as CRW's script does it, to the digit")
+    encode: Literal["gaussian", "bilinear"] = "gaussian"
+    sigma: Annotated[float, Field(gt=0)] = Field(0.7, description="of the gaussian, in grid cells")
+    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this peak a joint is absent")
+
+
+class LabelSettings(_Section):
+    """The two label codecs."""
+
+    masks: MaskLabelSettings = MaskLabelSettings()
+    keypoints: KeypointLabelSettings = KeypointLabelSettings()
+
+
+class OutputSettings(_Section):
+    """What a run writes beside its masks or keypoints."""
+
+    overlay: bool = Field(True, description="an annotated video")
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(20, description="H.264 quality of it; lower is better")
+    soft: bool = Field(False, description="the soft label maps, one .npz per frame")
+
+
+class Settings(_Section):
+    """All sections; `Settings()` is the preset `compact`'s base."""
+
+    video: VideoSettings = VideoSettings()
+    features: FeatureSettings = FeatureSettings()
+    propagation: PropagationSettings = PropagationSettings()
+    labels: LabelSettings = LabelSettings()
+    output: OutputSettings = OutputSettings()
+
+    def hash(self) -> str:
+        """The first 16 hex digits of the settings' SHA-256; equal settings have equal hashes."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings and where each value came from.
+
+    Attributes:
+        settings: the result.
+        origins: dotted key -> "default", "preset NAME" or "--set"; every key of the result is there.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def preset_names() -> list[str]:
+    """The presets that travel with the package, by name."""
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in _preset_folder().iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def preset_summary(name: str) -> str:
+    """The first comment line of a shipped preset."""
+    text: str = (_preset_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    return text.partition("\n")[0].lstrip("# ").strip()
+
+
+def load_settings(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> ResolvedSettings:
+    """The settings of a preset with single values changed.
+
+    Args:
+        preset: name of a shipped preset or path of a YAML file.
+        overrides: `section.key=value` each; the value is read as YAML (`null`, `0.2`, `true`, `[1, 2]`).
+
+    Raises:
+        UsageError: unknown preset, key or a value that does not fit, with the nearest known name.
+    """
+    name, values = _read_preset(preset)
+    origins = {key: f"preset {name}" for key, _ in _flatten(values)}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise UsageError(
+                f"--set {override} is not of the form section.key=value.", "For example: --set propagation.top_k=10."
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"--set {override}: the value is not valid YAML.", "Put quotes around special signs."
+            ) from error
+        _assign(values, key, value, override)
+        origins[key] = "--set"
+    settings = _validate(values, f"preset {name}")
+    return ResolvedSettings(settings, {key: origins.get(key, "default") for key, _ in _flatten(settings.model_dump())})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the known name most like `name`, or lists them all."""
+    known = sorted(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {match[0]}?" if match else f"Known: {', '.join(known)}."
+
+
+def _preset_folder() -> Any:
+    inside = resources.files("propagate") / "configs"
+    if inside.is_dir():
+        return inside
+    return Path(__file__).resolve().parent.parent / "configs"  # a checkout keeps them at the top
+
+
+def _read_preset(preset: str | Path) -> tuple[str, dict[str, Any]]:
+    path: Any = Path(preset)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(
+                f"--config {preset}: there is no such file.", f"Shipped presets: {', '.join(preset_names())}."
+            )
+    elif str(preset) in preset_names():
+        path = _preset_folder() / f"{preset}.yaml"
+    else:
+        raise UsageError(f"--config {preset}: there is no such preset.", nearest(str(preset), preset_names()))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"--config {preset}: not a readable YAML file ({error}).", "See `propagate config show`."
+        ) from error
+    if not isinstance(values or {}, dict):
+        raise UsageError(f"--config {preset}: not a mapping of sections.", "See `propagate config show`.")
+    return path.name.removesuffix(".yaml"), values or {}
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {override}: {section} is a value, not a section.", "See `propagate config show`.")
+    values[last] = value
+
+
+def _validate(values: dict[str, Any], source: str) -> Settings:
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        parts = [str(part) for part in first["loc"]]
+        key = ".".join(parts)
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{source}: unknown key {key}.", nearest(parts[-1], _siblings(parts))) from error
+        raise UsageError(
+            f"{source}: {key} = {first['input']!r}: {first['msg']}.", "See `propagate config show`."
+        ) from error
+
+
+def _siblings(parts: list[str]) -> list[str]:
+    model: Any = Settings
+    for part in parts[:-1]:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
