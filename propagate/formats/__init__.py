@@ -1,0 +1,33 @@
+"""Files: masks, keypoints, overlay pictures and videos, and the record of a run. Nothing here needs torch."""
+
+from propagate.formats.atomic import atomic_path
+from propagate.formats.keypoints import KeypointsFile, read_keypoints, read_keypoints_file
+from propagate.formats.keypoints_writer import KeypointsFormat, KeypointsWriter, write_keypoints
+from propagate.formats.masks import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
+from propagate.formats.output_folder import prepare_output
+from propagate.formats.overlay import draw_keypoints, draw_mask
+from propagate.formats.palette import DAVIS_PALETTE
+from propagate.formats.run_record import settings_hash, write_run_record
+from propagate.formats.video import VideoWriter
+
+__all__ = [
+    "DAVIS_PALETTE",
+    "KeypointsFile",
+    "KeypointsFormat",
+    "KeypointsWriter",
+    "MaskFile",
+    "VideoWriter",
+    "atomic_path",
+    "draw_keypoints",
+    "draw_mask",
+    "prepare_output",
+    "read_indexed_png",
+    "read_keypoints",
+    "read_keypoints_file",
+    "read_mask",
+    "read_mask_file",
+    "settings_hash",
+    "write_keypoints",
+    "write_mask",
+    "write_run_record",
+]

@@ -1,0 +1,79 @@
+"""Files appear whole or not at all: written beside their place under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from propagate.errors import InputError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_DEVICE = (errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends well.
+
+    The temporary file lies in the same folder (a rename across file systems is not atomic), its name starts with a dot
+    and keeps the suffix, by which writers choose their format. It is created at once, so that a folder that cannot be
+    written is known before the work starts. A file that stood at `path` stays until it is replaced; where the block
+    raises anything, KeyboardInterrupt included, the temporary file is removed.
+
+    Args:
+        path: where the finished file goes.
+
+    Yields:
+        The path to write to; an empty file stands there.
+
+    Raises:
+        InputError: the place cannot be written (missing folder, no permission, read-only or full disk).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        temporary.touch(exist_ok=False)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        if _is_about(error, path, temporary):
+            raise write_error(path, error) from error
+        raise
+    finally:
+        # After the rename there is nothing to remove; on a vanished disk there is nothing that could be done.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_error(path: Path, error: OSError) -> InputError:
+    """The sentence for a place that cannot be written.
+
+    Args:
+        path: the file or folder that was to be written.
+        error: what the system said.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in _DISK_FULL:
+        return InputError(f"{path} cannot be written: the disk is full.", "Free some space or choose another output.")
+    if error.errno in _ACCESS:
+        return InputError(f"{path} cannot be written: {reason}.", "Choose an output that you may write to.")
+    if error.errno == errno.ENOENT:
+        return InputError(f"{path} cannot be written: the folder {path.parent} does not exist.", "Create it first.")
+    if error.errno == errno.ENOTDIR:
+        return InputError(f"{path} cannot be written: a part of this path is a file, not a folder.", "Choose another.")
+    return InputError(f"{path} cannot be written: {reason}.", "Choose another output.")
+
+
+def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether the error comes from writing this file, and not from something else that was done inside the block."""
+    if error.filename is None:  # a failed write() carries no name
+        return error.errno in (*_DISK_FULL, *_ACCESS, *_PLACE, *_DEVICE)
+    return os.fsdecode(error.filename) in (str(path), str(temporary))

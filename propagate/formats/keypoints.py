@@ -1,0 +1,178 @@
+"""Keypoints as files: three formats, each read and written.
+
+Coordinates are those of `propagate.types`: x to the right, y down, (0, 0) the center of the top-left pixel.
+
+The project's own JSON (suffix .json) describes one annotated frame and a whole tracked clip alike, so that an output
+can be the first frame of the next run:
+
+    {
+      "version": 1,
+      "width": 640, "height": 360,                        optional; checked against the video
+      "names": ["nose", "left_ear"],                      all joints, in order
+      "skeleton": [["nose", "left_ear"]],                 optional; the bones, by name
+      "frames": [
+        {"frame": 0, "time_s": 0.0,                       number from 0; seconds, optional
+         "points": {"nose": [311.5, 92.0, 1.0],           x, y in pixels; confidence 0 to 1, optional (1)
+                    "left_ear": null}}                    absent; leaving it out says the same
+      ]
+    }
+
+COCO keypoints (`images`, `annotations`, `categories`; see `keypoints_coco`), also .json, told apart by its keys.
+
+CSV (suffix .csv) with the columns `frame,name,x,y,confidence` and a line for each joint; `frame` may be left out for
+one frame, `confidence` too; empty x and y: absent. It has no skeleton.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from propagate.errors import InputError
+from propagate.formats.keypoints_coco import TOP_KEYS, poses_of_coco
+from propagate.formats.keypoints_csv import poses_of_csv
+from propagate.formats.keypoints_json import poses_of_json
+from propagate.formats.poses import FORMATS, Pose
+from propagate.types import Keypoints
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointsFile:
+    """Keypoints of one frame and what there is to say about their file.
+
+    Attributes:
+        keypoints: the joints.
+        notes: sentences for the user: which frame was taken, which joints lie outside.
+    """
+
+    keypoints: Keypoints
+    notes: tuple[str, ...] = ()
+
+
+def read_keypoints(
+    path: str | Path,
+    *,
+    frame_size: tuple[int, int] | None = None,
+    frame: int | None = None,
+    instance: int | None = None,
+) -> Keypoints:
+    """Read the keypoints of one frame; `read_keypoints_file` does the same and says what it did.
+
+    Args:
+        path: JSON (ours or COCO) or CSV; the format is found by suffix and content.
+        frame_size: (height, width) in pixels. Joints outside are marked absent; a file that names another size is an
+            error.
+        frame: number of the frame to take, from 0; None takes the first of the file.
+        instance: which of several instances to take: the id of the COCO annotation.
+
+    Raises:
+        InputError: unreadable, unknown keys, another frame size, no such frame, several instances and no choice, or no
+            joint that is present.
+    """
+    return read_keypoints_file(path, frame_size=frame_size, frame=frame, instance=instance).keypoints
+
+
+def read_keypoints_file(
+    path: str | Path,
+    *,
+    frame_size: tuple[int, int] | None = None,
+    frame: int | None = None,
+    instance: int | None = None,
+) -> KeypointsFile:
+    """Read the keypoints of one frame with notes. Arguments and errors as `read_keypoints`."""
+    path = Path(path)
+    poses = _poses(path)
+    if not poses:
+        raise InputError(f"{path} holds no keypoints.", FORMATS)
+    pose, notes = _chosen(poses, path, frame, instance)
+    keypoints = pose.keypoints
+    if frame_size is not None:
+        if pose.size is not None and pose.size != frame_size:
+            raise InputError(
+                f"{path} was annotated on {pose.size[1]}x{pose.size[0]} pixels, but the frame is "
+                f"{frame_size[1]}x{frame_size[0]}.",
+                "Annotate a frame of this video, or scale the coordinates and the size in the file.",
+            )
+        keypoints, outside = _inside(keypoints, frame_size)
+        if outside:
+            notes.append(
+                f"{path}: outside the {frame_size[1]}x{frame_size[0]} frame and therefore marked absent: "
+                f"{', '.join(outside)}."
+            )
+    if not keypoints.present.any():
+        raise InputError(f"{path}: no joint is inside the frame.", "At least one joint must be placed in it.")
+    return KeypointsFile(keypoints, tuple(notes))
+
+
+def _poses(path: Path) -> list[Pose]:
+    """All poses of a file of any format."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"The keypoints file {path} does not exist.", "Check the path.") from error
+    except OSError as error:
+        raise InputError(f"The keypoints file {path} cannot be read: {error.strerror}.", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The keypoints file {path} is not text.", FORMATS) from error
+    if path.suffix.lower() == ".csv" or (path.suffix.lower() != ".json" and text.lstrip()[:1] not in ("{", "[")):
+        return poses_of_csv(text, path)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}.", FORMATS) from error
+    if isinstance(document, dict) and any(key in document for key in TOP_KEYS):
+        return poses_of_coco(document, path)
+    if isinstance(document, list):
+        raise InputError(f"{path} is a list (COCO results?), which has no joint names.", FORMATS)
+    return poses_of_json(document, path)
+
+
+def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | None) -> tuple[Pose, list[str]]:
+    """The one pose that is meant, and what to say about the choice."""
+    notes = []
+    numbers = sorted({pose.frame for pose in poses if pose.frame is not None})
+    if frame is None and numbers:
+        frame = numbers[0]
+        if len(numbers) > 1:
+            notes.append(f"{path} holds {len(numbers)} frames; the first, frame {frame}, was taken.")
+    of_frame = [pose for pose in poses if pose.frame in (None, frame)]
+    if not of_frame:
+        raise InputError(f"{path} holds no keypoints of frame {frame}.", f"It has frame {_listed(numbers)}.")
+    known = [pose.instance for pose in of_frame if pose.instance is not None]
+    if instance is not None:
+        of_frame = [pose for pose in of_frame if pose.instance == instance]
+        if not of_frame:
+            raise InputError(f"{path} holds no instance {instance}.", f"It has {_listed(known) or 'none with an id'}.")
+    if len(of_frame) > 1:
+        place = "" if frame is None else f" in frame {frame}"
+        ids = f": {_listed(known)}" if known else ""
+        raise InputError(
+            f"{path} holds {len(of_frame)} instances{place}{ids}.",
+            "One is carried at a time: choose it by its id (instance=...), or keep one in the file.",
+        )
+    return of_frame[0], notes
+
+
+def _inside(keypoints: Keypoints, frame_size: tuple[int, int]) -> tuple[Keypoints, list[str]]:
+    """The keypoints with those outside the frame absent, and the names of these."""
+    height, width = frame_size
+    x, y = keypoints.positions.T
+    outside = keypoints.present & ((x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5))
+    if not outside.any():
+        return keypoints, []
+    positions = np.where(outside[:, None], np.float32(np.nan), keypoints.positions)
+    confidence = np.where(outside, np.float32(0), keypoints.confidence)
+    names = [keypoints.names[i] for i in np.flatnonzero(outside)]
+    return Keypoints(positions, keypoints.names, keypoints.skeleton, confidence), names
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """The first numbers, and how many more."""
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return ", ".join(map(str, numbers[:_SHOWN])) + more

@@ -1,0 +1,179 @@
+"""Keypoints as COCO JSON: images, annotations, categories (https://cocodataset.org/#format-data).
+
+COCO's integer coordinates are pixel centers, as here, so nothing is shifted. Two keys are not COCO's own and are
+ignored by tools that do not know them: `frame_id` of an image, its place in the video, as in COCO-VID; and
+`keypoint_scores` of an annotation, the confidence of each joint, which COCO's visibility flag has no room for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from propagate.errors import InputError
+from propagate.formats.poses import FORMATS, Pose, invalid, keypoints_of, shortest
+from propagate.types import Keypoints, Prediction
+
+TOP_KEYS = ("images", "annotations", "categories")
+
+
+class _Image(BaseModel):
+    id: int | str
+    file_name: str = ""
+    width: int | None = None
+    height: int | None = None
+    frame_id: int | None = None
+
+
+class _Annotation(BaseModel):
+    id: int | None = None
+    image_id: int | str
+    category_id: int
+    keypoints: list[float | None] = []
+    keypoint_scores: list[float] | None = None
+
+
+class _Category(BaseModel):
+    id: int
+    name: str = ""
+    keypoints: list[str] = []
+    skeleton: list[tuple[int, int]] = []
+
+
+class _Coco(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+_KNOWN = {
+    "": TOP_KEYS,
+    "images": tuple(_Image.model_fields),
+    "annotations": tuple(_Annotation.model_fields),
+    "categories": tuple(_Category.model_fields),
+}
+
+
+def poses_of_coco(document: object, path: Path) -> list[Pose]:
+    """The poses of a parsed file, one for each annotation that has a visible or occluded keypoint.
+
+    A frame's number is the image's `frame_id`, else the last number in its file name, else its place in the list; a
+    single image without `frame_id` has none.
+
+    Raises:
+        InputError: missing keys, an annotation of an image or category that is not there, lists of the wrong length.
+    """
+    try:
+        coco = _Coco.model_validate(document)
+    except ValidationError as error:
+        raise invalid(path, error, _KNOWN, document) from error
+    frames = {image.id: _frame_number(image, place, len(coco.images)) for place, image in enumerate(coco.images)}
+    images = {image.id: image for image in coco.images}
+    categories = {category.id: category for category in coco.categories}
+    poses = []
+    for number, annotation in enumerate(coco.annotations):
+        if not annotation.keypoints:
+            continue  # boxes and segmentations may stand in the same file
+        where = f"{path}: annotations[{number}]"
+        if annotation.image_id not in images or annotation.category_id not in categories:
+            raise InputError(f"{where} belongs to an image or a category that is not in the file.", FORMATS)
+        category, image = categories[annotation.category_id], images[annotation.image_id]
+        keypoints = _keypoints(annotation, category, where, path)
+        if keypoints.present.any():
+            size = (image.height, image.width) if image.height is not None and image.width is not None else None
+            poses.append(Pose(keypoints, frames[image.id], annotation.id, size))
+    return poses
+
+
+def _keypoints(annotation: _Annotation, category: _Category, where: str, path: Path) -> Keypoints:
+    """The joints of one annotation."""
+    names, flat = category.keypoints, annotation.keypoints
+    scores: Sequence[float] = annotation.keypoint_scores or [1.0] * len(names)
+    if len(flat) != 3 * len(names) or len(scores) != len(names):
+        raise InputError(
+            f"{where} has {len(flat)} values in 'keypoints' for the {len(names)} joints of its category.",
+            "There must be x, y and visibility for each.",
+        )
+    if any(not 1 <= joint <= len(names) for bone in category.skeleton for joint in bone):
+        raise InputError(f"{path}: the skeleton of {category.name!r} names a joint that is not there.", "Count from 1.")
+    points = {
+        name: (np.nan if x is None else x, np.nan if y is None else y, score)
+        for name, x, y, visible, score in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True)
+        if visible  # 1 is occluded, but placed
+    }
+    return keypoints_of(points, names, [(start - 1, end - 1) for start, end in category.skeleton], path)
+
+
+def _frame_number(image: _Image, place: int, count: int) -> int | None:
+    """The number of an image in its video."""
+    if image.frame_id is not None:
+        return image.frame_id
+    if count == 1:
+        return None
+    numbers = re.findall(r"\d+", PurePosixPath(image.file_name).stem)
+    return int(numbers[-1]) if numbers else place
+
+
+class CocoEncoder:
+    """The text of a file, piece by piece; of each frame, only its number is kept until the end."""
+
+    def __init__(self) -> None:
+        self._frames: list[int] = []
+
+    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
+        """The category and the start of the annotations."""
+        self._size = size
+        category = {
+            "id": 1,
+            "name": "object",
+            "supercategory": "object",
+            "keypoints": list(keypoints.names),
+            "skeleton": [[start + 1, end + 1] for start, end in keypoints.skeleton],
+        }
+        return f'{{\n"categories": [{json.dumps(category, ensure_ascii=False)}],\n"annotations": [\n'
+
+    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
+        """The annotation of one frame; visibility 0 absent, 2 present."""
+        flat: list[float] = []
+        for (x, y), present in zip(keypoints.positions, keypoints.present, strict=True):
+            flat += [shortest(x), shortest(y), 2] if present else [0, 0, 0]
+        box = _box(keypoints)
+        scores = np.where(keypoints.present, keypoints.confidence, np.float32(0))
+        annotation = {
+            "id": len(self._frames) + 1,
+            "image_id": prediction.index,
+            "category_id": 1,
+            "iscrowd": 0,
+            "bbox": box,
+            "area": round(box[2] * box[3], 2),
+            "num_keypoints": int(keypoints.present.sum()),
+            "keypoints": flat,
+            "keypoint_scores": [shortest(score) for score in scores],
+        }
+        self._frames.append(prediction.index)
+        return json.dumps(annotation, allow_nan=False)
+
+    separator = ",\n"
+
+    def end(self) -> str:
+        """The images."""
+        height, width = self._size
+        images = (
+            json.dumps({"id": i, "frame_id": i, "file_name": f"{i:05d}.jpg", "width": width, "height": height})
+            for i in self._frames
+        )
+        return '\n],\n"images": [\n' + ",\n".join(images) + "\n]\n}\n"
+
+
+def _box(keypoints: Keypoints) -> list[float]:
+    """[left, top, width, height] around the joints that are present; zeros without any."""
+    if not keypoints.present.any():
+        return [0.0, 0.0, 0.0, 0.0]
+    positions = keypoints.positions[keypoints.present].astype(np.float64)
+    low, high = positions.min(0), positions.max(0)
+    return [round(float(value), 2) for value in (*low, *(high - low))]

@@ -1,0 +1,189 @@
+"""Results drawn over the picture."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+from PIL import Image, ImageDraw, ImageFont
+
+from propagate.formats.palette import BRIGHT_PALETTE
+from propagate.types import BACKGROUND, VOID, Keypoints, Mask
+
+HOLLOW_BELOW = 0.5
+"""Joints of lower confidence are drawn hollow."""
+
+_SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
+_CONTOUR_ALPHA = 0.9
+_OUTLINE = (16, 16, 16)
+
+
+def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.45) -> UInt8[ndarray, "h w 3"]:
+    """Tint the objects and draw a line along the inside of their borders; background and void stay as they are.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB; is not changed.
+        mask: (H, W), the same size.
+        alpha: weight of the tint in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if mask.size != pixels.shape[:2]:
+        raise ValueError(f"a mask of size {mask.size} does not lie over pixels of shape {pixels.shape}")
+    ids = np.where(mask.ids == VOID, np.uint8(BACKGROUND), mask.ids)
+    thickness = max(1, round(min(mask.size) / 400))
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * thickness + 1, 2 * thickness + 1))
+    inside = ids != BACKGROUND
+    contour = inside & ((cv2.erode(ids, around) != ids) | (cv2.dilate(ids, around) != ids))
+    drawn = pixels.copy()
+    for where, weight in ((inside & ~contour, alpha), (contour, max(alpha, _CONTOUR_ALPHA))):
+        colors = BRIGHT_PALETTE[ids[where]].astype(np.float32)
+        drawn[where] = np.round(pixels[where] * np.float32(1 - weight) + colors * np.float32(weight)).astype(np.uint8)
+    return drawn
+
+
+def draw_keypoints(pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints) -> UInt8[ndarray, "h w 3"]:
+    """Draw bones, joints and names; lines, dots and letters grow with the picture.
+
+    Joints with a confidence below 0.5 are hollow, absent ones are left out, with their bones and names. A name stands
+    on the side of its joint that faces away from the middle of the pose, where there are fewer other joints, and gives
+    way where that place is taken.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB; is not changed.
+        keypoints: in pixels of this picture.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    drawn = pixels.copy()
+    present = np.flatnonzero(keypoints.present)
+    if not len(present):
+        return drawn
+    height, width, _ = pixels.shape
+    unit = min(height, width)
+    radius = max(2.5, unit / 130)
+    line = max(1, round(unit / 280))
+    colors = _joint_colors(len(keypoints.names))
+    # A joint far outside would overflow OpenCV's fixed-point coordinates; drawn at the margin, it is as invisible.
+    reach = np.array([width, height], np.float32)
+    positions = np.clip(keypoints.positions, -reach, 2 * reach)
+    fixed = {int(i): tuple(int(v) for v in np.round(positions[i] * (1 << _SHIFT))) for i in present}
+
+    for start, end in keypoints.skeleton:
+        if start in fixed and end in fixed:
+            color = tuple((a + b) // 2 for a, b in zip(colors[start], colors[end], strict=True))
+            cv2.line(drawn, fixed[start], fixed[end], _OUTLINE, line + 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(drawn, fixed[start], fixed[end], color, line, cv2.LINE_AA, _SHIFT)
+    names = [keypoints.names[joint] for joint in fixed]
+    _draw_names(drawn, names, positions[present], radius, letters=max(10, round(unit / 40)))
+    for joint, place in fixed.items():
+        _draw_joint(drawn, place, colors[joint], radius, line, bool(keypoints.confidence[joint] < HOLLOW_BELOW))
+    return drawn
+
+
+def _draw_joint(
+    drawn: UInt8[ndarray, "h w 3"],
+    place: tuple[int, ...],
+    color: tuple[int, int, int],
+    radius: float,
+    line: int,
+    hollow: bool,
+) -> None:
+    """A dot or a ring with a dark rim, at fixed-point coordinates."""
+    size = round(radius * (1 << _SHIFT))
+    rim = 1 << _SHIFT
+    if hollow:
+        cv2.circle(drawn, place, size, _OUTLINE, line + 2, cv2.LINE_AA, _SHIFT)
+        cv2.circle(drawn, place, size, color, line, cv2.LINE_AA, _SHIFT)
+    else:
+        cv2.circle(drawn, place, size + rim, _OUTLINE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+        cv2.circle(drawn, place, size, color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_names(
+    drawn: UInt8[ndarray, "h w 3"], names: list[str], positions: Float32[ndarray, "n 2"], radius: float, letters: int
+) -> None:
+    """White letters with a dark outline beside each joint."""
+    reach = radius + 1
+    taken = [(float(x) - reach, float(y) - reach, float(x) + reach, float(y) + reach) for x, y in positions]
+    middle = float(positions[:, 0].mean())
+    for name, (x, y) in zip(names, positions, strict=True):
+        fill, outline = _letters(name, letters)
+        box = _free_box(fill.shape, (float(x), float(y)), radius, bool(x < middle), taken, drawn.shape[:2])
+        taken.append(box)
+        left, top = round(box[0]), round(box[1])
+        patch = drawn[top : top + fill.shape[0], left : left + fill.shape[1]]
+        rows, columns, _ = patch.shape  # smaller than the name where the whole picture is
+        ink, edge = fill[:rows, :columns, None], outline[:rows, :columns, None]
+        patch[:] = np.round((patch * (1 - edge) + np.array(_OUTLINE, np.float32) * edge) * (1 - ink) + 255 * ink)
+
+
+def _free_box(
+    shape: tuple[int, ...],
+    joint: tuple[float, float],
+    radius: float,
+    to_left: bool,
+    taken: list[tuple[float, float, float, float]],
+    frame_size: tuple[int, ...],
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a name: of the places around its joint the first that covers least of the others.
+
+    Args:
+        shape: (height, width) of the name.
+        joint: (x, y).
+        radius: of the joint's dot.
+        to_left: which side comes first.
+        taken: boxes of joints and of names that stand already.
+        frame_size: (height, width) of the picture, in which the name stays.
+    """
+    rows, columns = shape
+    gap = round(radius) + 2
+    x, y = joint
+    beside = [(x + gap, y - rows / 2), (x - gap - columns, y - rows / 2)]
+    lines = [(x - columns / 2, y - gap - rows), (x - columns / 2, y + gap)]
+    corners = [(side, y + up) for side, _ in beside for up in (-rows, 0)]
+    best, least = (0.0, 0.0, 0.0, 0.0), float("inf")
+    for left, top in (*(beside[::-1] if to_left else beside), *lines, *corners):
+        left, top = max(0.0, min(left, frame_size[1] - columns)), max(0.0, min(top, frame_size[0] - rows))
+        box = (left, top, left + columns, top + rows)
+        covered = sum(
+            max(0.0, min(box[2], other[2]) - max(left, other[0])) * max(0.0, min(box[3], other[3]) - max(top, other[1]))
+            for other in taken
+        )
+        if covered < least:
+            best, least = box, covered
+    return best
+
+
+@lru_cache(maxsize=512)
+def _letters(text: str, size: int) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
+    """Coverage in [0, 1] of the letters and of their outline, in Pillow's font: it scales and knows accents."""
+    font = ImageFont.load_default(size)
+    edge = max(1, size // 9)
+    left, top, right, bottom = (int(v) for v in font.getbbox(text, stroke_width=edge))
+    # One height for all names, so that they stand on one line: that of an ascender and a descender.
+    _, top, _, bottom = (int(v) for v in font.getbbox("Ág", stroke_width=edge))
+    layers = []
+    for stroke in (0, edge):
+        image = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+        # Pillow puts the stroked text where the plain text goes, so both layers share an origin.
+        ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font, stroke_width=stroke)
+        layers.append(np.asarray(image, np.float32) / np.float32(255))
+    return layers[0], layers[1]
+
+
+@lru_cache(maxsize=8)
+def _joint_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB of each joint: hues around the circle in equal steps, light and not fully saturated."""
+    hues = np.arange(count) * (180.0 / max(1, count))
+    hsv = np.stack([hues, np.full(count, 170), np.full(count, 255)], 1).astype(np.uint8)[None]
+    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
+    return tuple((int(r), int(g), int(b)) for r, g, b in rgb)

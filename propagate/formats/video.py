@@ -1,0 +1,133 @@
+"""H.264 video that browsers play."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from propagate.errors import InputError, UsageError
+from propagate.formats.atomic import atomic_path
+
+# MPEG's clock: the usual rates, 24000/1001 and 30000/1001 included, are whole numbers of its ticks.
+_CLOCK = 90_000
+_BT709 = 1  # in all three tables of ITU-T H.273: primaries, transfer, matrix
+
+
+class VideoWriter:
+    """A context manager that writes an mp4, whole or not at all.
+
+    H.264, yuv420p (the only chroma format that all browsers decode), BT.709 and tagged so, with the index at the front,
+    so that playing starts before the file is loaded. An odd width or height, which yuv420p does not have, is made even
+    by repeating the last column or row.
+
+        with VideoWriter("out/overlay.mp4", rate=25) as video:
+            for frame in frames:
+                video.write(frame.pixels, frame.time_s)
+
+    Args:
+        path: where to; must end in .mp4.
+        rate: frames per second; the distance between frames that are given without time.
+        crf: x264's constant rate factor, 0 (lossless) to 51; 20 is hard to tell from the source.
+        preset: x264's trade of speed for size. "veryfast" costs a fraction of the features' time.
+
+    Raises:
+        UsageError: the suffix is not .mp4, or the rate is not positive.
+        InputError: the file cannot be written, no frame was, or a frame's size differs from the first one's.
+    """
+
+    def __init__(self, path: str | Path, rate: float | Fraction, *, crf: int = 20, preset: str = "veryfast") -> None:
+        self._path = Path(path)
+        if self._path.suffix.lower() != ".mp4":
+            raise UsageError(f"The video {path} does not end in .mp4.", "mp4 is the format that is written.")
+        if not 0 < rate < _CLOCK:
+            raise UsageError(f"{rate} is no frame rate.", "Give the frames per second.")
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._options = {"crf": str(crf), "preset": preset}
+        self._stack = ExitStack()
+        self._stream: av.VideoStream | None = None
+        self._size = (0, 0)
+        self._origin_s: float | None = None  # what the source's clock shows at the first frame
+        self._elapsed_s = Fraction(0)
+        self._pts = -1
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._path))
+            options = {"movflags": "+faststart"}
+            self._container = stack.enter_context(av.open(str(temporary), "w", format="mp4", container_options=options))
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, pixels: UInt8[ndarray, "h w 3"], time_s: float | None = None) -> None:
+        """Add a frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, of one size throughout.
+            time_s: presentation time in seconds, rising; the video starts at the first one given, and keeps their
+                distances, however uneven. None: one frame's time after the last.
+
+        Raises:
+            InputError: another size than the first frame's, or the file cannot be written.
+        """
+        height, width, _ = pixels.shape
+        if self._stream is None:
+            self._stream = self._opened(height, width)
+        elif (height, width) != self._size:
+            raise InputError(
+                f"The frames of {self._path} change size from {self._size[1]}x{self._size[0]} to {width}x{height}.",
+                "A video has one size: cut it where it changes.",
+            )
+        even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        self._pts = self._next_pts(time_s)
+        frame.pts, frame.time_base = self._pts, Fraction(1, _CLOCK)
+        self._container.mux(self._stream.encode(frame))
+
+    def _opened(self, height: int, width: int) -> av.VideoStream:
+        """The stream, once the size is known."""
+        self._size = (height, width)
+        stream = self._container.add_stream("libx264", rate=self._rate, options=dict(self._options))
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, _CLOCK)
+        context.color_primaries = context.color_trc = context.colorspace = _BT709
+        context.color_range = ColorRange.MPEG
+        return stream
+
+    def _next_pts(self, time_s: float | None) -> int:
+        """Ticks since the first frame; at least one after the last, which mp4 demands."""
+        if self._pts < 0:
+            self._origin_s = time_s
+            return 0
+        if time_s is None:
+            self._elapsed_s += 1 / self._rate
+        else:
+            if self._origin_s is None:  # no frame had a time so far: this one comes at the rate, and sets the clock
+                self._origin_s = time_s - float(self._elapsed_s + 1 / self._rate)
+            self._elapsed_s = Fraction(time_s - self._origin_s)
+        return max(self._pts + 1, round(self._elapsed_s * _CLOCK))
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        if self._stream is None:
+            raise InputError(f"{self._path} was not written: there is no frame.", "Check the range of frames.")
+        self._container.mux(self._stream.encode(None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
