@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from torch import Tensor
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.geometry import resize_frame, to_tensor, working_size
-from propagate.labels import codec_for
+from propagate.labels import LabelCodec, codec_for
 from propagate.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.types import Frame, Keypoints, Label, Mask, Prediction
@@ -59,13 +60,18 @@ def track(
     first = next(stream, None)
     if first is None:
         raise InputError("The video has no frames.", "Check --from-frame, --to-frame and the file.")
-    return _track(_chain(first, stream), _by_index(anchors, first), extractor, settings)
+    by_index = _by_index(anchors, first)
+    codec = codec_for(list(by_index.values()), extractor.stride, settings.labels)
+    return _track(chain([first], stream), by_index, extractor, codec, settings)
 
 
 def _track(
-    frames: Iterator[Frame], anchors: Mapping[int, Label], extractor: FeatureExtractor, settings: Settings
+    frames: Iterator[Frame],
+    anchors: Mapping[int, Label],
+    extractor: FeatureExtractor,
+    codec: LabelCodec[Any],
+    settings: Settings,
 ) -> Iterator[Prediction]:
-    codec = codec_for(list(anchors.values()), extractor.stride, settings.labels)
     propagator = LabelPropagator(**settings.propagation.model_dump(), anchors=len(anchors))
     for frame, features in extract(frames, extractor, settings):
         with _memory_errors():
@@ -106,8 +112,6 @@ def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int
             f"The first frame, {first.index}, has no mask or keypoints; there are some for {sorted(anchors)}.",
             "Start at an annotated frame with --from-frame.",
         )
-    if len({type(anchor) for anchor in anchors.values()}) > 1:
-        raise UsageError("The anchors are masks and keypoints together.", "Carry them in two runs.")
     return anchors
 
 
@@ -117,11 +121,6 @@ def _check_size(label: Label, frame: Frame) -> None:
             f"The mask is {label.size[1]}x{label.size[0]}, frame {frame.index} is {frame.size[1]}x{frame.size[0]}.",
             "Export it at the video's size, or scale it with --resize-mask.",
         )
-
-
-def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from propagate.errors import WeightsError
 from propagate.features.device import resolve_device
@@ -78,7 +78,8 @@ class CompactDiffusion:
         self.stride = 16 if block == 0 else 8
         self.multiple = SPACE_TO_DEPTH * 8
         self._unet = _load(Path(str(weights or resources.files("propagate") / "models" / "compact")))
-        self._unet.to(self.device, self.dtype, memory_format=torch.channels_last)
+        # not diffusers' own `to`: it warns of casting even where there is nothing to warn of
+        nn.Module.to(self._unet, self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = int(self._unet.config.block_out_channels[::-1][block])
         self._kept = float(linear_alphas_cumprod()[timestep])
 

@@ -1,0 +1,106 @@
+"""Where things are: the one resize rule and the one coordinate convention.
+
+**Coordinates.** A pixel's center has integer coordinates, so a picture of height H and width W covers y from -0.5 to
+H - 0.5 and x from -0.5 to W - 0.5. A grid of h x w cells lies over the whole picture in the same way: cell centers are
+integers, and the grid covers -0.5 to h - 0.5 and -0.5 to w - 0.5. Between the two there is one linear map per axis,
+
+    g = (p + 0.5) * cells / pixels - 0.5,
+
+which is what `align_corners=False` means in torch and what OpenCV does. It holds between a frame and any grid, also
+where the frame was squeezed to a working size on the way: the two axes have scales of their own.
+
+**Resizing.** A frame is brought to its working size by squeezing, never by cropping or padding: the short side to a
+given length, the long side in proportion, both down to a multiple that the feature extractor asks for. This is the rule
+of DIFT's `eval_davis.py` (480, multiples of 32) and DINO's (480, multiples of 64).
+
+Sizes are (height, width); points are (x, y).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+
+def working_size(frame_size: tuple[int, int], *, short_side: int | None, multiple: int) -> tuple[int, int]:
+    """The size at which a frame is looked at.
+
+    The long side follows from `short_side` as given, before that is rounded down: 480x854 becomes 480x832 with
+    multiples of 32, 720x405 becomes 832x480, a square stays one.
+
+    Args:
+        frame_size: (height, width) of the frame.
+        short_side: length of the short side; None: the frame's own size.
+        multiple: both sides become multiples of this, rounded down, but at least one multiple long.
+
+    Returns:
+        (height, width) in pixels.
+    """
+    height, width = frame_size
+    short, long = sorted(frame_size)
+    target = short if short_side is None else short_side
+    resized_short = _floor_to(target, multiple)
+    resized_long = _floor_to(target * long // short, multiple)
+    return (resized_short, resized_long) if height <= width else (resized_long, resized_short)
+
+
+def resize_frame(pixels: UInt8[ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[ndarray, "y x 3"]:
+    """A frame at another size.
+
+    Two-tap bilinear with half-pixel centers, as DIFT and DINO do it. Where a side shrinks by more than a factor of two
+    that would skip pixels (and flicker from frame to frame), so there every pixel is averaged by its area.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        size: (height, width) wanted.
+
+    Returns:
+        (height, width, 3) uint8; the same array where the size fits already.
+    """
+    height, width, _ = pixels.shape
+    if (height, width) == size:
+        return pixels
+    shrinks = height > 2 * size[0] or width > 2 * size[1]
+    resized: ndarray = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized
+
+
+def to_tensor(pixels: UInt8[ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
+    """(H, W, 3) uint8 to (3, H, W) float32 in [0, 1], contiguous; the pixels are copied."""
+    planes: Float32[ndarray, "3 h w"] = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    return torch.from_numpy(planes).div_(255)
+
+
+def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """(rows, columns) of the feature grid over a picture of (height, width): a started cell counts."""
+    height, width = size
+    return -(-height // stride), -(-width // stride)
+
+
+def pixels_to_grid(
+    points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
+) -> Float[ndarray, "n 2"]:
+    """(n, 2) points (x, y) from pixels to grid cells; NaN stays NaN."""
+    scaled: ndarray = (points + 0.5) * (_xy(grid) / _xy(frame_size)) - 0.5
+    return scaled
+
+
+def grid_to_pixels(
+    points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
+) -> Float[ndarray, "n 2"]:
+    """(n, 2) points (x, y) from grid cells to pixels; NaN stays NaN."""
+    scaled: ndarray = (points + 0.5) * (_xy(frame_size) / _xy(grid)) - 0.5
+    return scaled
+
+
+def _floor_to(length: int, multiple: int) -> int:
+    return max(length // multiple, 1) * multiple
+
+
+def _xy(size: tuple[int, int]) -> Float[ndarray, "2"]:
+    height, width = size
+    return np.array([width, height], np.float64)

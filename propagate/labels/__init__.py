@@ -1,0 +1,96 @@
+"""Label codecs: what is carried along is soft labels on a grid; a codec turns masks or keypoints into them and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from propagate.errors import UsageError
+from propagate.labels.crw import CrwMaskCodec
+from propagate.labels.dift import DiftMaskCodec
+from propagate.labels.jhmdb import JhmdbCodec
+from propagate.labels.keypoints import KeypointCodec
+from propagate.labels.masks import MaskCodec, objects_of
+from propagate.settings import LabelSettings
+from propagate.types import Frame, Keypoints, Label, Mask, Prediction
+
+__all__ = [
+    "CrwMaskCodec",
+    "DiftMaskCodec",
+    "JhmdbCodec",
+    "KeypointCodec",
+    "LabelCodec",
+    "MaskCodec",
+    "codec_for",
+]
+
+LabelT = TypeVar("LabelT", bound=Label, contravariant=True)
+
+
+@runtime_checkable
+class LabelCodec(Protocol[LabelT]):
+    """One kind of label, to the grid and back. Channel 0 is the background; the others are objects or joints."""
+
+    def encode(self, label: LabelT, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+        """(L, h, w) float32 soft labels of an anchor on a grid of (rows, columns), on the CPU.
+
+        Raises:
+            InputError: an object or joint that the codec does not carry.
+        """
+        ...
+
+    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+        """What soft labels say about a frame, at the frame's own size, with a confidence per object or joint."""
+        ...
+
+    def given(self, label: LabelT, frame: Frame) -> Prediction:
+        """An anchor itself as the prediction of its frame."""
+        ...
+
+
+def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) -> LabelCodec[Any]:
+    """The codec for the labels of these anchors.
+
+    Args:
+        anchors: one or more, all masks or all keypoints; the objects are those of all masks together.
+        stride: pixels of the working size per grid cell.
+        settings: which codec, and its options.
+
+    Raises:
+        UsageError: no anchors, masks and keypoints together, or keypoints with different joints.
+    """
+    masks = [anchor for anchor in anchors if isinstance(anchor, Mask)]
+    poses = [anchor for anchor in anchors if isinstance(anchor, Keypoints)]
+    if not anchors or (masks and poses):
+        raise UsageError(
+            "The anchors are masks and keypoints together." if anchors else "There are no anchors.",
+            "Give masks, or keypoints; carry them in two runs.",
+        )
+    return _mask_codec(masks, stride, settings) if masks else _keypoint_codec(poses, settings)
+
+
+def _mask_codec(masks: list[Mask], stride: int, settings: LabelSettings) -> LabelCodec[Mask]:
+    ids, options = objects_of(masks), settings.masks
+    if options.codec == "dift":
+        return DiftMaskCodec(ids, stride=stride)
+    if options.codec == "crw":
+        return CrwMaskCodec(ids)
+    return MaskCodec(
+        ids, encode=options.encode, upsample=options.upsample, stretch=options.stretch, vanish=options.vanish
+    )
+
+
+def _keypoint_codec(poses: list[Keypoints], settings: LabelSettings) -> LabelCodec[Keypoints]:
+    first, options = poses[0], settings.keypoints
+    for other in poses[1:]:
+        if other.names != first.names:
+            raise UsageError(
+                f"One anchor has the joints {', '.join(first.names)}, another {', '.join(other.names)}.",
+                "Give all anchors the same joints in the same order; a joint may be absent.",
+            )
+    if options.codec == "jhmdb":
+        return JhmdbCodec(first.names, first.skeleton)
+    return KeypointCodec(first.names, first.skeleton, encode=options.encode, sigma=options.sigma, absent=options.absent)

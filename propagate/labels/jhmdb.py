@@ -1,0 +1,102 @@
+"""Keypoints as CRW's (videowalk) JHMDB code encodes and decodes them, for comparisons with its numbers.
+
+Pixels here have integer centers from 0; the data set's .mat files count from 1, so one is to be subtracted before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+from torch import Tensor
+
+from propagate.labels.keypoints import check_names, given_keypoints
+from propagate.types import Frame, Keypoints, Prediction
+
+SIGMA = 0.5  # cells
+TOP_K = 3
+
+
+class JhmdbCodec:
+    """The joint handling of `data/jhmdb.py` and `process_pose`.
+
+    Channel 0 is 1 where all joints are 0; channel j + 1 is joint j. Grid position = pixel * cells / pixels per axis,
+    without the half-cell shift of `propagate.geometry`; so is the way back.
+
+    Args:
+        names: of the J joints.
+        skeleton: pairs of joint numbers, handed on.
+    """
+
+    def __init__(self, names: tuple[str, ...], skeleton: tuple[tuple[int, int], ...] = ()) -> None:
+        self.names = names
+        self.skeleton = skeleton
+
+    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+        """(1 + J, h, w) float32: per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.
+
+        The patch is cut at the border of the grid; of an absent joint, and of one too far outside, nothing is drawn.
+
+        Raises:
+            InputError: the joints' names are not the codec's.
+        """
+        check_names(label, self.names)
+        height, width = grid
+        joints = np.zeros((len(self.names), height, width), np.float32)
+        centers = label.positions.astype(np.float64) * np.array([width, height]) / np.array(frame_size[::-1])
+        for joint, (x, y) in zip(joints, centers, strict=True):
+            if np.isfinite([x, y]).all():
+                _draw(joint, float(x), float(y))
+        background = (joints == 0).all(0)
+        return torch.from_numpy(np.concatenate([background[None].astype(np.float32), joints]))
+
+    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+        """The joints' positions in the frame.
+
+        The confidence of a joint is the highest value of its channel, cut to [0, 1] (a fresh label has 1); a joint
+        whose channel is zero everywhere is absent: position NaN, confidence 0.
+        """
+        _, height, width = soft.shape
+        scale = np.array(frame.size[::-1]) / np.array([width, height])
+        confidence = soft[1:].detach().amax((1, 2)).clamp(0, 1).to("cpu", torch.float32).numpy()
+        positions = (decode_cells(soft) * scale).astype(np.float32)
+        return self.given(Keypoints(positions, self.names, self.skeleton, confidence=confidence), frame)
+
+    def given(self, label: Keypoints, frame: Frame) -> Prediction:
+        """The anchor's own joints as the prediction of its frame, with the confidence they came with."""
+        return given_keypoints(label, frame)
+
+
+def decode_cells(soft: Float[Tensor, "l h w"]) -> Float32[ndarray, "j 2"]:
+    """(J, 2) float32 positions (x, y) in grid cells: the mean of the three highest cells, weighted by their values.
+
+    A channel of zeros has none: NaN (the script has -1). Which of several equal cells are among the three is left to
+    torch; on a fresh label that moves the result by up to 0.107 cells per axis.
+    """
+    _, height, width = soft.shape
+    joints = soft[1:].detach().to("cpu", torch.float32).flatten(1)
+    values, cells = joints.topk(min(TOP_K, height * width), dim=1)
+    weights = values / values.sum(1, keepdim=True)
+    x, y = (weights * (cells % width)).sum(1), (weights * (cells // width)).sum(1)
+    positions: Float32[ndarray, "j 2"] = torch.stack([x, y], 1).numpy()
+    return positions
+
+
+def _draw(joint: Float32[ndarray, "h w"], x: float, y: float) -> None:
+    """Write the patch around a grid position into a map.
+
+    The patch begins at the position less 3 sigma, cut to an integer TOWARDS ZERO, and its peak is 2 cells further: for
+    a position below 1.5 that is one cell too far, as in the reference. The patch's end is cut in the same way.
+    """
+    height, width = joint.shape
+    (top, bottom), (left, right) = _extent(y), _extent(x)
+    if left >= width or top >= height or right < 0 or bottom < 0:
+        return
+    rows, columns = np.arange(max(top, 0), min(bottom, height)), np.arange(max(left, 0), min(right, width))
+    squared = (rows[:, None] - top - 2) ** 2 + (columns[None] - left - 2) ** 2
+    joint[np.ix_(rows, columns)] = np.exp(-squared / (2 * SIGMA**2))
+
+
+def _extent(position: float) -> tuple[int, int]:
+    return int(position - 3 * SIGMA), int(position + 3 * SIGMA + 1)

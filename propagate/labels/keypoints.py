@@ -1,0 +1,193 @@
+"""Keypoints: a spot of soft label per joint on the grid, and its sub-pixel position again."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from numpy import ndarray
+from scipy.special import softmax
+from torch import Tensor
+
+from propagate.errors import InputError
+from propagate.geometry import grid_to_pixels, pixels_to_grid
+from propagate.types import Frame, Keypoints, Prediction
+
+# halvings of the search for a center: from a whole grid of 1000 cells to 1e-6 cells
+BISECTIONS = 30
+
+
+class KeypointCodec:
+    """Named points to soft labels and back, to less than 0.1 cell wherever in the frame the point lies.
+
+    Channel 0 is the background, 1 less the joints' sum; channel j + 1 is joint j. A joint's channel sums to 1 over the
+    grid, so that what arrives at another frame is a share: of the joint's label, how much is still together. An absent
+    joint, or one outside the frame, has a channel of zeros and stays absent until an anchor shows it.
+
+    An axis of a single cell holds no position; there a joint comes back in the middle of the frame.
+
+    Args:
+        names: of the J joints.
+        skeleton: pairs of joint numbers, handed on.
+        encode: "gaussian": a Gaussian around the point, cut at the border of the grid.
+            "bilinear": shares of the 2 x 2 cells around the point. In the outermost half cell of the frame, beyond the
+            last cell centers, the shares are extrapolated: one is above 1 and its neighbor below 0.
+        sigma: of the Gaussian, in cells; from 0.4 to 2 the round trip is good to 0.1 cell.
+        absent: a joint whose confidence is below this is absent.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        skeleton: tuple[tuple[int, int], ...] = (),
+        *,
+        encode: Literal["gaussian", "bilinear"] = "gaussian",
+        sigma: float = 0.7,
+        absent: float = 0.02,
+    ) -> None:
+        self.names = names
+        self.skeleton = skeleton
+        self.encoding = encode
+        self.sigma = sigma
+        self.absent = absent
+        # the window around a peak: what a fresh label covers, and room for one that has spread a little
+        self.reach = max(2, ceil(2 * sigma)) if encode == "gaussian" else 2
+
+    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+        """Soft labels of the joints.
+
+        Args:
+            label: positions in pixels of a frame of `frame_size`.
+            frame_size: (height, width) of the frame.
+            grid: (rows, columns).
+
+        Returns:
+            (1 + J, h, w) float32.
+
+        Raises:
+            InputError: the joints' names are not the codec's.
+        """
+        check_names(label, self.names)
+        height, width = grid
+        positions = label.positions.astype(np.float64)
+        visible = np.all((positions >= -0.5) & (positions <= _far_corner(frame_size)), axis=1)
+        centers = pixels_to_grid(np.where(visible[:, None], positions, 0), frame_size, grid)
+        columns, rows = self._profile(centers[:, 0], width), self._profile(centers[:, 1], height)
+        joints = rows[:, :, None] * columns[:, None, :] * visible[:, None, None]
+        background = np.clip(1 - joints.sum(0), 0, 1)
+        return torch.from_numpy(np.concatenate([background[None], joints]).astype(np.float32))
+
+    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+        """The joints' positions in the frame, each with a confidence.
+
+        The position is a soft-argmax in the window around the highest cell: the label's mean position there. A Gaussian
+        cut by the window or by the border of the grid has its mean a little off its center, at the border by up to half
+        a cell; what is returned is the center of the Gaussian that, cut alike, has the mean that was found.
+
+        The confidence of a joint is the sum of its label in that window, relative to that of a fresh label at the same
+        place, cut to [0, 1]. Below `absent` the joint is absent: position NaN, confidence 0. A label that has fallen
+        apart into several spots, has thinned out or was matched by few cells has a low one.
+        """
+        joints = soft[1:].detach().to("cpu", torch.float64).numpy()
+        _, height, width = joints.shape
+        peaks = joints.reshape(len(joints), -1).argmax(1) if len(joints) else np.empty(0, np.int64)
+        rows, columns = self._window(peaks // width), self._window(peaks % width)
+        patches = np.take_along_axis(joints, rows.clip(0, height - 1)[:, :, None], 1)
+        patches = np.take_along_axis(patches, columns.clip(0, width - 1)[:, None, :], 2)
+        patches = patches * _inside(rows, height)[:, :, None] * _inside(columns, width)[:, None, :]
+        mass = patches.sum((1, 2))
+        found = mass > 0
+        divisor = np.where(found, mass, 1)
+        x = self._center((patches.sum(1) * columns).sum(1) / divisor, columns, width)
+        y = self._center((patches.sum(2) * rows).sum(1) / divisor, rows, height)
+        fresh = self._share(x, columns, width) * self._share(y, rows, height)
+        confidence = np.where(found, (mass / fresh).clip(0, 1), 0)
+        confidence[confidence < self.absent] = 0
+        positions = grid_to_pixels(np.stack([x, y], 1), frame.size, (height, width))
+        positions = positions.clip(-0.5, _far_corner(frame.size))  # rounding may have left the frame
+        positions[confidence == 0] = np.nan
+        keypoints = Keypoints(
+            positions.astype(np.float32), self.names, self.skeleton, confidence=confidence.astype(np.float32)
+        )
+        return self.given(keypoints, frame)
+
+    def given(self, label: Keypoints, frame: Frame) -> Prediction:
+        """The anchor's own joints as the prediction of its frame, with the confidence they came with."""
+        return given_keypoints(label, frame)
+
+    def _profile(self, centers: Float64[ndarray, " j"], cells: int) -> Float64[ndarray, "j c"]:
+        """A fresh label along one axis, per joint; each sums to 1."""
+        cell = np.arange(cells)
+        if self.encoding == "gaussian":
+            return _gaussian(np.tile(cell, (len(centers), 1)), centers, self.sigma)
+        if cells == 1:
+            return np.ones((len(centers), 1))
+        first = np.floor(centers).clip(0, cells - 2)
+        share = (centers - first)[:, None]
+        return (cell == first[:, None]) * (1 - share) + (cell == first[:, None] + 1) * share
+
+    def _window(self, peaks: Int[ndarray, " j"]) -> Int[ndarray, "j k"]:
+        window: ndarray = peaks[:, None] + np.arange(-self.reach, self.reach + 1)
+        return window
+
+    def _center(self, means: Float64[ndarray, " j"], window: Int[ndarray, "j k"], cells: int) -> Float64[ndarray, " j"]:
+        """Where along one axis a fresh label lies whose mean in the window is the one found."""
+        if self.encoding == "bilinear" or cells == 1:
+            return means.clip(-0.5, cells - 0.5)
+        # the mean of a Gaussian, however cut, grows with its center
+        low, high = np.full(len(means), -0.5), np.full(len(means), cells - 0.5)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            weights = _gaussian(window, middle, self.sigma, where=_inside(window, cells))
+            too_low = (weights * window).sum(1) < means
+            low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
+        return (low + high) / 2
+
+    def _share(
+        self, centers: Float64[ndarray, " j"], window: Int[ndarray, "j k"], cells: int
+    ) -> Float64[ndarray, " j"]:
+        """The part of a fresh label at these centers that lies in the window, along one axis."""
+        profile = np.take_along_axis(self._profile(centers, cells), window.clip(0, cells - 1), 1)
+        share: ndarray = (profile * _inside(window, cells)).sum(1)
+        return share
+
+
+def check_names(label: Keypoints, names: tuple[str, ...]) -> None:
+    """Raises InputError where the joints are not those that the codec carries."""
+    if label.names != names:
+        raise InputError(
+            f"The keypoints are {', '.join(label.names)}; labels are carried for {', '.join(names)}.",
+            "Give all anchors the same joints in the same order; a joint may be absent.",
+        )
+
+
+def given_keypoints(label: Keypoints, frame: Frame) -> Prediction:
+    """An anchor's own joints as the prediction of its frame, with the confidence they came with."""
+    confidence = dict(zip(label.names, label.confidence.tolist(), strict=True))
+    return Prediction(frame.index, frame.time_s, keypoints=label, confidence=confidence)
+
+
+def _gaussian(
+    cells: Int[ndarray, "j k"],
+    centers: Float64[ndarray, " j"],
+    sigma: float,
+    where: Bool[ndarray, "j k"] | None = None,
+) -> Float64[ndarray, "j k"]:
+    """A Gaussian at cells, per center, that sums to 1 over the cells (those of `where`)."""
+    exponent = -((cells - centers[:, None]) ** 2) / (2 * sigma**2)
+    if where is not None:
+        exponent = np.where(where, exponent, -np.inf)
+    return np.asarray(softmax(exponent, axis=1))
+
+
+def _inside(cells: Int[ndarray, "j k"], n_cells: int) -> Bool[ndarray, "j k"]:
+    inside: ndarray = (cells >= 0) & (cells < n_cells)
+    return inside
+
+
+def _far_corner(size: tuple[int, int]) -> Float64[ndarray, "2"]:
+    height, width = size
+    return np.array([width - 0.5, height - 0.5])

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from propagate import pipeline
+from propagate.errors import InputError, OutOfMemoryError, UsageError
+from propagate.features import build_extractor
+from propagate.pipeline import track
+from propagate.settings import Settings, load_settings
+from propagate.types import Frame, Keypoints, Mask
+
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings("rgb", ["features.device=cpu", "video.short_side=96", "propagation.radius=4"]).settings
+
+
+def picture(step: int) -> np.ndarray:
+    """A bright textured square that moves a grid cell to the right per frame over a dark textured ground."""
+    generator = np.random.default_rng(0)
+    ground = generator.integers(0, 90, (*SIZE, 3)).repeat(1, 0)
+    thing = np.kron(generator.integers(150, 255, (4, 4, 3)), np.ones((8, 8, 1)))
+    ground[32:64, 16 + 8 * step : 48 + 8 * step] = thing
+    return ground.astype(np.uint8)
+
+
+def first_mask() -> Mask:
+    ids = np.zeros(SIZE, np.uint8)
+    ids[32:64, 16:48] = 7
+    return Mask(ids)
+
+
+def iou(ids: np.ndarray, step: int) -> float:
+    truth = np.zeros(SIZE, bool)
+    truth[32:64, 16 + 8 * step : 48 + 8 * step] = True
+    found = ids == 7
+    return (truth & found).sum() / (truth | found).sum()
+
+
+def test_a_mask_follows_its_object_with_its_own_id(settings):
+    predictions = list(track([picture(step) for step in range(6)], first_mask(), settings=settings))
+    assert [prediction.index for prediction in predictions] == list(range(6))
+    np.testing.assert_array_equal(predictions[0].mask.ids, first_mask().ids)
+    for step, prediction in enumerate(predictions):
+        assert prediction.mask.objects == (7,)
+        assert iou(prediction.mask.ids, step) > 0.85
+        assert 0.5 < prediction.confidence[7] <= 1
+
+
+def test_keypoints_follow_their_object(settings):
+    points = Keypoints(np.array([[24.0, 40.0], [40.0, 56.0], [np.nan, np.nan]], np.float32), ("a", "b", "none"))
+    for step, prediction in enumerate(track([picture(s) for s in range(5)], points, settings=settings)):
+        expected = points.positions[:2] + np.array([8 * step, 0])
+        assert np.abs(prediction.keypoints.positions[:2] - expected).max() < 4  # half a cell
+        assert np.isnan(prediction.keypoints.positions[2]).all()
+        assert prediction.keypoints.confidence[2] == 0
+
+
+def test_it_streams(settings):
+    """No more frames are taken than the batch holds, and an endless video is no obstacle."""
+    taken: list[int] = []
+
+    def endless() -> Iterator[np.ndarray]:
+        for step in itertools.count():
+            taken.append(step)
+            yield picture(step % 8)
+
+    predictions = track(endless(), first_mask(), settings=settings)
+    assert [next(predictions).index for _ in range(4)] == [0, 1, 2, 3]
+    assert len(taken) == 4
+
+
+def test_batches_of_frames_change_nothing(settings):
+    frames = [picture(step) for step in range(5)]
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 3})})
+    for one, other in zip(
+        track(frames, first_mask(), settings=settings), track(frames, first_mask(), settings=batched), strict=True
+    ):
+        np.testing.assert_array_equal(one.mask.ids, other.mask.ids)
+
+
+def test_a_correction_in_mid_video_is_taken(settings):
+    frames = [picture(step) for step in range(6)]
+    corrected = Mask(np.where(first_mask().ids == 7, 9, 0).astype(np.uint8))
+    shifted = Mask(np.roll(corrected.ids, 24, axis=1))
+    predictions = list(track(frames, {0: first_mask(), 3: shifted}, settings=settings))
+    np.testing.assert_array_equal(predictions[3].mask.ids, shifted.ids)
+    assert predictions[2].mask.objects == (7,)
+    assert 9 in predictions[5].mask.objects
+
+
+def test_frames_may_start_anywhere(settings):
+    frames = [Frame(picture(step), index=step + 40, time_s=step / 10) for step in range(3)]
+    predictions = list(track(frames, {40: first_mask()}, settings=settings))
+    assert [prediction.index for prediction in predictions] == [40, 41, 42]
+    assert predictions[2].time_s == pytest.approx(0.2)
+
+
+def test_an_extractor_of_ones_own(settings):
+    extractor = build_extractor("rgb", device="cpu")
+    predictions = list(track([picture(0), picture(1)], first_mask(), extractor=extractor, settings=settings))
+    assert iou(predictions[1].mask.ids, 1) > 0.85
+
+
+def test_soft_labels_on_request(settings):
+    asked = settings.model_copy(update={"output": settings.output.model_copy(update={"soft": True})})
+    predictions = list(track([picture(0), picture(1)], first_mask(), settings=asked))
+    assert predictions[1].soft.shape == (2, 12, 16)
+    assert next(track([picture(0)], first_mask(), settings=settings)).soft is None
+
+
+def test_a_mask_of_another_size_names_both_sizes(settings):
+    with pytest.raises(InputError, match=r"The mask is 64x32, frame 0 is 128x96\..*--resize-mask"):
+        list(track([picture(0)], Mask(np.ones((32, 64), np.uint8)), settings=settings))
+
+
+def test_no_frames(settings):
+    with pytest.raises(InputError, match="has no frames"):
+        list(track([], first_mask(), settings=settings))
+
+
+def test_a_first_frame_without_anchor(settings):
+    with pytest.raises(UsageError, match=r"The first frame, 0, has no mask or keypoints; there are some for \[3\]"):
+        track([picture(0)], {3: first_mask()}, settings=settings)
+
+
+def test_masks_and_keypoints_do_not_mix(settings):
+    points = Keypoints(np.zeros((1, 2), np.float32), ("a",))
+    with pytest.raises(UsageError, match="masks and keypoints together"):
+        track([picture(0)], {0: first_mask(), 1: points}, settings=settings)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_error_with_a_remedy(settings, monkeypatch, error):
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline.LabelPropagator, "step", fail)
+    with pytest.raises(OutOfMemoryError, match=r"Memory ran out\. Lower video\.short_side"):
+        list(track([picture(0), picture(1)], first_mask(), settings=settings))
+
+
+def test_other_runtime_errors_are_not_called_out_of_memory(settings, monkeypatch):
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(pipeline.LabelPropagator, "step", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        list(track([picture(0), picture(1)], first_mask(), settings=settings))
