@@ -1,0 +1,60 @@
+"""Frames that somebody else reads: any iterable of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from propagate.errors import InputError, UsageError
+from propagate.types import Frame
+
+
+class _ArrayFrames:
+    """Frames of an iterable; can be iterated again if the iterable can."""
+
+    def __init__(self, arrays: Iterable[np.ndarray | Frame], rate: float) -> None:
+        self._arrays, self._rate = arrays, rate
+
+    def __iter__(self) -> Iterator[Frame]:
+        size: tuple[int, int] | None = None
+        for number, item in enumerate(self._arrays):
+            frame = item if isinstance(item, Frame) else Frame(_checked(item, number), number, number / self._rate)
+            size = size or frame.size
+            if frame.size != size:
+                raise InputError(
+                    f"frame {number} is {frame.size[1]}x{frame.size[0]}, the frames before it are {size[1]}x{size[0]}.",
+                    "Resize the arrays to one size.",
+                )
+            yield frame
+
+
+def frames_from_arrays(arrays: Iterable[np.ndarray | Frame], rate: float = 25.0) -> Iterable[Frame]:
+    """Frames from arrays, one at a time, numbered from 0.
+
+    Args:
+        arrays: (H, W, 3) uint8 RGB pictures, all of one size. A `Frame` passes through with its own index and time.
+        rate: frames per second, for the times of the arrays.
+
+    Returns:
+        An iterable; it can be iterated as often as `arrays` can.
+
+    Raises:
+        UsageError: the rate is not above 0.
+        InputError: while iterating, an array of another shape, dtype or size; the message says which.
+    """
+    if not rate > 0:
+        raise UsageError(f"rate {rate} is not a number of frames per second.", "Give a number above 0.")
+    return _ArrayFrames(arrays, rate)
+
+
+def _checked(array: object, number: int) -> np.ndarray:
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"frame {number} is a {type(array).__name__}, not a numpy array.", "Convert it with numpy.asarray."
+        )
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InputError(f"frame {number} has shape {array.shape}.", "Give (height, width, 3) RGB.")
+    if array.dtype != np.uint8:
+        raise InputError(f"frame {number} has dtype {array.dtype}.", "Give uint8 from 0 to 255.")
+    return array

@@ -1,0 +1,91 @@
+"""The three steps every use of FFmpeg here shares: open a file, pick its video, turn a decoded picture upright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+# Everything FFmpeg reports while it demuxes or decodes; both classes of its errors derive from one of these.
+DECODING_ERRORS = (av.error.FFmpegError, OSError, ValueError)
+
+
+def open_container(path: Path) -> Any:
+    """The `av.container.InputContainer` of a local file.
+
+    The path is made absolute because FFmpeg takes a relative `a:b.mp4` for a protocol; the whitelist keeps playlists
+    from reaching the network; tags that are not UTF-8 are no reason to refuse a video.
+
+    Raises:
+        av.error.FFmpegError: FFmpeg cannot open the file.
+    """
+    return av.open(str(path.absolute()), metadata_errors="ignore", options={"protocol_whitelist": "file,crypto,data"})
+
+
+def video_streams(container: Any) -> list[Any]:
+    """The video streams that move, the one a player would choose first. Cover art of a song is not one of them."""
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    best = container.streams.best("video")
+    return sorted(moving, key=lambda stream: stream is not best and stream != best)
+
+
+def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
+    """`av.VideoFrame`s in order of presentation, from where the container stands.
+
+    A packet that does not decode is passed over: the decoder takes up again where it can. A container that cannot be
+    read any further ends the stream.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except DECODING_ERRORS:
+            packet = None
+        if packet is not None and not packet.size:
+            continue  # an empty packet would end the decoding
+        try:
+            frames = stream.decode(packet)
+        except DECODING_ERRORS:
+            frames = []
+        yield from frames
+        if packet is None:  # the decoder has just given the frames it still held
+            return
+
+
+class Orientation(NamedTuple):
+    """How a stored picture becomes the shown one: first rows and columns are exchanged, then the axes reversed."""
+
+    transpose: bool = False
+    reverse_x: bool = False
+    reverse_y: bool = False
+
+
+def orientation_of(frame: Any) -> Orientation:
+    """The orientation that the display matrix of an `av.VideoFrame` asks for.
+
+    The matrix maps a stored position to a shown one, x' = a x + c y and y' = b x + d y (ISO/IEC 14496-12, 6.2.2).
+    Angles between quarter turns, which no player shows either, are rounded to the nearest one. To be asked once per
+    video: PyAV's side data and their frame refer to each other, and keep the frame until the garbage collector runs.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return Orientation(True, c < 0, b < 0) if abs(a) < abs(b) else Orientation(False, a < 0, d < 0)
+
+
+def upright_pixels(frame: Any, orientation: Orientation) -> UInt8[ndarray, "h w 3"]:
+    """The RGB pixels of an `av.VideoFrame` as they are shown.
+
+    Alpha is dropped, grey is repeated, more than 8 bits are rounded to 8 by libswscale.
+    """
+    pixels = frame.to_ndarray(format="rgb24")
+    pixels = pixels.transpose(1, 0, 2) if orientation.transpose else pixels
+    pixels = pixels[:, ::-1] if orientation.reverse_x else pixels
+    pixels = pixels[::-1] if orientation.reverse_y else pixels
+    return np.ascontiguousarray(pixels)

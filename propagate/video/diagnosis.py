@@ -1,0 +1,84 @@
+"""Why a file is not a video, in words that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from propagate.errors import InputError
+
+_CONVERT = "Convert it with `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4` or give a folder of pictures."
+
+
+def check_file(path: Path) -> None:
+    """Says what is wrong with a path before FFmpeg is asked.
+
+    Raises:
+        InputError: no such file, no permission, an empty file or a text file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.", f"Check the path; looked for {path.absolute()}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
+    if not head:
+        raise InputError(f"{path} is empty (0 bytes).", "Copy or record it again.")
+    if _is_text(head):
+        raise InputError(f"{path} is a text file, not a video.", "Give a video file or a folder of pictures.")
+
+
+def unreadable(path: Path, cause: str) -> InputError:
+    """The error for a file that FFmpeg does not open, with the cause as far as the file's own structure tells it."""
+    boxes = _top_level_boxes(path)
+    if "ftyp" in boxes and "moov" not in boxes:
+        return InputError(
+            f"{path} is an MP4 without its index (the moov atom is missing): recording or copying stopped too early.",
+            "Copy it again from its source, or rebuild the index with a tool such as untrunc.",
+        )
+    return InputError(f"{path} is not a video that FFmpeg can read: {cause}.", _CONVERT)
+
+
+def no_video(path: Path, has_audio: bool) -> InputError:
+    """The error for a file that FFmpeg opens and that has no moving picture."""
+    if has_audio:
+        return InputError(f"{path} has no video, only audio.", "Give a file with a video stream.")
+    return InputError(f"{path} has no video stream.", _CONVERT)
+
+
+def no_frames(path: Path, codec: str) -> InputError:
+    """The error for a video of which not one frame decodes."""
+    return InputError(f"{path} has a video stream ({codec}) of which no frame can be decoded.", _CONVERT)
+
+
+def _is_text(head: bytes) -> bool:
+    # FFmpeg would play a text file as terminal art. A playlist is text as well, and no video either. The cut may
+    # have split the last character, so up to three bytes are left out.
+    if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return False
+    for cut in range(min(4, len(head))):
+        try:
+            head[: len(head) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
+
+
+def _top_level_boxes(path: Path) -> list[str]:
+    """The types of an MP4's outermost boxes (ISO/IEC 14496-12, 4.2); of any other file, whatever its bytes spell."""
+    boxes: list[str] = []
+    size_of_file = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + 8 <= size_of_file and len(boxes) < 1000:
+            file.seek(start)
+            header = file.read(16)
+            size = int.from_bytes(header[:4], "big")
+            boxes.append(header[4:8].decode("latin-1"))
+            if size == 1:  # a 64-bit size follows the type
+                size = int.from_bytes(header[8:16], "big")
+            if size < 8:  # 0 means: to the end of the file
+                break
+            start += size
+    return boxes

@@ -1,0 +1,180 @@
+"""A folder of pictures, or a single one, as a video."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image, ImageOps
+
+from propagate.errors import InputError
+from propagate.types import Frame, FrameInfo
+from propagate.video.selection import select
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+# A folder has no clock. 25 per second is what most data sets of pictures were filmed at.
+_RATE = 25.0
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_EXIF_ORIENTATION = 0x0112
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts frame_2 before frame_10: digits compare as numbers, the rest as text without case."""
+    parts = re.split(r"(\d+)", name)
+    key = [(1, int(p), "") if p.isdecimal() else (0, 0, p.casefold()) for p in parts]
+    return key, name
+
+
+def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures of a folder in natural order, and the names of the visible files that are none.
+
+    Raises:
+        InputError: no picture at all, or two that claim the same place (00001.jpg and 00001.png).
+    """
+    visible = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
+    pictures = sorted((f for f in visible if f.suffix.lower() in SUFFIXES), key=lambda f: natural_key(f.name))
+    others = sorted(f.name for f in visible if f not in set(pictures) and f.name.lower() not in _SYSTEM_FILES)
+    if not pictures:
+        found = f"only {', '.join(others[:3])}" if others else "nothing"
+        raise InputError(
+            f"{folder} holds no pictures, {found}.", f"Give a video file or a folder of {', '.join(SUFFIXES)}."
+        )
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for picture in pictures:
+        by_stem[picture.stem].append(picture.name)
+    for names in by_stem.values():
+        if len(names) > 1:
+            raise InputError(
+                f"{folder} has both {names[0]} and {names[1]}: it is not clear which is the frame.",
+                "Keep frames and masks in folders of their own.",
+            )
+    return pictures, others
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """(width, height) of a picture as it is shown, and what its pixels have to be converted from.
+
+    Raises:
+        InputError: the file is not a picture, holds several, or has 32 bits per channel.
+    """
+    with _opened(path) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise InputError(f"{path} holds {image.n_frames} pictures.", "Save each as a file of its own, or as a GIF.")
+        if image.mode in ("F", "I") and not _sixteen_bit(image):
+            raise InputError(f"{path} has 32 bits per channel.", "Save it with 8 or 16.")
+        width, height = image.size
+        # Orientations 5 to 8 of EXIF lie on their side. A PNG's own getexif would decode all of its pixels.
+        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
+        size = (height, width) if orientation >= 5 else (width, height)
+        kinds = {
+            "16-bit": _sixteen_bit(image),
+            "grayscale": image.mode in ("1", "L", "LA", "I", "I;16", "I;16B"),
+            "transparent": image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
+        }
+    return size, tuple(kind for kind, found in kinds.items() if found)
+
+
+def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
+    """The RGB pixels of a picture, turned as its EXIF orientation says.
+
+    Grey is repeated in the three channels, alpha is dropped, of 16 bits the upper 8 are kept.
+
+    Raises:
+        InputError: the file is not a picture, or not a whole one.
+    """
+    with _opened(path) as image:
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode in ("I", "I;16", "I;16B"):
+            grey = (np.asarray(turned).astype(np.int64) >> 8).astype(np.uint8)
+            return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+        # By way of RGBA, because a palette with an alpha per color cannot go to RGB directly.
+        opaque = turned.convert("RGBA") if "transparency" in turned.info else turned
+        return np.array(opaque.convert("RGB"))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if not path.exists():
+        return InputError(f"{path} does not exist.", f"Check the path; looked for {path.absolute()}.")
+    cause = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error)
+    return InputError(f"{path} cannot be read as a picture: {cause}.", "Replace it, or take it out of the folder.")
+
+
+def _sixteen_bit(image: Any) -> bool:
+    # Pillow hides the depth of RGB pictures in how it is going to decode them.
+    return image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
+
+
+class FolderReader:
+    """The chosen pictures of a folder, in natural order of their names; or one picture.
+
+    The headers of all pictures are read at the start, so that a wrong size is known before anything is computed.
+
+    Attributes:
+        info: what is known before reading; `count` is the number of chosen frames, `rate` is None.
+    """
+
+    def __init__(
+        self, source: Path, *, from_frame: int = 0, to_frame: int | None = None, stride: int = 1, note: str = ""
+    ) -> None:
+        pictures, others = find_pictures(source) if source.is_dir() else ([source], [])
+        self._chosen = select(len(pictures), source, from_frame, to_frame, stride)
+        self._pictures = pictures
+        notes = [note] if note else []
+        if others:
+            notes.append(f"Left out, being no pictures: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}.")
+        self._size, converted = self._check_headers()
+        notes += [f"{n} {kind} pictures are converted to 8-bit RGB." for kind, n in sorted(converted.items())]
+        if len(pictures) > 1:
+            notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
+        width, height = self._size
+        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes))
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in order.
+
+        Raises:
+            InputError: a picture that is not whole, or that was exchanged for one of another size.
+        """
+        for index in self._chosen:
+            pixels = read_picture(self._pictures[index])
+            height, width, _ = pixels.shape
+            self._check_size(index, (width, height), self._size)
+            yield Frame(pixels, index, index / _RATE)
+
+    def _check_headers(self) -> tuple[tuple[int, int], dict[str, int]]:
+        size: tuple[int, int] | None = None
+        converted: dict[str, int] = defaultdict(int)
+        for index in self._chosen:
+            found, kinds = read_header(self._pictures[index])
+            size = size or found
+            self._check_size(index, found, size)
+            for kind in kinds:
+                converted[kind] += 1
+        assert size is not None  # a selection is never empty
+        return size, converted
+
+    def _check_size(self, index: int, found: tuple[int, int], expected: tuple[int, int]) -> None:
+        if found != expected:
+            raise InputError(
+                f"{self._pictures[index]} (frame {index}) is {found[0]}x{found[1]}, "
+                f"the pictures before it are {expected[0]}x{expected[1]}.",
+                "All pictures of a folder need one size: resize it or take it out.",
+            )

@@ -1,0 +1,105 @@
+"""Opening a video, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+from propagate.errors import InputError, UsageError
+from propagate.types import Frame, FrameInfo
+from propagate.video.decord_reader import DecordReader, decord_obstacle, decord_slowness, import_decord
+from propagate.video.folder import SUFFIXES, FolderReader
+from propagate.video.pyav_reader import PyAVReader
+from propagate.video.scan import Scan, scan
+from propagate.video.selection import select
+
+ReaderName = Literal["auto", "decord", "pyav", "folder"]
+
+
+@runtime_checkable
+class VideoReader(Protocol):
+    """An iterable of frames that holds one of them (decord: one chunk) at a time and can be iterated again.
+
+    Attributes:
+        info: what is known before the frames are read; `info.count` is the number of frames that will come.
+    """
+
+    info: FrameInfo
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in order of presentation."""
+        ...
+
+
+def open_video(
+    path: str | Path,
+    *,
+    reader: ReaderName = "auto",
+    strict: bool = False,
+    from_frame: int = 0,
+    to_frame: int | None = None,
+    stride: int = 1,
+) -> VideoReader:
+    """Opens a video file, a folder of pictures or one picture.
+
+    Frames are uint8 RGB, upright as a player shows them (rotation metadata, edit lists and EXIF orientation are
+    applied), each with its index in the source and its presentation time.
+
+    Args:
+        path: the file or folder. A picture (jpg, png, webp, tif, bmp) is a video of one frame.
+        reader: "auto" takes decord for the files it reads exactly and without much seeking, and PyAV for all others;
+            `info.reader` says which was taken and `info.notes` why.
+        strict: a file that ends early or is damaged is an error. Otherwise what decodes is given and a
+            `VideoEndsEarlyWarning` follows after the last frame.
+        from_frame: first frame that is read, from 0.
+        to_frame: first frame that is no longer read, as in `range`; None reads to the end.
+        stride: every n-th frame is read, counted from `from_frame`.
+
+    Raises:
+        InputError: the file is missing, not a video, without frames, or (strict) ends early; a folder without pictures
+            or with pictures of several sizes; a file that decord, asked for by name, does not read exactly.
+        UsageError: a reader that does not exist, is not installed or does not fit the path, or a selection outside
+            the video.
+    """
+    path = Path(path)
+    if reader not in get_args(ReaderName):
+        raise UsageError(f"--reader {reader} does not exist.", f"Choose from {', '.join(get_args(ReaderName))}.")
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES) or reader == "folder":
+        return _open_pictures(path, reader, from_frame, to_frame, stride)
+    scanned = scan(path)
+    if strict and to_frame is None and scanned.promised > scanned.count:
+        raise InputError(
+            f"{path} ends early: it promises {scanned.promised} frames and holds {scanned.count}.",
+            "Copy it again from its source, or read what is there without strict.",
+        )
+    chosen = select(scanned.count, path, from_frame, to_frame, stride)
+    if reader == "pyav":
+        return PyAVReader(scanned, chosen, strict=strict)
+    obstacle = decord_obstacle(scanned)
+    if reader == "decord":
+        _require_decord(scanned, obstacle)
+        return DecordReader(scanned, chosen, strict=strict)
+    obstacle = obstacle or decord_slowness(scanned)
+    if obstacle is None:
+        note = "Read with decord: it agrees with the packets on the number of frames and with PyAV on their pixels."
+        return DecordReader(scanned, chosen, strict=strict, notes=(note,))
+    return PyAVReader(scanned, chosen, strict=strict, notes=(f"Read with PyAV: {obstacle}.",))
+
+
+def _open_pictures(path: Path, reader: str, from_frame: int, to_frame: int | None, stride: int) -> FolderReader:
+    if path.is_dir() and reader in ("decord", "pyav"):
+        raise UsageError(f"--reader {reader} reads files and {path} is a folder.", "Use --reader auto or folder.")
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--reader folder reads pictures and {path} is a file.", "Use --reader auto.")
+    note = "" if path.is_dir() else "A single picture is read as a video of one frame."
+    return FolderReader(path, from_frame=from_frame, to_frame=to_frame, stride=stride, note=note)
+
+
+def _require_decord(scanned: Scan, obstacle: str | None) -> None:
+    if import_decord() is None:
+        raise UsageError("--reader decord: decord is not installed.", "Install decord2, or use --reader auto.")
+    if obstacle is not None:
+        raise InputError(
+            f"{scanned.path} cannot be read exactly with decord: {obstacle}.", "Use --reader auto or pyav."
+        )
