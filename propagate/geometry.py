@@ -10,8 +10,8 @@ which is what `align_corners=False` means in torch and what OpenCV does. It hold
 where the frame was squeezed to a working size on the way: the two axes have scales of their own.
 
 **Resizing.** A frame is brought to its working size by squeezing, never by cropping or padding: the short side to a
-given length, the long side in proportion, both down to a multiple that the feature extractor asks for. This is the rule
-of DIFT's `eval_davis.py` (480, multiples of 32) and DINO's (480, multiples of 64).
+given length, the long side in proportion, both down to a multiple that the feature extractor asks for. With 480
+and multiples of 32 this is the rule of DIFT's `eval_davis.py`.
 
 Sizes are (height, width); points are (x, y).
 """

@@ -85,7 +85,7 @@ class KeypointLabelSettings(_Section):
     codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: as CRW's script does it, to the digit")
     encode: Literal["gaussian", "bilinear"] = "gaussian"
     sigma: Annotated[float, Field(gt=0)] = Field(0.7, description="of the gaussian, in grid cells")
-    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this peak a joint is absent")
+    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this confidence a joint is absent")
 
 
 class LabelSettings(_Section):

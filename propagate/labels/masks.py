@@ -43,7 +43,8 @@ class MaskCodec:
         encode: "area": the share of a cell that the object covers (of the part that is not void).
             "nearest": 1 for the object at the cell's center pixel; an object that no center hits is lost.
             "blend": the mean of the two; where the center is void, the area alone.
-            With area and blend an object that no center hits gets the cell it covers most, whole.
+            With area and blend an object that has a label of 0.5 nowhere gets the cell it covers most, whole (the
+            first object, where several lie inside one cell).
         upsample: how the soft map comes to the frame's own size.
         stretch: stretch each channel from its least and greatest value on the grid to 0 and 1 before the channels are
             compared. It gives back the size of an object whose label has become weak. A constant channel stays.
@@ -87,7 +88,8 @@ class MaskCodec:
         soft = self._area(label.ids, grid)
         if self.encoding == "blend":
             soft = torch.where(torch.from_numpy(centers == VOID), soft, (soft + one_hot(centers, self.ids)) / 2)
-        return self._with_small_objects(soft, label, centers)
+        _keep_small_objects(soft)
+        return soft
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
         """The mask at the frame's own size, and a confidence per object.
@@ -125,24 +127,6 @@ class MaskCodec:
         known = covered(ids != VOID)
         known = torch.where(known > 0, known, 1)
         return torch.stack([covered(ids == i) / known for i in (BACKGROUND, *self.ids)])
-
-    def _with_small_objects(
-        self, soft: Float[Tensor, "l h w"], label: Mask, centers: UInt8[ndarray, "h w"]
-    ) -> Float[Tensor, "l h w"]:
-        cells_of = np.bincount(centers.ravel(), minlength=VOID + 1)
-        # the only cell of another object is not to be taken, and no cell twice
-        taken = torch.from_numpy((cells_of[centers] == 1) & (centers != BACKGROUND) & (centers != VOID))
-        for object_id in label.objects:
-            if cells_of[object_id] > 0:
-                continue
-            channel = 1 + self.ids.index(object_id)
-            share = soft[channel].masked_fill(taken, 0)
-            if float(share.amax()) > 0:
-                row, column = divmod(int(share.argmax()), share.shape[1])
-                soft[:, row, column] = 0
-                soft[channel, row, column] = 1
-                taken[row, column] = True
-        return soft
 
     def _stretching(self, soft: Float[Tensor, "l h w"]) -> tuple[Float[Tensor, " l"], Float[Tensor, " l"]]:
         # stretching the grid and stretching the up-sampled map are one thing: the weights of a pixel sum to 1
@@ -206,6 +190,20 @@ def given_mask(label: Mask, frame: Frame, ids: tuple[int, ...]) -> Prediction:
     """An anchor's own mask as the prediction of its frame: confidence 1 for the objects it has, 0 for the others."""
     present = label.objects
     return Prediction(frame.index, frame.time_s, mask=label, confidence={i: 1.0 if i in present else 0.0 for i in ids})
+
+
+def _keep_small_objects(soft: Float[Tensor, "l h w"]) -> None:
+    """Give each object that has half of no cell the cell it has most of, whole, in place."""
+    halves = soft[1:] >= 0.5
+    # the only cell of another object is not to be taken, and no cell twice
+    taken = (halves & (halves.sum((1, 2)) == 1)[:, None, None]).any(0)
+    for channel, has_one in enumerate(halves.flatten(1).any(1).tolist(), start=1):
+        share = soft[channel].masked_fill(taken, 0)
+        if not has_one and float(share.amax()) > 0:
+            row, column = divmod(int(share.argmax()), share.shape[1])
+            soft[:, row, column] = 0
+            soft[channel, row, column] = 1
+            taken[row, column] = True
 
 
 def _contended_boxes(soft: Float[Tensor, "l h w"], objects: list[int]) -> dict[int, Box]:
