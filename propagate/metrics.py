@@ -55,6 +55,28 @@ def boundary_map(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
     return differs
 
 
+def box_side(mask: Bool[ndarray, "h w"]) -> float:
+    """The longer side of the smallest box around a mask, in pixels; 0 for an empty one."""
+    rows, columns = np.nonzero(mask)
+    return float(max(np.ptp(rows), np.ptp(columns)) + 1) if len(rows) else 0.0
+
+
+def correct_keypoints(
+    truth: Float[ndarray, "j 2"], prediction: Float[ndarray, "j 2"], *, alpha: float, side: float
+) -> Bool[ndarray, " j"]:
+    """PCK@alpha, before the mean: which points lie within alpha * side of the truth (Yang and Ramanan, PAMI 2013).
+
+    Args:
+        truth: (x, y) in pixels of the points that count.
+        prediction: (x, y) in pixels; a point that was not found (NaN) is wrong.
+        alpha: tolerance as a share of `side`; a distance of exactly that is right.
+        side: the longer side of the object's box, see `box_side`.
+    """
+    distances = np.hypot(*(prediction - truth).T)
+    correct: ndarray = distances <= alpha * side
+    return correct
+
+
 def _share_near(points: Bool[ndarray, "h w"], others: Bool[ndarray, "h w"], radius: int) -> float:
     """Share of `points` within `radius` pixels of any of `others`.
 

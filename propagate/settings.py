@@ -7,8 +7,6 @@ single values on top of it. An unknown key is an error that suggests the nearest
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -111,11 +109,6 @@ class Settings(_Section):
     propagation: PropagationSettings = PropagationSettings()
     labels: LabelSettings = LabelSettings()
     output: OutputSettings = OutputSettings()
-
-    def hash(self) -> str:
-        """The first 16 hex digits of the settings' SHA-256; equal settings have equal hashes."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from propagate.metrics import boundary_accuracy, boundary_map, region_similarity
+from propagate.metrics import boundary_accuracy, boundary_map, box_side, correct_keypoints, region_similarity
 
 DATA = Path(__file__).parent / "parity" / "data"
 
@@ -41,3 +41,19 @@ def test_f_forgives_a_shift_within_the_tolerance_and_no_more():
 
 def test_a_full_frame_has_no_boundary():
     assert not boundary_map(np.ones((9, 9), bool)).any()
+
+
+def test_box_side_is_the_longer_one_in_pixels():
+    mask = np.zeros((20, 30), bool)
+    mask[3:8, 10] = True
+    mask[5, 4:11] = True
+    assert box_side(mask) == 7
+    assert box_side(mask.T) == 7
+    assert box_side(np.zeros((4, 4), bool)) == 0
+
+
+def test_a_keypoint_is_correct_up_to_alpha_sides_and_wrong_where_it_was_not_found():
+    truth = np.array([[10, 10], [10, 10], [10, 10], [10, 10]], np.float32)
+    found = np.array([[13, 14], [10, 15.5], [10, 10], [np.nan, np.nan]], np.float32)
+    correct = correct_keypoints(truth, found, alpha=0.1, side=50.0)
+    assert correct.tolist() == [True, False, True, False]

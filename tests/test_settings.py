@@ -110,10 +110,5 @@ def test_settings_are_frozen():
         Settings().propagation.top_k = 3  # type: ignore[misc]
 
 
-def test_equal_settings_have_equal_hashes_and_others_have_not():
-    assert Settings().hash() == load_settings("compact").settings.hash()
-    assert Settings().hash() != load_settings("compact", ["propagation.top_k=6"]).settings.hash()
-
-
 def test_nearest_lists_all_when_nothing_is_near():
     assert nearest("zzz", ["compact", "rgb"]) == "Known: compact, rgb."

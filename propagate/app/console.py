@@ -1,0 +1,135 @@
+"""Everything that is printed: results to stdout; progress, notes and errors to stderr."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from propagate.errors import OutOfMemoryError, PropagateError
+
+INTERRUPTED = 130
+QUIET, NORMAL, VERBOSE, TRACEBACKS = -1, 0, 1, 2
+_WIDTH_OF_A_FILE = 1000  # tables that go to a file or a pipe are not folded
+
+
+class Terminal:
+    """Where a command prints to.
+
+    Attributes:
+        verbosity: QUIET, NORMAL, VERBOSE or TRACEBACKS.
+        out, err: stdout and stderr. Text is printed as it is: a path with brackets is no markup.
+    """
+
+    def __init__(self, verbosity: int = NORMAL) -> None:
+        self.verbosity = verbosity
+        self.out, self.err = _console(stderr=False), _console(stderr=True)
+
+    def result(self, text: RenderableType = "") -> None:
+        """What the user asked for; nothing with -q."""
+        if self.verbosity >= NORMAL:
+            # a path that is broken over two lines cannot be copied
+            self.out.print(text, soft_wrap=isinstance(text, str | Text))
+
+    def heading(self, text: str) -> None:
+        """What comes next, where a command does several things."""
+        self.result(Text(text, "bold"))
+
+    def answer(self, text: RenderableType) -> None:
+        """What the command was called for: printed with -q too."""
+        self.out.print(text, soft_wrap=isinstance(text, str | Text))
+
+    def note(self, text: str) -> None:
+        """Something to know about the input or the result; nothing with -q."""
+        if self.verbosity >= NORMAL:
+            self._labelled("note", "yellow", text)
+
+    def detail(self, text: str) -> None:
+        """What only -v shows."""
+        if self.verbosity >= VERBOSE:
+            self._line(Text(text, "dim"))
+
+    def notes(self, sentences: Iterable[str]) -> None:
+        """Notes of the video, the mask or the keypoints; which reader was taken is a detail."""
+        for sentence in sentences:
+            if sentence.startswith("Read with "):
+                self.detail(sentence)
+            else:
+                self.note(sentence)
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Show what is being waited for, on a terminal only, and only while it lasts."""
+        if self.verbosity >= NORMAL and self.err.is_terminal:
+            with self.err.status(Text(text, "dim")):
+                yield
+        else:
+            yield
+
+    def error(self, message: str, remedy: str = "") -> None:
+        """A failure: one message with cause and remedy."""
+        self._labelled("error", "bold red", message)
+        if remedy:
+            self._line(Text(f"       {remedy}"))
+
+    def stopped(self, text: str) -> None:
+        """A run that was interrupted."""
+        self._labelled("stopped", "bold yellow", text)
+
+    def _labelled(self, label: str, style: str, text: str) -> None:
+        self._line(Text.assemble((f"{label}: ", style), text))
+
+    def _line(self, text: Text) -> None:
+        self.err.print(text, soft_wrap=not self.err.is_terminal)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(markup=False, highlight=False, emoji=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+    return console
+
+
+@contextmanager
+def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
+    """A command's frame: gives its terminal, and turns whatever is raised inside into a message and an exit code.
+
+    Warnings are details here; the one that matters, a video that ends early, is a note of the run.
+    """
+    terminal = Terminal(QUIET if quiet else min(verbose, TRACEBACKS))
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            try:
+                yield terminal
+            finally:
+                for warning in caught:
+                    terminal.detail(f"{warning.category.__name__}: {warning.message}")
+    except PropagateError as error:
+        terminal.error(error.message, error.remedy)
+        raise _exit(terminal, error.exit_code) from error
+    except MemoryError as error:
+        terminal.error("Memory ran out.", "Lower video.short_side or propagation.n_last with --set.")
+        raise _exit(terminal, OutOfMemoryError.exit_code) from error
+    except KeyboardInterrupt as error:
+        terminal.stopped(str(error) or "Interrupted before the first frame was finished; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        terminal.error(
+            f"Something unexpected happened: {type(error).__name__}: {error}",
+            "" if terminal.verbosity >= TRACEBACKS else "Run it again with -vv to see where.",
+        )
+        raise _exit(terminal, PropagateError.exit_code) from error
+
+
+def _exit(terminal: Terminal, code: int) -> typer.Exit:
+    """The exit with this code, after the traceback where -vv asks for it."""
+    if terminal.verbosity >= TRACEBACKS:
+        terminal.err.print(Text(traceback.format_exc().rstrip(), "dim"), soft_wrap=True)
+    return typer.Exit(code)

@@ -1,0 +1,32 @@
+"""`propagate demo`: the sample videos, carried and scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from propagate.app import options
+from propagate.app.console import reporting
+
+
+def demo(
+    samples: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder sample_videos. [default: the checkout's]", show_default=False),
+    ] = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    output: Annotated[Path, options.output_option("demo_output")] = Path("demo_output"),
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Carry masks and keypoints through the sample videos, and score the one whose truth is known."""
+    with reporting(quiet=quiet, verbose=verbose) as terminal:
+        resolved = options.resolve_settings(config, assignments, device=device)
+        from propagate.app.samples import run_samples
+
+        run_samples(samples, output, resolved, terminal, overwrite=overwrite)

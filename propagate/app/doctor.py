@@ -1,0 +1,153 @@
+"""`propagate doctor`: is everything here that a run needs?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from propagate.app import options
+from propagate.app.console import reporting
+
+if TYPE_CHECKING:
+    from propagate.settings import ResolvedSettings, Settings
+
+_FRAME_SIZE = (480, 854)  # 480p: DAVIS
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        topic: what was looked at.
+        finding: what was found.
+        remedy: what to do where something is missing, else empty.
+        exit_code: of the command, where what is missing is essential.
+    """
+
+    topic: str
+    finding: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+def doctor(
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Check versions, devices, readers, codecs, presets, weights and memory."""
+    with reporting(verbose=verbose) as terminal:
+        resolved = options.resolve_settings(config, assignments, device=device)
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        code = 0
+        for check in _checks(resolved):
+            mark = Text("missing", "bold red" if check.exit_code else "yellow") if check.remedy else Text("ok", "green")
+            table.add_row(mark, check.topic, check.finding)
+            if check.remedy:
+                table.add_row("", "", Text(check.remedy, "dim"))
+            code = code or check.exit_code
+        terminal.answer(table)
+        if code:
+            raise typer.Exit(code)
+
+
+def _checks(resolved: ResolvedSettings) -> Iterator[Check]:
+    yield from _packages()
+    for look in (_devices, _readers, _encoder, _presets):
+        yield from look()
+    yield from _preset(resolved.settings)
+
+
+def _packages() -> Iterator[Check]:
+    from propagate.app.record import versions
+
+    for name, found in versions().items():
+        if found is not None:
+            yield Check(name, found)
+        elif name != "decord":  # a reader that may be missing, reported below
+            yield Check(name, "not installed", "Reinstall dift-propagate.", exit_code=1)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    from propagate.features.device import available_devices
+
+    names = []
+    for kind in available_devices():
+        if kind == "cuda":
+            names += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+        elif kind == "cpu":
+            names.append(f"cpu ({torch.get_num_threads()} threads)")
+        else:
+            names.append(kind)
+    yield Check("devices", ", ".join(names))
+
+
+def _readers() -> Iterator[Check]:
+    from propagate.video.decord_reader import import_decord
+
+    yield Check("readers", "pyav, folder" if import_decord() is None else "decord, pyav, folder")
+    if import_decord() is None:
+        yield Check("decord", "not installed", "Optional: `pip install decord2`; PyAV reads everything without it.")
+
+
+def _encoder() -> Iterator[Check]:
+    import av
+
+    try:
+        av.Codec("libx264", "w")
+    except ValueError:  # UnknownCodecError
+        yield Check("H.264 encoder", "PyAV has none", "Install av from PyPI, or run with --no-overlay.", exit_code=1)
+    else:
+        yield Check("H.264 encoder", "libx264")
+
+
+def _presets() -> Iterator[Check]:
+    from propagate.settings import preset_names
+
+    yield Check("presets", ", ".join(preset_names()))
+
+
+def _preset(settings: Settings) -> Iterator[Check]:
+    """Whether the chosen preset's extractor can be built, and what a clip will take."""
+    from propagate.errors import PropagateError
+    from propagate.features import build_extractor
+    from propagate.geometry import working_size
+
+    name = settings.features.name
+    try:
+        extractor = build_extractor(name, **settings.features.options)
+    except PropagateError as error:
+        yield Check(f"features {name}", error.message, error.remedy or "See above.", error.exit_code)
+        return
+    yield Check(f"features {name}", f"{extractor.channels} channels at stride {extractor.stride}")
+    size = working_size(_FRAME_SIZE, short_side=settings.video.short_side, multiple=extractor.multiple)
+    height, width = (-(-side // extractor.stride) for side in size)
+    slots = 1 + settings.propagation.n_last
+    feature_bytes = _BYTES[settings.propagation.memory_dtype]
+    labels = 2  # background and one object
+    needed = slots * height * width * (extractor.channels * feature_bytes + labels * 4)
+    yield Check(
+        "memory",
+        f"{needed / 2**20:.0f} MiB for the {slots} context frames of a {_FRAME_SIZE[1]}x{_FRAME_SIZE[0]} clip "
+        f"(grid {height}x{width}), beside the network; {_free()} free",
+    )
+
+
+def _free() -> str:
+    pages: Callable[[str], int] = os.sysconf
+    try:
+        return f"{pages('SC_AVPHYS_PAGES') * pages('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+    except (ValueError, OSError):  # macOS does not say
+        return "an unknown amount"

@@ -1,0 +1,52 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from propagate import __version__
+from propagate.app.config import app as config
+from propagate.app.demo import demo
+from propagate.app.doctor import doctor
+from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
+from propagate.app.segment import segment
+from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
+from propagate.app.track import track
+
+app = typer.Typer(
+    help="Carry a first-frame mask or pose through a video with the features of image diffusion models.",
+    epilog=(
+        "Examples:\n\n"
+        "propagate segment clip.mp4 --mask first_frame.png\n\n"
+        "propagate track clip.mp4 --keypoints first_frame.json\n\n"
+        "propagate demo"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.command(epilog=SEGMENT_EXAMPLES)(segment)
+app.command(epilog=TRACK_EXAMPLES)(track)
+app.command()(demo)
+app.add_typer(config, name="config")
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"propagate {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Exists for the options that stand before a command."""

@@ -1,0 +1,77 @@
+"""The progress of a run: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from propagate.app.console import NORMAL, Terminal
+
+_LINES = 10  # plain lines a run should give
+_LONGEST_SILENCE_S = 30.0
+
+
+@contextmanager
+def progress(terminal: Terminal, title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Give a function that is called after each frame.
+
+    Args:
+        terminal: prints nothing if it is quiet.
+        title: what is being done.
+        total: number of frames, None where it is not known.
+    """
+    if terminal.verbosity < NORMAL:
+        yield lambda: None
+    elif terminal.err.is_terminal:
+        with _bar(terminal, title, total) as advance:
+            yield advance
+    else:
+        yield _PlainLines(terminal, title, total).advance
+
+
+@contextmanager
+def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class _Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            if not rate:
+                return Text("starting", "dim")
+            left = f", {_clock(task.remaining / rate)} left" if task.remaining is not None else ""
+            return Text(f"{rate:.3g} frames/s{left}", "dim")
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), _Rate())
+    with Progress(*columns, console=terminal.err, transient=True) as live:
+        task = live.add_task(title, total=total)
+        yield lambda: live.advance(task)
+
+
+class _PlainLines:
+    """A line for every tenth of the frames, and at least every half minute."""
+
+    def __init__(self, terminal: Terminal, title: str, total: int | None) -> None:
+        self._terminal, self._title, self._total = terminal, title, total
+        self._done = self._shown = 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        tenth = self._total is not None and self._done * _LINES // self._total > self._shown * _LINES // self._total
+        if not tenth and now - self._last < _LONGEST_SILENCE_S:
+            return
+        self._shown, self._last = self._done, now
+        rate = self._done / max(now - self._start, 1e-9)
+        total = "" if self._total is None else f"/{self._total}"
+        left = "" if self._total is None else f", {_clock((self._total - self._done) / rate)} left"
+        self._terminal.err.print(f"{self._title} {self._done}{total}, {rate:.3g} frames/s{left}", soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    """0:42, 12:05 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

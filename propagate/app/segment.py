@@ -1,0 +1,58 @@
+"""`propagate segment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from propagate.app import options
+from propagate.app.console import reporting
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "propagate segment clip.mp4 --mask first_frame.png\n\n"
+    "propagate segment frames/ --mask 00000.png -o result --set propagation.top_k=10 --stride 2"
+)
+
+
+def segment(
+    video: options.Video,
+    mask: Annotated[
+        Path, typer.Option("--mask", "-m", metavar="PNG", help="Objects of the first frame.", show_default=False)
+    ],
+    resize_mask: Annotated[bool, typer.Option("--resize-mask", help="Bring the mask to the video's size.")] = False,
+    from_frame: options.FromFrame = None,
+    to_frame: options.ToFrame = None,
+    stride: options.Stride = None,
+    reader: options.ReaderChoice = None,
+    strict: options.Strict = False,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    output: Annotated[Path | None, options.output_option("VIDEO_masks")] = None,
+    no_overlay: options.NoOverlay = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Carry the first frame's mask through a video."""
+    with reporting(quiet=quiet, verbose=verbose) as terminal:
+        resolved = options.resolve_settings(
+            config,
+            assignments,
+            reader=reader,
+            strict=strict,
+            from_frame=from_frame,
+            to_frame=to_frame,
+            stride=stride,
+            device=device,
+            no_overlay=no_overlay,
+        )
+        from propagate.app.run import carry, open_input, read_first_mask
+
+        frames = open_input(video, resolved.settings, terminal)
+        first = read_first_mask(mask, frames.info, terminal, resize=resize_mask)
+        folder = output or Path(f"{video.stem}_masks")
+        carry(frames, first, folder, resolved, terminal, command="segment", overwrite=overwrite)

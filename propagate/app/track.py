@@ -1,0 +1,64 @@
+"""`propagate track`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from propagate.app import options
+from propagate.app.console import reporting
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "propagate track clip.mp4 --keypoints first_frame.json\n\n"
+    "propagate track clip.mp4 --keypoints points.csv --from-frame 20 --device cuda"
+)
+
+
+def track(
+    video: options.Video,
+    keypoints: Annotated[
+        Path,
+        typer.Option(
+            "--keypoints",
+            "-k",
+            metavar="FILE",
+            help="Named points of the first frame: JSON (ours or COCO) or CSV.",
+            show_default=False,
+        ),
+    ],
+    from_frame: options.FromFrame = None,
+    to_frame: options.ToFrame = None,
+    stride: options.Stride = None,
+    reader: options.ReaderChoice = None,
+    strict: options.Strict = False,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    output: Annotated[Path | None, options.output_option("VIDEO_keypoints")] = None,
+    no_overlay: options.NoOverlay = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Carry the first frame's keypoints through a video."""
+    with reporting(quiet=quiet, verbose=verbose) as terminal:
+        resolved = options.resolve_settings(
+            config,
+            assignments,
+            reader=reader,
+            strict=strict,
+            from_frame=from_frame,
+            to_frame=to_frame,
+            stride=stride,
+            device=device,
+            no_overlay=no_overlay,
+        )
+        from propagate.app.run import carry, open_input, read_first_keypoints
+
+        frames = open_input(video, resolved.settings, terminal)
+        first = read_first_keypoints(keypoints, frames.info, terminal, frame=resolved.settings.video.from_frame)
+        folder = output or Path(f"{video.stem}_keypoints")
+        carry(frames, first, folder, resolved, terminal, command="track", overwrite=overwrite)

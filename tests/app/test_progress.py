@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from propagate.app.console import NORMAL, QUIET, Terminal
+from propagate.app.progress import _clock, progress
+
+
+def terminal(verbosity=NORMAL, live=False):
+    printed = io.StringIO()
+    made = Terminal(verbosity)
+    made.err = Console(file=printed, force_terminal=live, width=100)
+    return made, printed
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (3723, "1:02:03")])
+def test_clock(seconds, text):
+    assert _clock(seconds) == text
+
+
+def test_ten_lines_whatever_the_length():
+    made, printed = terminal()
+    with progress(made, "segment", 200) as advance:
+        for _ in range(200):
+            advance()
+    lines = printed.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"segment {20 * n}/200" for n in range(1, 11)]
+    assert lines[-1].endswith("0:00 left")
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing():
+    made, printed = terminal(live=True)
+    with progress(made, "segment", 3) as advance:
+        for _ in range(3):
+            advance()
+    assert "segment" in printed.getvalue()
+    assert "3/3" in printed.getvalue()
+    assert printed.getvalue().endswith("\x1b[2K")  # the line is erased
+
+
+def test_quiet_is_quiet():
+    made, printed = terminal(QUIET)
+    with progress(made, "segment", 3) as advance:
+        advance()
+    assert printed.getvalue() == ""

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from propagate.formats import read_keypoints
+from tests.app.conftest import FRAMES, SMALL
+
+
+def test_every_file_is_there_and_the_points_move_with_the_square(run, clip, keypoints, tmp_path):
+    out = tmp_path / "out"
+    result = run("track", clip, "--keypoints", keypoints, "-o", out, *SMALL)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["keypoints.csv", "keypoints.json", "overlay.mp4", "run.json"]
+    for suffix in ("json", "csv"):
+        first = read_keypoints(out / f"keypoints.{suffix}", frame=0)
+        assert first.names == ("left", "middle")
+        np.testing.assert_allclose(first.positions, [[12, 20], [20, 28]])
+        last = read_keypoints(out / f"keypoints.{suffix}", frame=FRAMES - 1)
+        moved = last.positions - first.positions
+        np.testing.assert_allclose(moved, [[8 * (FRAMES - 1), 0]] * 2, atol=8)  # within a grid cell
+    record = json.loads((out / "run.json").read_text())
+    assert record["label"]["joints"] == ["left", "middle"]
+    assert (record["status"], record["frames_done"]) == ("finished", FRAMES)
+
+
+def test_keypoints_of_the_frame_that_is_read_first_are_taken(run, clip, tmp_path):
+    points = tmp_path / "points.csv"
+    points.write_text("frame,name,x,y\n0,tip,5,5\n3,tip,50,20\n")
+    result = run("track", clip, "-k", points, "-o", tmp_path / "out", "--from-frame", 3, *SMALL)
+    assert result.exit_code == 0, result.output
+    found = read_keypoints(tmp_path / "out" / "keypoints.json", frame=3)
+    np.testing.assert_allclose(found.positions, [[50, 20]])
+
+
+def test_the_result_is_named_after_the_video(run, clip, keypoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("track", clip, "-k", keypoints, "--no-overlay", *SMALL).exit_code == 0
+    assert (tmp_path / "clip_keypoints" / "keypoints.csv").is_file()
+
+
+def test_a_tracked_result_is_the_start_of_the_next_run(run, clip, keypoints, tmp_path):
+    run("track", clip, "-k", keypoints, "-o", tmp_path / "a", *SMALL)
+    again = run("track", clip, "-k", tmp_path / "a" / "keypoints.json", "-o", tmp_path / "b", "--from-frame", 5, *SMALL)
+    assert again.exit_code == 0, again.output
+    start = read_keypoints(tmp_path / "b" / "keypoints.json", frame=5)
+    np.testing.assert_allclose(start.positions, read_keypoints(tmp_path / "a" / "keypoints.json", frame=5).positions)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.losses import matching_loss, velocity_target
+
+
+def test_velocity_turns_the_noised_sample_back():
+    """x_t = a x + s e and v = a e - s x give x = a x_t - s v (Salimans and Ho 2022)."""
+    clean, noise = torch.randn(2, 3, 3, 4, 4)
+    kept = torch.tensor([0.9, 0.3, 0.6])
+    steps = torch.tensor([0, 1, 2])
+    a, s = kept.sqrt().view(3, 1, 1, 1), (1 - kept).sqrt().view(3, 1, 1, 1)
+    velocity = velocity_target(clean, noise, steps, kept)
+    torch.testing.assert_close(a * (a * clean + s * noise) - s * velocity, clean)
+
+
+def grid(height: int, width: int, batch: int = 2) -> torch.Tensor:
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([xs.flatten(), ys.flatten()], -1).float().expand(batch, -1, -1)
+
+
+def test_right_partners_cost_less_than_wrong_ones():
+    features = torch.randn(2, 16, 5, 6, generator=torch.Generator().manual_seed(0))
+    places, everywhere = grid(5, 6), torch.ones(2, 30, dtype=torch.bool)
+    right = matching_loss(features, features, places, everywhere)
+    wrong = matching_loss(features, features, places.flip(1), everywhere)
+    assert right < 0.1 < 1 < wrong
+
+
+def test_cells_without_partner_do_not_count():
+    features = torch.randn(2, 16, 5, 6, generator=torch.Generator().manual_seed(0))
+    places = grid(5, 6).clone()
+    has_partner = torch.ones(2, 30, dtype=torch.bool)
+    has_partner[:, :10] = False
+    before = matching_loss(features, features, places, has_partner)
+    places[:, :10] = 4.0
+    torch.testing.assert_close(matching_loss(features, features, places, has_partner), before)
+
+
+def test_neighbours_of_the_true_place_are_not_held_against_it():
+    """Cells next to the true one look the same; only within the blind radius does that cost nothing."""
+    features = torch.randn(1, 16, 1, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, 3)
+    places, everywhere = grid(1, 16, batch=1), torch.ones(1, 16, dtype=torch.bool)
+    blind = matching_loss(features, features, places, everywhere, blind_radius=1.25)
+    strict = matching_loss(features, features, places, everywhere, blind_radius=0.5)
+    assert strict - blind > 0.5
+
+
+def test_gradient_reaches_both_views():
+    a, b = (torch.randn(2, 4, 3, 3, requires_grad=True) for _ in range(2))
+    matching_loss(a, b, grid(3, 3), torch.ones(2, 9, dtype=torch.bool)).backward()
+    assert a.grad.abs().sum() > 0
+    assert b.grad.abs().sum() > 0
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_fewer_other_pictures_than_asked_for_are_all_there_are(others):
+    features = torch.randn(2, 8, 3, 3)
+    loss = matching_loss(features, features, grid(3, 3), torch.ones(2, 9, dtype=torch.bool), other_pictures=others)
+    assert loss.isfinite()
