@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from jaxtyping import install_import_hook
 
 import tests.typechecker  # the hook looks it up by name and does not import it itself
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="propagate-tests-")  # never the user's own cache
 install_import_hook("propagate", f"{tests.typechecker.__name__}.check")

@@ -48,9 +48,9 @@ class Recipe:
 
 
 RECIPES = {
-    "denoise": Recipe(steps=1200, batch=64, size=64, learning_rate=6e-4, ema=0.999),
+    "denoise": Recipe(steps=700, batch=64, size=64, learning_rate=6e-4, ema=0.999),
     "match": Recipe(
-        steps=4800, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
+        steps=2000, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
     ),
 }
 

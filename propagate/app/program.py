@@ -10,6 +10,7 @@ from propagate import __version__
 from propagate.app.config import app as config
 from propagate.app.demo import demo
 from propagate.app.doctor import doctor
+from propagate.app.models import models_app
 from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
 from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
@@ -33,6 +34,7 @@ app.command(epilog=SEGMENT_EXAMPLES)(segment)
 app.command(epilog=TRACK_EXAMPLES)(track)
 app.command()(demo)
 app.add_typer(config, name="config")
+app.add_typer(models_app, name="models")
 app.command()(doctor)
 
 

@@ -22,7 +22,10 @@ __all__ = ["EXTRACTORS", "FeatureExtractor", "build_extractor", "extractor_names
 
 # name -> "module:builder"; imported only when used, so that listing them stays fast
 EXTRACTORS = {
+    "cleandift": "propagate.features.cleandift:CleanDIFT",
     "compact": "propagate.features.compact:CompactDiffusion",
+    "dift_adm": "propagate.features.adm:AdmDiffusion",
+    "dift_sd": "propagate.features.stable_diffusion:StableDiffusion",
     "rgb": "propagate.features.rgb:ColorPatches",
 }
 

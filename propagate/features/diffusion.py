@@ -47,6 +47,20 @@ class Noise:
             noise = torch.stack([noise, -noise], 1).flatten(0, 1)[: self.ensemble_size]
         return noise
 
+    def draw_frames(
+        self, shape: tuple[int, ...], count: int, indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "e n c h w"]:
+        """The draws for a batch of `count` frames; n is the count, or 1 where all frames have the same draws.
+
+        Args:
+            shape: (c, h, w) of one draw.
+            count: frames in the batch.
+            indices: their indices; None: 0, 1, ...
+        """
+        if self.mode != "fresh":
+            return self.draw(shape).unsqueeze(1)
+        return torch.stack([self.draw(shape, index) for index in (range(count) if indices is None else indices)], 1)
+
 
 def linear_alphas_cumprod(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Float[Tensor, " t"]:
     """The linear noise schedule (Ho et al. 2020; guided-diffusion), computed in float64, returned in float32."""
@@ -55,32 +69,35 @@ def linear_alphas_cumprod(steps: int = 1000, start: float = 1e-4, end: float = 0
 
 
 def ensemble_features(
-    clean: Float[Tensor, "b c h w"],
+    clean: Float[Tensor, "b c h w"] | Float[Tensor, "e b c h w"],
     activation: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d y x"]],
     *,
     noise: Noise,
     kept: float,
     indices: Sequence[int] | None = None,
+    draws_per_pass: int = 1,
 ) -> Float[Tensor, "b d y x"]:
-    """The mean activation over the noise draws, frame by frame in the draws, in one batch per draw.
+    """The mean activation over the noise draws.
 
     Args:
-        clean: what the model noises: pixels, rearranged pixels or scaled latents.
+        clean: what the model noises: pixels, rearranged pixels or scaled latents; with a leading axis where every draw
+            has a clean input of its own (sampled latents).
         activation: runs the network on noised inputs as far as the tapped block.
         noise: the draws.
         kept: alphas_cumprod[timestep]; the noised input is sqrt(kept) * clean + sqrt(1 - kept) * eps.
         indices: frame indices of the batch, for fresh noise; None: 0, 1, ...
+        draws_per_pass: draws that go through the network together. Memory grows with it, and with nothing else here;
+            the result does not depend on it beyond rounding.
     """
-    shape = tuple(clean.shape[1:])
-    if noise.mode == "fresh":
-        frames = range(len(clean)) if indices is None else indices
-        draws = torch.stack([noise.draw(shape, index) for index in frames], 1)
-    else:
-        draws = noise.draw(shape).unsqueeze(1)
-    draws = draws.to(clean)
+    frames, *shape = clean.shape[-4:]
+    draws = noise.draw_frames(tuple(shape), frames, indices).to(clean)
+    own = clean.expand(len(draws), -1, -1, -1, -1)
     total: Tensor | None = None
-    for eps in draws:  # one draw at a time: memory does not grow with the ensemble
-        output = activation(kept**0.5 * clean + (1 - kept) ** 0.5 * eps).float()
+    for start in range(0, len(draws), draws_per_pass):
+        part = slice(start, start + draws_per_pass)
+        noisy = kept**0.5 * own[part] + (1 - kept) ** 0.5 * draws[part]
+        output = activation(noisy.flatten(0, 1)).float()
+        output = output.reshape(-1, frames, *output.shape[1:]).sum(0)
         total = output if total is None else total + output
     assert total is not None
     return total / len(draws)

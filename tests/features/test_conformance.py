@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
 
-NAMES = sorted(EXTRACTORS)
+DATA = Path(__file__).parent.parent / "parity" / "data"
+SD = DATA / "sd_tiny_0" / "pipeline"
+
+# models that do not travel in the wheel: their tiny likes
+TINY = {
+    "dift_adm": {"weights": DATA / "adm_tiny_0" / "adm_tiny_uncond.pt", "head_channels": 16, "up_ft_index": 5},
+    "dift_sd": {"weights": SD, "ensemble_size": 2},
+    "cleandift": {"weights": SD / "unet" / "diffusion_pytorch_model.safetensors", "base": SD},
+}
 
 
-@pytest.fixture(params=NAMES, scope="module")
-def extractor(request) -> FeatureExtractor:
-    return build_extractor(request.param, device="cpu")
+@pytest.fixture(params=sorted(EXTRACTORS), scope="module")
+def extractor(request, tmp_path_factory) -> FeatureExtractor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return build_extractor(request.param, device="cpu", **TINY.get(request.param, {}))
 
 
 @pytest.fixture

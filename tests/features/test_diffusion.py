@@ -57,6 +57,32 @@ def test_a_batch_gives_what_its_frames_give_alone(mode):
         torch.testing.assert_close(together[place : place + 1], alone)
 
 
+@pytest.mark.parametrize("draws_per_pass", [2, 3, 5, 9])
+@pytest.mark.parametrize("mode", ["shared", "fresh", "antithetic"])
+def test_the_result_does_not_depend_on_how_many_draws_share_a_pass(mode, draws_per_pass):
+    clean = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    options = {"noise": Noise(ensemble_size=5, mode=mode), "kept": 0.7, "indices": [3, 8]}
+    batches = []
+
+    def activation(noisy):
+        batches.append(len(noisy))
+        return torch.sin(3 * noisy)
+
+    found = ensemble_features(clean, activation, **options, draws_per_pass=draws_per_pass)
+    torch.testing.assert_close(found, ensemble_features(clean, lambda noisy: torch.sin(3 * noisy), **options))
+    assert sum(batches) == 10
+    assert max(batches) == 2 * min(draws_per_pass, 5)
+
+
+def test_every_draw_can_have_a_clean_input_of_its_own():
+    clean = torch.randn(3, 2, 1, 4, 4)
+    noise = Noise(ensemble_size=3, seed=2)
+    found = ensemble_features(clean, torch.tanh, noise=noise, kept=0.64, draws_per_pass=2)
+    pairs = zip(clean, noise.draw((1, 4, 4)), strict=True)
+    expected = torch.stack([torch.tanh(0.8 * own + 0.6 * eps) for own, eps in pairs])
+    torch.testing.assert_close(found, expected.mean(0))
+
+
 class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()

