@@ -8,7 +8,6 @@ does: all copies of the ensemble in one batch, the whole network in memory, floa
 at a time, nothing kept beyond the tapped block.
 """
 
-# ruff: noqa: T201  a script: it prints
 from __future__ import annotations
 
 import argparse

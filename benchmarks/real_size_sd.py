@@ -7,7 +7,6 @@ The run writes a pipeline of 2 GB into a temporary folder, takes about 12 GB of 
 Every row is a process of its own, so that its peak memory is its own.
 """
 
-# ruff: noqa: T201  a script: it prints
 from __future__ import annotations
 
 import argparse
