@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import site
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
+OUTSIDE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-P", "-m", "propagate", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=OUTSIDE, capture_output=True, text=True, check=False)
 
 
 def test_the_wheel_holds_presets_and_model_and_nothing_of_the_checkout(wheel):
@@ -53,6 +55,7 @@ def test_the_package_comes_from_the_environment(installed, tmp_path):
     found = subprocess.run(
         [str(installed), "-P", "-c", "import propagate; print(propagate.__file__)"],
         cwd=tmp_path,
+        env=OUTSIDE,
         capture_output=True,
         text=True,
         check=True,
