@@ -50,7 +50,7 @@ class Recipe:
 RECIPES = {
     "denoise": Recipe(steps=700, batch=64, size=64, learning_rate=6e-4, ema=0.999),
     "match": Recipe(
-        steps=2000, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
+        steps=2600, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
     ),
 }
 
@@ -176,7 +176,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the loss curve")
     parser.add_argument("--stage", choices=sorted(RECIPES), required=True)
     parser.add_argument("--start-from", type=Path, help="run whose last weights this stage begins with")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--steps", type=int, help="length of the schedule, instead of the recipe's number")
+    parser.add_argument("--stop-at", type=int, help="stop at this step, with the schedule unfinished")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=200)
     options = parser.parse_args()
@@ -199,7 +200,7 @@ def main() -> None:
         writer = csv.writer(file)
         sums: dict[str, float] = {}
         for batch in batches(recipe, options.photos, options.seed, trainer.step):
-            if trainer.step >= recipe.steps:
+            if trainer.step >= min(recipe.steps, options.stop_at or recipe.steps):
                 break
             for name, loss in trainer.train_step(batch).items():
                 sums[name] = sums.get(name, 0.0) + loss
