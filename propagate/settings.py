@@ -69,7 +69,7 @@ class MaskLabelSettings(_Section):
     """How masks become labels on the grid and come back."""
 
     codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: as those scripts do it, to the digit")
-    encode: Literal["area", "blend", "nearest"] = "blend"
+    encode: Literal["area", "blend", "nearest"] = "area"
     upsample: Literal["bicubic", "bilinear"] = "bicubic"
     stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
     vanish: Annotated[float, Field(ge=0, le=1)] = Field(
