@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -23,8 +24,7 @@ from torch import Tensor
 
 Ties = Literal["cut", "keep"]
 
-# Scores of one tile, in elements. On a CPU they should stay in the cache between the passes over them; a GPU needs
-# large tiles to be busy.
+# On a CPU a tile's scores should stay in the cache between the passes over them; a GPU needs large tiles to be busy.
 _TILE_SCORES_CPU = 2**20
 _TILE_SCORES_GPU = 2**26
 _GROUP = 16
@@ -71,6 +71,7 @@ def propagate_labels(
     top_k: int,
     temperature: float,
     ties: Ties = "cut",
+    tile_scores: int | None = None,
 ) -> Float[Tensor, "l h w"]:
     """Labels of the query frame from the labels of its context.
 
@@ -83,6 +84,7 @@ def propagate_labels(
         top_k: keys that count; where fewer can be reached, all of these do.
         temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
         ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
+        tile_scores: scores that are held at a time; None: `default_tile_scores`. The labels do not depend on it.
 
     Returns:
         (L, h, w) in the labels' dtype. A query that reaches no key at all (a circle of radius 0 without exempt
@@ -107,27 +109,36 @@ def propagate_labels(
     everywhere = key_rows[free].reshape(-1, channels), index[free].flatten()
     bound_rows, bound_index = (key_rows[bound], index[bound]) if free else (key_rows, index)
 
-    for ys, xs in _tiles(height, width, len(bound), len(free), window, keys.device):
+    tall, wide = tile_size(
+        (height, width), len(bound), len(free), window, tile_scores or default_tile_scores(keys.device.type)
+    )
+    for ys, xs in _tiles(height, width, tall, wide):
         tile = query_rows[ys, xs].reshape(-1, channels)
         found, columns = everywhere
-        outside = None
+        hiding = None
         if bound and window is not None:
             near_y, near_x = _reachable(ys, height, window.reach), _reachable(xs, width, window.reach)
             near = bound_rows[:, near_y, near_x].reshape(-1, channels)
             found = torch.cat([near, found]) if free else near
             columns = torch.cat([bound_index[:, near_y, near_x].flatten(), columns])
-            outside = _outside(ys, xs, near_y, near_x, window, keys.device)
-        scores = _scores(tile, found.to(tile.dtype), outside, len(bound))
+            hiding = _hiding(
+                (_length(ys), _length(xs)),
+                (_length(near_y), _length(near_x)),
+                (near_y.start - ys.start, near_x.start - xs.start),
+                replace(window, exempt=()),
+                keys.device,
+            )
+        scores = _scores(tile, found.to(tile.dtype), hiding, len(bound))
         if ties == "keep":
             soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
         else:
             soft = _weigh_best(scores, label_rows, columns, top_k, temperature)
-        result[ys, xs] = soft.view(ys.stop - ys.start, xs.stop - xs.start, -1)
+        result[ys, xs] = soft.view(_length(ys), _length(xs), -1)
     return result.permute(2, 0, 1)
 
 
 def _scores(
-    tile: Float[Tensor, "q c"], keys: Float[Tensor, "m c"], outside: Bool[Tensor, "q r"] | None, bound: int
+    tile: Float[Tensor, "q c"], keys: Float[Tensor, "m c"], hiding: Float[Tensor, "q r"] | None, bound: int
 ) -> Float[Tensor, "q p"]:
     """Cosines, -inf where the window hides the key; columns are padded with -inf to whole groups."""
     count = len(keys)
@@ -135,10 +146,9 @@ def _scores(
     scores = tile.new_empty(len(tile), padded)
     torch.mm(tile, keys.T, out=scores[:, :count])
     scores[:, count:] = -torch.inf
-    if outside is not None:
-        region = outside.shape[1]
-        hidden = scores[:, : bound * region].view(len(tile), bound, region)
-        hidden.masked_fill_(outside.unsqueeze(1), -torch.inf)
+    if hiding is not None:
+        region = hiding.shape[1]
+        scores[:, : bound * region].view(len(tile), bound, region).add_(hiding.unsqueeze(1))
     return scores
 
 
@@ -187,22 +197,40 @@ def _softmax(scores: Float[Tensor, "q k"], temperature: float) -> Float[Tensor, 
     return torch.softmax(scores / temperature, -1).nan_to_num_(0.0)
 
 
-def _tiles(
-    height: int, width: int, bound: int, free: int, window: Window | None, device: torch.device
-) -> Iterator[tuple[slice, slice]]:
-    """Cover the grid with tiles, nearly square, whose scores fit the budget."""
-    budget = _TILE_SCORES_CPU if device.type == "cpu" else _TILE_SCORES_GPU
-    reach = window.reach if window is not None else 0
+def default_tile_scores(device_type: str) -> int:
+    """Scores of a tile that keep a device of this type ("cpu", "cuda", ...) busy."""
+    return _TILE_SCORES_CPU if device_type == "cpu" else _TILE_SCORES_GPU
 
-    def scores(side: int) -> int:
-        region = min(side + 2 * reach, height) * min(side + 2 * reach, width)
-        return side**2 * (bound * region + free * height * width)
 
+def tile_size(grid: tuple[int, int], bound: int, free: int, window: Window | None, tile_scores: int) -> tuple[int, int]:
+    """(rows, columns) of the queries of one tile: nearly square, as large as the scores allow, at least one query.
+
+    Args:
+        grid: (rows, columns) of all cells.
+        bound: context frames that the window binds.
+        free: context frames that it does not.
+        window: None: all of them are free.
+        tile_scores: the most scores of a tile with its keys.
+    """
+    height, width = grid
     side = 1
-    while side < max(height, width) and scores(side + 1) <= budget:
+    while (
+        side < max(grid) and (side + 1) ** 2 * tile_keys(grid, (side + 1, side + 1), bound, free, window) <= tile_scores
+    ):
         side += 1
     rows, columns = math.ceil(height / side), math.ceil(width / side)
-    tall, wide = math.ceil(height / rows), math.ceil(width / columns)
+    return math.ceil(height / rows), math.ceil(width / columns)
+
+
+def tile_keys(grid: tuple[int, int], tile: tuple[int, int], bound: int, free: int, window: Window | None) -> int:
+    """The most keys that the queries of a tile of (rows, columns) reach together; see `tile_size`."""
+    reach = window.reach if window is not None else 0
+    (height, width), (tall, wide) = grid, tile
+    region = min(max(tall + 2 * reach, 0), height) * min(max(wide + 2 * reach, 0), width)
+    return bound * region + free * height * width
+
+
+def _tiles(height: int, width: int, tall: int, wide: int) -> Iterator[tuple[slice, slice]]:
     for top in range(0, height, tall):
         for left in range(0, width, wide):
             yield slice(top, min(top + tall, height)), slice(left, min(left + wide, width))
@@ -213,16 +241,28 @@ def _reachable(tile: slice, length: int, reach: int) -> slice:
     return slice(start, max(min(tile.stop + reach, length), start))
 
 
-def _outside(
-    ys: slice, xs: slice, near_y: slice, near_x: slice, window: Window, device: torch.device
-) -> Bool[Tensor, "q r"]:
-    """(queries of the tile, cells of the region): True where the window does not reach."""
+@lru_cache(maxsize=64)
+def _hiding(
+    tile: tuple[int, int], region: tuple[int, int], offset: tuple[int, int], window: Window, device: torch.device
+) -> Float[Tensor, "q r"]:
+    """(queries of the tile, cells of the region): 0 where the window reaches, -inf where it does not.
 
-    def offsets(tile: slice, region: slice) -> Int[Tensor, "a b"]:
-        here = torch.arange(tile.start, tile.stop, device=device)
-        there = torch.arange(region.start, region.stop, device=device)
+    Tiles in the middle of the grid share theirs, and all frames of a video do.
+
+    Args:
+        tile, region: (rows, columns).
+        offset: of the region's first cell from the tile's.
+    """
+
+    def offsets(axis: int) -> Int[Tensor, "a b"]:
+        here = torch.arange(tile[axis], device=device)
+        there = torch.arange(region[axis], device=device) + offset[axis]
         return there[None, :] - here[:, None]
 
-    dy, dx = offsets(ys, near_y), offsets(xs, near_x)
-    inside = window.contains(dy[:, None, :, None], dx[None, :, None, :])
-    return ~inside.reshape(dy.shape[0] * dx.shape[0], -1)
+    dy, dx = offsets(0), offsets(1)
+    inside = window.contains(dy[:, None, :, None], dx[None, :, None, :]).reshape(tile[0] * tile[1], -1)
+    return torch.zeros_like(inside, dtype=torch.float32).masked_fill_(~inside, -torch.inf)
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)

@@ -23,6 +23,7 @@ class LabelPropagator:
         exempt_anchors: the window does not bind the anchors (CRW).
         memory_dtype: "float32", "float16" or "bfloat16": of the features in memory.
         anchors: annotated frames to make room for; more may come.
+        tile_scores: see `propagate.affinity.propagate_labels`.
 
     Example:
         >>> propagator = LabelPropagator(top_k=5, radius=12)
@@ -42,8 +43,10 @@ class LabelPropagator:
         ties: Ties = "cut",
         memory_dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         anchors: int = 1,
+        tile_scores: int | None = None,
     ) -> None:
         self.top_k, self.temperature, self.ties = top_k, temperature, ties
+        self.tile_scores = tile_scores
         self.window, self.radius, self.exempt_anchors = window, radius, exempt_anchors
         self.memory = MemoryBank(n_last, anchors=anchors, dtype=getattr(torch, memory_dtype))
 
@@ -76,6 +79,7 @@ class LabelPropagator:
             top_k=self.top_k,
             temperature=self.temperature,
             ties=self.ties,
+            tile_scores=self.tile_scores,
         )
         self.memory.add_prediction(query, soft)
         return soft

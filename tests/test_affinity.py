@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from propagate import affinity
 from propagate.affinity import Window, normalize, propagate_labels
 
 
@@ -71,9 +70,7 @@ def test_tiles_equal_the_dense_definition(seed, frames, height, width, window, t
     query, keys, labels = problem(seed, frames=frames, height=height, width=width)
     window = None if window[0] == "none" else Window(*window)
     options = {"window": window, "top_k": top_k, "temperature": temperature, "ties": ties}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(affinity, "_TILE_SCORES_CPU", budget)
-        found = propagate_labels(query, keys, labels, **options)
+    found = propagate_labels(query, keys, labels, tile_scores=budget, **options)
     torch.testing.assert_close(found, dense(query, keys, labels, **options), atol=1e-5, rtol=0)
 
 
