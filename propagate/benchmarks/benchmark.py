@@ -101,26 +101,32 @@ class Published:
 
 
 class Benchmark(Protocol):
-    """A data set with its protocol. Implementations are frozen dataclasses that can be pickled.
-
-    Attributes:
-        name: for file names and commands ("davis-2017").
-        title: data, split and protocol in one line, for tables ("DAVIS-2017 val, semi-supervised").
-        clips: the clips that are run, in the order of the data set's list.
-        published: rows of papers on the same data and protocol; empty for a subset.
-        remarks: what a reader must know before he compares ("a subset: 2 of 30 clips").
-    """
+    """A data set with its protocol. Implementations are frozen dataclasses that can be pickled."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For file names and commands ("davis-2017")."""
+        ...
+
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Data, split and protocol in one line, for tables ("DAVIS-2017 val, semi-supervised")."""
+        ...
+
     @property
-    def clips(self) -> tuple[Clip, ...]: ...
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips that are run, in the order of the data set's list."""
+        ...
+
     @property
-    def published(self) -> tuple[Published, ...]: ...
+    def published(self) -> tuple[Published, ...]:
+        """Rows of papers on the same data and protocol; empty for a subset."""
+        ...
+
     @property
-    def remarks(self) -> tuple[str, ...]: ...
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know before he compares ("a subset: 2 of 30 clips")."""
+        ...
 
     def frames(self, clip: Clip) -> Iterable[Frame]:
         """The clip's frames, as the protocol wants them seen; `index` is the position in the clip."""
