@@ -125,7 +125,7 @@ class Benchmark(Protocol):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know before he compares ("a subset: 2 of 30 clips")."""
+        """What a reader must know before comparing ("a subset: 2 of 30 clips")."""
         ...
 
     def frames(self, clip: Clip) -> Iterable[Frame]:
