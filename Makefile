@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: demo test format clean
+.PHONY: demo test format clean vos-benchmark
 
 demo: $(STAMP)
 	$(BIN)/propagate demo --output demo_output --overwrite
@@ -28,5 +28,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# an evaluation by other hands, in an environment of its own: with it, the tests compare our scores to its
+vos-benchmark: .vos-benchmark/.installed
+
+.vos-benchmark/.installed:
+	$(PYTHON) -m venv .vos-benchmark
+	.vos-benchmark/bin/python -m pip install --quiet --disable-pip-version-check vos-benchmark==0.1.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo_output .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .vos-benchmark build dist demo_output .coverage .mypy_cache .pytest_cache .ruff_cache

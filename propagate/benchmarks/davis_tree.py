@@ -1,0 +1,229 @@
+"""The files of DAVIS 2016 and 2017: which sequences there are, and whether all of their pieces are.
+
+JPEGImages/480p/SEQUENCE/00000.jpg      frames
+Annotations/480p/SEQUENCE/00000.png     truth; frames and masks belong together by their sorted order
+ImageSets/2017/val.txt                  2017: one name per line
+ImageSets/480p/val.txt                  2016: two paths per line, of a frame and of its mask
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from propagate.benchmarks.benchmark import Clip
+from propagate.errors import InputError, UsageError
+from propagate.formats import read_indexed_png
+from propagate.types import BACKGROUND, VOID, Mask
+from propagate.video.folder import read_header
+
+Year = Literal[2016, 2017]
+
+ALL = "all"
+"""The split that is whatever lies in the tree, with or without lists."""
+
+FEWEST_FRAMES = 3  # the first and the last are not scored
+_SHOWN = 8  # pieces of a message before it only counts them
+
+
+@dataclass(frozen=True)
+class AnnotatedClip:
+    """A clip and its truth.
+
+    Attributes:
+        clip: name and frames.
+        masks: one for each frame, in order.
+        objects: how many are scored: the highest id of the first mask.
+    """
+
+    clip: Clip
+    masks: tuple[Path, ...]
+    objects: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder in DAVIS layout.
+
+    Attributes:
+        root: holds `JPEGImages` and `Annotations`.
+        year: how lists and masks are read: 2016 has one object in black and white, 2017 has object ids.
+        resolution: name of the folder of one size ("480p", "Full-Resolution").
+    """
+
+    root: Path
+    year: Year
+    resolution: str
+
+    @property
+    def frames(self) -> Path:
+        """The folder of the sequences' frames."""
+        return self.root / "JPEGImages" / self.resolution
+
+    @property
+    def annotations(self) -> Path:
+        """The folder of the sequences' masks."""
+        return self.root / "Annotations" / self.resolution
+
+    def names(self) -> tuple[str, ...]:
+        """The sequences that have a folder of masks, sorted.
+
+        Raises:
+            InputError: the root or one of the two folders of this resolution does not exist.
+        """
+        if not self.root.is_dir():
+            raise InputError(f"The folder {self.root} does not exist.", "Give the folder of DAVIS with --data.")
+        missing = [folder for folder in (self.frames, self.annotations) if not folder.is_dir()]
+        if missing:
+            raise InputError(
+                f"{self.root} is no DAVIS tree: {_listed([f'the folder {f} is missing' for f in missing])}.",
+                self._other_place(),
+            )
+        return tuple(sorted(f.name for f in self.annotations.iterdir() if f.is_dir() and not f.name.startswith(".")))
+
+    def split(self, split: str) -> tuple[str, ...] | None:
+        """The names of a split in the order of its list; None where there is no list of it.
+
+        Raises:
+            InputError: the list cannot be read or is empty.
+        """
+        if split == ALL:
+            return self.names()
+        path = next((path for path in self.lists(split) if path.is_file()), None)
+        if path is None:
+            return None
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The list {path} cannot be read: {error}.", "Replace it.") from error
+        # Of two paths per line, the frame's folder is the sequence.
+        entries = [Path(line.split()[0]) for line in lines if line.strip()]
+        names = tuple(dict.fromkeys(e.parent.name if len(e.parts) > 1 else e.name for e in entries))
+        if not names:
+            raise InputError(f"The list {path} is empty.", "Replace it.")
+        return names
+
+    def lists(self, split: str) -> tuple[Path, ...]:
+        """Where the list of a split may lie, the usual place first."""
+        folders = ("2017",) if self.year == 2017 else dict.fromkeys((self.resolution, "480p", "2016"))
+        return tuple(self.root / "ImageSets" / folder / f"{split}.txt" for folder in folders)
+
+    def choose(self, split: str, wanted: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+        """The names to use, and those of the split's list (None where there is none, which `wanted` makes up for).
+
+        Raises:
+            InputError: the list is missing, unreadable or empty.
+            UsageError: a wanted sequence is not in the tree.
+        """
+        present, listed = self.names(), self.split(split)
+        for name in wanted:
+            if name not in present:
+                near = difflib.get_close_matches(name, present, n=1)
+                raise UsageError(
+                    f"--sequence {name}: {self.annotations} has no such sequence.",
+                    f"Did you mean {near[0]}?" if near else f"There are: {_listed(present, ', ')}.",
+                )
+        if wanted:
+            return tuple(dict.fromkeys(wanted)), listed
+        if listed is None:
+            places = " nor ".join(str(path) for path in self.lists(split))
+            raise InputError(
+                f"There is no list of the {split} split: {'neither ' if ' nor ' in places else ''}{places} "
+                f"{'exists' if ' nor ' in places else 'does not exist'}.",
+                f"Give another --split, --split {ALL} for every sequence of the tree, or name some with --sequence.",
+            )
+        if not listed:
+            raise InputError(f"{self.annotations} has no sequences.", "Give the folder of DAVIS with --data.")
+        return listed, listed
+
+    def read(self, names: Sequence[str]) -> tuple[AnnotatedClip, ...]:
+        """The sequences, verified: frames and masks are there, as many of each, and the first ones fit.
+
+        Raises:
+            InputError: names every piece that is missing or does not fit.
+        """
+        pieces: list[str] = []
+        clips = [self._read(name, pieces) for name in names]
+        if pieces:
+            raise InputError(
+                f"{self.root} is not a whole DAVIS-{self.year} tree: {_listed(pieces)}.",
+                "Complete it, or name the sequences that are whole with --sequence.",
+            )
+        return tuple(clip for clip in clips if clip is not None)
+
+    def truth(self, path: Path) -> Mask:
+        """A mask of the tree as it counts: 2016, everything that is not black is object 1; 2017, void is background.
+
+        Raises:
+            InputError: unreadable, or not of one channel.
+        """
+        return counted_mask(read_indexed_png(path), self.year)
+
+    def _read(self, name: str, pieces: list[str]) -> AnnotatedClip | None:
+        """One sequence, or None and what is wrong with it in `pieces`."""
+        folders = {"frames": self.frames / name, "masks": self.annotations / name}
+        missing = [f"{self._short(f)} ({kind}) is missing" for kind, f in folders.items() if not f.is_dir()]
+        if missing:
+            pieces += missing
+            return None
+        frames, masks = _files(folders["frames"], ".jpg"), _files(folders["masks"], ".png")
+        if len(frames) != len(masks) or len(masks) < FEWEST_FRAMES:
+            short = f", fewer than the {FEWEST_FRAMES} it takes to score one" if len(masks) < FEWEST_FRAMES else ""
+            pieces.append(f"{name} has {len(frames)} frames (.jpg) and {len(masks)} masks (.png){short}")
+            return None
+        try:
+            stored, (width, height) = read_indexed_png(masks[0]), read_header(frames[0])[0]
+        except InputError as error:
+            pieces.append(error.message.replace(str(self.root) + os.sep, "").rstrip("."))
+            return None
+        mask = counted_mask(stored, self.year)
+        if mask.size != (height, width):
+            sizes = "{1}x{0}, but its frame {2}x{3}".format(*mask.size, width, height)
+            pieces.append(f"{self._short(masks[0])} is {sizes}")
+        elif not mask.objects:
+            hint = ", only black and white (--year 2016?)" if (stored.ids == VOID).any() else ""
+            pieces.append(f"{self._short(masks[0])} has no object{hint}")
+        elif self.year == 2016 and len(np.unique(stored.ids)) > 2:
+            pieces.append(f"{self._short(masks[0])} is not black and white (--year 2017?)")
+        return AnnotatedClip(Clip(name, frames), masks, int(mask.ids.max()))
+
+    def _short(self, path: Path) -> str:
+        """The path below the root."""
+        return str(path.relative_to(self.root))
+
+    def _other_place(self) -> str:
+        """What to give instead of a folder that has not got the usual ones."""
+        below = [f for f in (self.root / "DAVIS", self.root / "DAVIS2017", self.root / "DAVIS-2017") if f.is_dir()]
+        if below:
+            return f"Did you mean --data {below[0]}?"
+        parents = [self.root / "JPEGImages", self.root / "Annotations"]
+        sizes = [{f.name for f in parent.iterdir() if f.is_dir()} for parent in parents if parent.is_dir()]
+        if len(sizes) == len(parents) and sizes[0] & sizes[1]:
+            return f"Give a resolution that is there: {', '.join(sorted(sizes[0] & sizes[1]))}."
+        return "Give the folder that holds JPEGImages and Annotations."
+
+
+def counted_mask(stored: Mask, year: Year) -> Mask:
+    """A stored mask as it counts: 2016, everything that is not black is object 1; 2017, void is background."""
+    if year == 2016:
+        return Mask((stored.ids != BACKGROUND).astype(np.uint8))
+    return Mask(np.where(stored.ids == VOID, np.uint8(BACKGROUND), stored.ids))
+
+
+def _files(folder: Path, suffix: str) -> tuple[Path, ...]:
+    """The visible files of one kind, sorted by name."""
+    return tuple(
+        sorted(f for f in folder.iterdir() if f.suffix.lower() == suffix and not f.name.startswith(".") and f.is_file())
+    )
+
+
+def _listed(pieces: Sequence[str], separator: str = "; ") -> str:
+    """Some of them, and how many more there are."""
+    shown = separator.join(pieces[:_SHOWN])
+    return f"{shown}{separator}and {len(pieces) - _SHOWN} more" if len(pieces) > _SHOWN else shown
