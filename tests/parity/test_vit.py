@@ -1,4 +1,4 @@
-"""The published ViT evaluations on tiny models (`data/vit_tiny_0`): DINO, DINOv2 (with registers too), DINOv3, DIFT's CLIP."""
+"""Published evaluations on tiny models (`data/vit_tiny_0`): DINO, DINOv2 without and with registers, DINOv3, CLIP."""
 
 from __future__ import annotations
 
