@@ -17,10 +17,14 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from propagate.budget import MemoryPlan, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import FeatureExtractor, build_extractor
+from propagate.features.anchoring import anchored
+from propagate.features.passes import Passes, largest_pass
+from propagate.fitting import check_fit
 from propagate.geometry import resize_frame, to_tensor, working_size
-from propagate.labels import LabelCodec, codec_for
+from propagate.labels import LabelCodec, codec_for, label_channels
 from propagate.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.types import Frame, Keypoints, Label, Mask, Prediction
@@ -33,11 +37,14 @@ def track(
     *,
     extractor: FeatureExtractor | None = None,
     settings: Settings | str | Path = DEFAULT_PRESET,
+    plan: MemoryPlan | None = None,
 ) -> Iterator[Prediction]:
     """Carry the anchors' labels through the frames, one Prediction per frame, in order.
 
     Streams: a frame is read, looked at and answered before the next batch is read, and memory does not grow with the
-    length of the video. A frame with an anchor is answered with the anchor itself.
+    length of the video. A frame with an anchor is answered with the anchor itself. How much is done at a time follows
+    from `settings.max_memory`; where a GPU's memory runs out all the same, the network is given half as much, once, and
+    there is a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
         frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays.
@@ -45,11 +52,13 @@ def track(
             with the same names). The first frame must have one.
         extractor: where the features come from; None: the one the settings name.
         settings: settings, the name of a preset or the path of a preset file.
+        plan: how much is done at a time; None: what `plan_memory` finds where there is a `settings.max_memory`, else
+            what is usual on the device.
 
     Raises:
         InputError: an anchor's size differs from its frame's, or the video cannot be read.
         UsageError: the first frame has no anchor, or the settings do not fit.
-        OutOfMemoryError: memory ran out.
+        OutOfMemoryError: memory ran out, or `settings.max_memory` is too little.
     """
     if not isinstance(settings, Settings):
         settings = load_settings(settings).settings
@@ -61,18 +70,25 @@ def track(
     if first is None:
         raise InputError("The video has no frames.", "Check --from-frame, --to-frame and the file.")
     by_index = _by_index(anchors, first)
-    codec = codec_for(list(by_index.values()), extractor.stride, settings.labels)
-    return _track(chain([first], stream), by_index, extractor, codec, settings)
+    labels = list(by_index.values())
+    codec = codec_for(labels, extractor.stride, settings.labels)
+    check_fit(first.size, extractor, settings, masks=isinstance(labels[0], Mask))
+    if plan is None and settings.max_memory is not None:
+        plan = plan_memory(extractor, first.size, settings, anchors=len(labels), labels=label_channels(labels))
+    passes = largest_pass(extractor, settings.features.batch_size) if plan is None else plan.passes
+    tile_scores = None if plan is None else plan.tile_scores
+    propagator = LabelPropagator(**settings.propagation.model_dump(), anchors=len(labels), tile_scores=tile_scores)
+    return _track(chain([first], stream), by_index, Passes(extractor, passes), propagator, codec, settings)
 
 
 def _track(
     frames: Iterator[Frame],
     anchors: Mapping[int, Label],
     extractor: FeatureExtractor,
+    propagator: LabelPropagator,
     codec: LabelCodec[Any],
     settings: Settings,
 ) -> Iterator[Prediction]:
-    propagator = LabelPropagator(**settings.propagation.model_dump(), anchors=len(anchors))
     for frame, features in extract(frames, extractor, settings):
         with _memory_errors():
             label = anchors.get(frame.index)
@@ -89,13 +105,20 @@ def _track(
 def extract(
     frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
-    """Every frame with its features, read in batches of `features.batch_size`."""
-    stream = iter(frames)
+    """Every frame with its features, read in batches of `features.batch_size`.
+
+    What an extractor has to learn of a clip (the basis of a PCA) it learns from the first frame, which has the first
+    anchor, alone; with later anchors it stays, or what is in memory could no longer be compared.
+    """
+    stream, learned = iter(frames), False
     while batch := list(islice(stream, settings.features.batch_size)):
-        size = working_size(batch[0].size, short_side=settings.video.short_side, multiple=extractor.multiple)
+        size = working_size(batch[0].size, multiple=extractor.multiple, **settings.video.sizing)
         images = torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
+        indices = [frame.index for frame in batch]
         with _memory_errors():
-            features = extractor(images, indices=[frame.index for frame in batch])
+            if not learned:
+                extractor, learned = anchored(extractor, images[:1], indices[:1]), True
+            features = extractor(images, indices=indices)
         yield from zip(batch, features, strict=True)
 
 
@@ -125,7 +148,7 @@ def _check_size(label: Label, frame: Frame) -> None:
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    remedy = "Lower video.short_side, features.batch_size, propagation.n_last or features.ensemble_size with --set."
+    remedy = "Lower video.short_side, features.batch_size or propagation.n_last with --set, or give a --max-memory."
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:

@@ -7,6 +7,7 @@ single values on top of it. An unknown key is an error that suggests the nearest
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,11 +15,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from propagate.errors import UsageError
 
 DEFAULT_PRESET = "compact"
+_SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+
+
+def _with_unit(size: Any) -> Any:
+    """A size as pydantic reads it, which knows no bare K, M, G, T and overlooks whatever follows the number."""
+    parts = _SIZE.fullmatch(str(size))
+    if parts is None:
+        raise PydanticCustomError("memory_size", "Not a size such as 6GB, 6GiB or 512MB")
+    number, unit = parts.groups()
+    return f"{number}{unit or ''}B"
+
+
+MemorySize = Annotated[ByteSize, BeforeValidator(_with_unit)]
 
 
 class _Section(BaseModel):
@@ -36,15 +51,37 @@ class VideoSettings(_Section):
     short_side: Annotated[int, Field(ge=16)] | None = Field(
         480, description="frames are resized to this short side before feature extraction; null: left as they are"
     )
+    long_multiple: Annotated[int, Field(ge=1)] = Field(
+        1, description="the long side becomes a multiple of this, beside what the features ask of both sides"
+    )
+    rounding: Literal["down", "up"] = Field("down", description="of both sides, to the multiples")
+
+    @property
+    def sizing(self) -> dict[str, Any]:
+        """The rule for the size at which frames are looked at, as keywords of `propagate.geometry.working_size`."""
+        return self.model_dump(include={"short_side", "long_multiple", "rounding"})
+
+
+def _long_form(features: Any) -> Any:
+    return {"name": "fusion", "parts": features} if isinstance(features, list) else features
 
 
 class FeatureSettings(BaseModel):
-    """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here."""
+    """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here.
+
+    A list of extractors is short for their fusion: `features: [{name: a}, {name: b}]` is
+    `features: {name: fusion, parts: [{name: a}, {name: b}]}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "compact"
     batch_size: Annotated[int, Field(ge=1)] = Field(1, description="frames taken through the network together")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_is_fusion(cls, values: Any) -> Any:
+        return _long_form(values)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,6 +146,9 @@ class Settings(_Section):
     propagation: PropagationSettings = PropagationSettings()
     labels: LabelSettings = LabelSettings()
     output: OutputSettings = OutputSettings()
+    max_memory: MemorySize | None = Field(
+        None, description="such as 6GB or 512MiB: less is done at a time, so that a run fits; null: no limit"
+    )
 
 
 @dataclass(frozen=True)
@@ -161,8 +201,9 @@ def load_settings(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] 
             raise UsageError(
                 f"--set {override}: the value is not valid YAML.", "Put quotes around special signs."
             ) from error
+        value = _long_form(value) if key == "features" else value
         _assign(values, key, value, override)
-        origins[key] = "--set"
+        origins |= dict.fromkeys((inner for inner, _ in _flatten({key: value})), "--set")
     settings = _validate(values, f"preset {name}")
     return ResolvedSettings(settings, {key: origins.get(key, "default") for key, _ in _flatten(settings.model_dump())})
 
@@ -200,16 +241,26 @@ def _read_preset(preset: str | Path) -> tuple[str, dict[str, Any]]:
         ) from error
     if not isinstance(values or {}, dict):
         raise UsageError(f"--config {preset}: not a mapping of sections.", "See `propagate config show`.")
-    return path.name.removesuffix(".yaml"), values or {}
+    values = values or {}
+    if "features" in values:
+        values["features"] = _long_form(values["features"])
+    return path.name.removesuffix(".yaml"), values
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
     *sections, last = key.split(".")
+    place: Any = values
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        place = place[_number(place, section, override)] if isinstance(place, list) else place.setdefault(section, {})
+        if not isinstance(place, dict | list):
             raise UsageError(f"--set {override}: {section} is a value, not a section.", "See `propagate config show`.")
-    values[last] = value
+    place[_number(place, last, override) if isinstance(place, list) else last] = value
+
+
+def _number(values: list[Any], key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(values):
+        raise UsageError(f"--set {override}: there is no {key} in a list of {len(values)}.", "They count from 0.")
+    return int(key)
 
 
 def _validate(values: dict[str, Any], source: str) -> Settings:
@@ -235,6 +286,8 @@ def _siblings(parts: list[str]) -> list[str]:
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(place): item for place, item in enumerate(value)}  # parts of a fusion: features.parts.0.name
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from propagate import pipeline
+from propagate.budget import plan_memory
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import build_extractor
+from propagate.features.passes import PassSize, SmallerPassWarning
 from propagate.pipeline import track
 from propagate.settings import Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask
@@ -162,3 +165,76 @@ def test_other_runtime_errors_are_not_called_out_of_memory(settings, monkeypatch
     monkeypatch.setattr(pipeline.LabelPropagator, "step", fail)
     with pytest.raises(RuntimeError, match="something else"):
         list(track([picture(0), picture(1)], first_mask(), settings=settings))
+
+
+class ShortOfMemory:
+    """Color patches on a device that holds `room` frames."""
+
+    def __init__(self, room: int) -> None:
+        self.patches, self.room = build_extractor("rgb", device="cpu"), room
+        self.stride, self.channels, self.multiple = 8, 48, 8
+        self.batches: list[int] = []
+
+    def __call__(self, images, indices=None):
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.batches.append(len(images))
+        return self.patches(images, indices)
+
+
+def soft_maps(settings: Settings, extractor=None, **options) -> list[torch.Tensor]:
+    asked = settings.model_copy(update={"output": settings.output.model_copy(update={"soft": True})})
+    frames = [picture(step) for step in range(6)]
+    return [p.soft for p in track(frames, first_mask(), extractor=extractor, settings=asked, **options)]
+
+
+def test_a_gpu_whose_memory_runs_out_changes_no_bit(settings):
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 4})})
+    extractor = ShortOfMemory(room=2)
+    with pytest.warns(SmallerPassWarning, match="going on with 2 frames x 1 draw"):
+        found = soft_maps(batched, extractor)
+    assert extractor.batches == [2, 2, 2]
+    for one, other in zip(found, soft_maps(batched), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_gpu_whose_memory_runs_out_twice_is_an_error(settings):
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 4})})
+    with pytest.warns(SmallerPassWarning), pytest.raises(OutOfMemoryError, match=r"Memory ran out.*--max-memory"):
+        soft_maps(batched, ShortOfMemory(room=1))
+
+
+def test_a_memory_limit_changes_nothing(settings):
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 3})})
+    free = plan_memory(build_extractor("rgb", device="cpu"), SIZE, batched)
+    rest = free.estimate.total - max(free.estimate.activations, free.estimate.transfer)
+    # a little less than the network takes, which is less than the transfer does: tiles and passes become smaller
+    assert free.estimate.transfer > free.estimate.activations
+    limited = batched.model_copy(update={"max_memory": rest + free.estimate.activations * 9 // 10})
+    extractor = ShortOfMemory(room=3)
+    found = soft_maps(limited, extractor)
+    assert extractor.batches[-6:] == [1] * 6  # before these the estimate's
+    for one, other in zip(found, soft_maps(batched), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_plan_is_kept_to(settings):
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 3})})
+    extractor = ShortOfMemory(room=3)
+    plan = replace(plan_memory(build_extractor("rgb", device="cpu"), SIZE, batched), passes=PassSize(1), tile_scores=99)
+    for one, other in zip(soft_maps(batched, extractor, plan=plan), soft_maps(settings), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert extractor.batches == [1] * 6
+
+
+def test_a_limit_that_is_too_little_is_said_before_the_second_frame(settings):
+    limited = settings.model_copy(update={"max_memory": 10**6})
+    with pytest.raises(OutOfMemoryError, match="max_memory = 1 MiB"):
+        track([picture(0)], first_mask(), settings=limited)
+
+
+def test_frames_that_do_not_fit_the_features_are_said_before_they_are_looked_at(settings):
+    small = Mask(np.ones((7, 40), np.uint8))
+    own = settings.model_copy(update={"video": settings.video.model_copy(update={"short_side": None})})
+    with pytest.raises(InputError, match="The frames are 40x7, and the features need at least 8 pixels a side"):
+        track([np.zeros((7, 40, 3), np.uint8)], small, settings=own)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from propagate.errors import UsageError
-from propagate.settings import Settings, load_settings, nearest, preset_names, preset_summary
+from propagate.settings import FeatureSettings, Settings, load_settings, nearest, preset_names, preset_summary
 
 
 def test_every_shipped_preset_loads_and_says_what_it_is():
@@ -112,3 +113,66 @@ def test_settings_are_frozen():
 
 def test_nearest_lists_all_when_nothing_is_near():
     assert nearest("zzz", ["compact", "rgb"]) == "Known: compact, rgb."
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("6GB", 6 * 10**9),
+        ("6G", 6 * 10**9),
+        ("6GiB", 6 * 2**30),
+        ("6000MB", 6 * 10**9),
+        ("0.5GB", 5 * 10**8),
+        (".5 g", 5 * 10**8),
+        ("512 mib", 2**29),
+        ("64k", 64_000),
+        ("6000000000", 6 * 10**9),
+        ("null", None),
+    ],
+)
+def test_memory_is_given_with_its_unit(size, expected):
+    assert load_settings("rgb", [f"max_memory={size}"]).settings.max_memory == expected
+
+
+@pytest.mark.parametrize("size", ["6,5GB", "6GB or so", "-6GB", "-5", "true", "6XB", "much", "'1e9'", "[6]"])
+def test_what_is_no_size_of_memory_is_explained(size):
+    with pytest.raises(UsageError, match=r"max_memory = .*: Not a size such as 6GB, 6GiB or 512MB\."):
+        load_settings("rgb", [f"max_memory={size}"])
+
+
+SHORT = "features: [{name: rgb, weight: 0.5}, {name: compact, timestep: 7}]"
+
+
+def test_a_list_of_extractors_is_their_fusion(tmp_path):
+    preset = tmp_path / "two.yaml"
+    preset.write_text(SHORT)
+    found = load_settings(preset, ["features.batch_size=2", "features.parts.1.timestep=9"])
+    features = found.settings.features
+    assert (features.name, features.batch_size) == ("fusion", 2)
+    assert features.options["parts"] == [{"name": "rgb", "weight": 0.5}, {"name": "compact", "timestep": 9}]
+    assert found.origins["features.parts.0.weight"] == "preset two"
+    assert found.origins["features.parts.1.timestep"] == "--set"
+    assert FeatureSettings.model_validate(yaml.safe_load(SHORT)["features"]).name == "fusion"
+
+
+def test_the_list_can_be_given_as_an_override():
+    found = load_settings("rgb", ["features=[{name: rgb}, {name: compact, seed: 3}]", "features.parts.0.weight=2"])
+    assert found.settings.features.options["parts"] == [{"name": "rgb", "weight": 2}, {"name": "compact", "seed": 3}]
+    assert found.origins["features.parts.1.seed"] == "--set"
+    assert found.origins["features.batch_size"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("features.parts.2.weight=1", "there is no 2 in a list of 2. They count from 0."),
+        ("features.parts.last.weight=1", "there is no last in a list of 2"),
+        ("features.parts.0.name.x=1", "name is a value, not a section"),
+    ],
+)
+def test_a_part_that_is_not_there(tmp_path, override, words):
+    preset = tmp_path / "two.yaml"
+    preset.write_text(SHORT)
+    with pytest.raises(UsageError) as error:
+        load_settings(preset, [override])
+    assert words in str(error.value)

@@ -99,7 +99,7 @@ def _console(*, stderr: bool) -> Console:
 def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
     """A command's frame: gives its terminal, and turns whatever is raised inside into a message and an exit code.
 
-    Warnings are details here; the one that matters, a video that ends early, is a note of the run.
+    Warnings are details here; those that matter, such as a video that ends early, are notes of the run.
     """
     terminal = Terminal(QUIET if quiet else min(verbose, TRACEBACKS))
     try:

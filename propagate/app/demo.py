@@ -19,6 +19,8 @@ def demo(
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     output: Annotated[Path, options.output_option("demo_output")] = Path("demo_output"),
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -26,7 +28,7 @@ def demo(
 ) -> None:
     """Carry masks and keypoints through the sample videos, and score the one whose truth is known."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        resolved = options.resolve_settings(config, assignments, device=device)
+        resolved = options.resolve_settings(config, assignments, device=device, max_memory=max_memory)
         from propagate.app.samples import run_samples
 
         run_samples(samples, output, resolved, terminal, overwrite=overwrite)

@@ -13,10 +13,10 @@ from propagate.app import options
 from propagate.app.console import reporting
 
 if TYPE_CHECKING:
+    from propagate.features import FeatureExtractor
     from propagate.settings import ResolvedSettings, Settings
 
 _FRAME_SIZE = (480, 854)  # 480p: DAVIS
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ def doctor(
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     verbose: options.Verbose = 0,
 ) -> None:
     """Check versions, devices, readers, codecs, presets, weights and memory."""
     with reporting(verbose=verbose) as terminal:
-        resolved = options.resolve_settings(config, assignments, device=device)
+        resolved = options.resolve_settings(config, assignments, device=device, max_memory=max_memory)
         from rich.table import Table
         from rich.text import Text
 
@@ -123,7 +125,6 @@ def _preset(settings: Settings) -> Iterator[Check]:
     """Whether the chosen preset's extractor can be built, and what a clip will take."""
     from propagate.errors import PropagateError
     from propagate.features import build_extractor
-    from propagate.geometry import working_size
 
     name = settings.features.name
     try:
@@ -132,17 +133,21 @@ def _preset(settings: Settings) -> Iterator[Check]:
         yield Check(f"features {name}", error.message, error.remedy or "See above.", error.exit_code)
         return
     yield Check(f"features {name}", f"{extractor.channels} channels at stride {extractor.stride}")
-    size = working_size(_FRAME_SIZE, short_side=settings.video.short_side, multiple=extractor.multiple)
-    height, width = (-(-side // extractor.stride) for side in size)
-    slots = 1 + settings.propagation.n_last
-    feature_bytes = _BYTES[settings.propagation.memory_dtype]
-    labels = 2  # background and one object
-    needed = slots * height * width * (extractor.channels * feature_bytes + labels * 4)
-    yield Check(
-        "memory",
-        f"{needed / 2**20:.0f} MiB for the {slots} context frames of a {_FRAME_SIZE[1]}x{_FRAME_SIZE[0]} clip "
-        f"(grid {height}x{width}), beside the network; {_free()} free",
-    )
+    yield _memory(extractor, settings)
+
+
+def _memory(extractor: FeatureExtractor, settings: Settings) -> Check:
+    """What a clip of DAVIS with one object takes, and what is done at a time where there is a limit."""
+    from propagate.budget import plan_memory
+    from propagate.errors import PropagateError
+
+    height, width = _FRAME_SIZE
+    try:
+        plan = plan_memory(extractor, _FRAME_SIZE, settings)
+    except PropagateError as error:
+        return Check("memory", error.message, error.remedy, error.exit_code)
+    found = f"about {plan.estimate} for a {width}x{height} clip, {plan} at a time; {_free()} free"
+    return Check("memory", found)
 
 
 def _free() -> str:

@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 
 from propagate.app.console import NORMAL, Terminal, reporting
-from propagate.app.options import Quiet, Verbose
+from propagate.app.options import Offline, Quiet, Verbose
 
 models_app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of a model, see `propagate models list`.", show_default=False)]
-Offline = Annotated[bool, typer.Option("--offline", help="Look on this machine only.")]
 
 
 @models_app.command("list")
@@ -41,7 +40,7 @@ def download(name: Name, offline: Offline = False, quiet: Quiet = False, verbose
         if name in MODELS:
             terminal.note(f"{name}: licence {MODELS[name].licence}.")
         with _bytes_bar(terminal, name) as on_progress:
-            path = locate(name, offline=True if offline else None, on_progress=on_progress)
+            path = locate(name, on_progress=on_progress)
         terminal.answer(str(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -60,6 +61,32 @@ Device = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Fit into this much memory, such as 6GB or 512MiB: short for --set max_memory=SIZE.",
+        rich_help_panel=_SETTINGS,
+    ),
+]
+
+
+def _stay_offline(wanted: bool) -> bool:
+    """Runs while options are read, before anything imports huggingface_hub, which looks at the variable only once."""
+    if wanted:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return wanted
+
+
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        callback=_stay_offline,
+        help="Download nothing; weights must be on this machine.",
+        rich_help_panel=_SETTINGS,
+    ),
+]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no annotated video.", rich_help_panel=_OUTPUT)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that holds something.", rich_help_panel=_OUTPUT)
@@ -102,6 +129,7 @@ def resolve_settings(
     to_frame: int | None = None,
     stride: int | None = None,
     device: str | None = None,
+    max_memory: str | None = None,
     no_overlay: bool = False,
 ) -> ResolvedSettings:
     """The settings of a preset, changed by `--set` and then by the options that were given.
@@ -120,6 +148,7 @@ def resolve_settings(
         "--to-frame": ("video.to_frame", to_frame),
         "--stride": ("video.stride", stride),
         "--device": ("features.device", device),
+        "--max-memory": ("max_memory", max_memory),
         "--no-overlay": ("output.overlay", False if no_overlay else None),
     }
     given = {option: (key, value) for option, (key, value) in options.items() if value is not None}

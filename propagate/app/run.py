@@ -28,8 +28,13 @@ from propagate.app.outputs import (
 )
 from propagate.app.progress import progress
 from propagate.app.record import input_record, label_record, settings_record, versions
-from propagate.features import FeatureExtractor, build_extractor
+from propagate.budget import MemoryPlan, plan_memory
+from propagate.errors import UsageError
+from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
+from propagate.features.passes import SmallerPassWarning
+from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
+from propagate.labels import label_channels
 from propagate.pipeline import track
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
@@ -120,6 +125,7 @@ def carry(
         before = stamps(output)
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = build_extractor(settings.features.name, **settings.features.options)
+            plan = _plan(extractor, info, first.label, settings)
         record = {
             "command": command,
             **settings_record(resolved),
@@ -127,12 +133,15 @@ def carry(
             **input_record(info),
             "label": label_record(first.path, first.label, first.notes),
             "device": str(getattr(extractor, "device", "unknown")),
+            "memory": None if plan is None else plan.record,
         }
         terminal.detail(f"Features: {settings.features.name} on {record['device']}.")
+        told = "not estimated" if plan is None else f"about {plan.estimate}, with {plan} at a time"
+        terminal.detail(f"Memory: {told}.")
         outputs = Outputs([*_files(output, info, first.label, settings), *observers])
         with _recorded(output, record, outputs, terminal):
             with Interrupt(terminal) as interrupt, outputs, progress(terminal, command, info.count) as advance:
-                for frame, prediction in _predictions(reader, first.label, extractor, settings):
+                for frame, prediction in _predictions(reader, first.label, extractor, settings, plan):
                     outputs.write(frame, prediction)
                     advance()
                     if interrupt.requested:
@@ -144,8 +153,30 @@ def carry(
         _report(output, before, terminal)
 
 
+def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: Settings) -> MemoryPlan | None:
+    """How much is done at a time, and what that takes.
+
+    None where there is no limit and it cannot be told, and for extractors of other packages where there is none: the
+    estimate calls an extractor with tensors without content, and one that keeps such a tensor is spoilt by it.
+
+    Raises:
+        UsageError, InputError: frames, extractor and settings do not fit together, or the limit cannot be kept to.
+        OutOfMemoryError: the limit is too little.
+    """
+    size = info.height, info.width
+    check_fit(size, extractor, settings, masks=isinstance(label, Mask))
+    if settings.max_memory is None and settings.features.name not in EXTRACTORS:
+        return None
+    try:
+        return plan_memory(extractor, size, settings, labels=label_channels([label]))
+    except UsageError:
+        if settings.max_memory is not None:
+            raise
+        return None
+
+
 def _predictions(
-    reader: VideoReader, label: Label, extractor: FeatureExtractor, settings: Settings
+    reader: VideoReader, label: Label, extractor: FeatureExtractor, settings: Settings, plan: MemoryPlan | None
 ) -> Iterator[tuple[Frame, Prediction]]:
     """Every frame with its prediction; of the frames only those of one batch are held."""
     read: deque[Frame] = deque()
@@ -155,7 +186,7 @@ def _predictions(
             read.append(frame)
             yield frame
 
-    for prediction in track(remembered(), label, extractor=extractor, settings=settings):
+    for prediction in track(remembered(), label, extractor=extractor, settings=settings, plan=plan):
         yield read.popleft(), prediction
 
 
@@ -180,7 +211,7 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
     """Write run.json when the block ends, however it ends; nothing where not one frame was finished."""
     status, notes, start = "finished", list[str](), time.monotonic()
     try:
-        with _early_end(terminal, notes):
+        with _warnings_as_notes(terminal, notes):
             yield
     except KeyboardInterrupt as interrupt:
         status = "interrupted"
@@ -206,15 +237,15 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
 
 
 @contextmanager
-def _early_end(terminal: Terminal, notes: list[str]) -> Iterator[None]:
-    """Turn the warning that a video ends early into a note; other packages' warnings are details."""
+def _warnings_as_notes(terminal: Terminal, notes: list[str]) -> Iterator[None]:
+    """Turn our own warnings, which tell of the video and of the memory, into notes; other packages' are details."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             yield
         finally:
             for warning in caught:
-                if issubclass(warning.category, VideoEndsEarlyWarning):
+                if issubclass(warning.category, VideoEndsEarlyWarning | SmallerPassWarning):
                     notes.append(str(warning.message))
                     terminal.note(str(warning.message))
                 else:

@@ -31,6 +31,8 @@ def segment(
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     output: Annotated[Path | None, options.output_option("VIDEO_masks")] = None,
     no_overlay: options.NoOverlay = False,
     overwrite: options.Overwrite = False,
@@ -48,6 +50,7 @@ def segment(
             to_frame=to_frame,
             stride=stride,
             device=device,
+            max_memory=max_memory,
             no_overlay=no_overlay,
         )
         from propagate.app.run import carry, open_input, read_first_mask

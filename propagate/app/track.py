@@ -37,6 +37,8 @@ def track(
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     output: Annotated[Path | None, options.output_option("VIDEO_keypoints")] = None,
     no_overlay: options.NoOverlay = False,
     overwrite: options.Overwrite = False,
@@ -54,6 +56,7 @@ def track(
             to_frame=to_frame,
             stride=stride,
             device=device,
+            max_memory=max_memory,
             no_overlay=no_overlay,
         )
         from propagate.app.run import carry, open_input, read_first_keypoints

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from propagate.errors import UsageError
 from propagate.features.adm_checkpoint import open_checkpoint
 from propagate.features.device import resolve_device
-from propagate.features.diffusion import Noise, NoiseMode, ensemble_features, linear_alphas_cumprod, run_until
+from propagate.features.diffusion import (
+    Noise,
+    NoiseMode,
+    draws_at_once,
+    ensemble_features,
+    linear_alphas_cumprod,
+    run_until,
+)
 from propagate.features.weight_files import assign
 from propagate.weights import locate
 
@@ -51,6 +58,8 @@ class AdmDiffusion:
         seed: of the noise.
         dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
         noise: "shared", "fresh" or "antithetic", see `propagate.features.diffusion.Noise`.
+        draws_per_pass: draws that go through the network together; None: all of them on a GPU, one on a CPU. The
+            features do not depend on it beyond rounding.
         head_channels: channels of an attention head, the one thing that the weights do not tell; None: 64, as in the
             published unconditional models, or what a converted folder says.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -70,6 +79,7 @@ class AdmDiffusion:
         seed: int = 0,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         noise: NoiseMode = "shared",
+        draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
         head_channels: Annotated[int, Field(ge=1)] | None = None,
         device: str = "auto",
     ) -> None:
@@ -77,6 +87,7 @@ class AdmDiffusion:
         self.dtype = getattr(torch, dtype)
         self.timestep = timestep
         self.noise = Noise(ensemble_size, seed, noise)
+        self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
         self._unet, tensors = open_checkpoint(locate("adm-256", weights=weights), head_channels)
         blocks = output_blocks(self._unet)
         if up_ft_index >= len(blocks):
@@ -95,7 +106,14 @@ class AdmDiffusion:
         if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
             raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
         clean = images.to(self.device) * 2 - 1
-        return ensemble_features(clean, self._activation, noise=self.noise, kept=self._kept, indices=indices)
+        return ensemble_features(
+            clean,
+            self._activation,
+            noise=self.noise,
+            kept=self._kept,
+            indices=indices,
+            draws_per_pass=self.draws_per_pass,
+        )
 
     def _activation(self, noisy: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d y x"]:
         return run_until(self._tap, lambda: self._unet(noisy.to(self.dtype), self.timestep))

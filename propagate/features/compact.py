@@ -24,7 +24,14 @@ from torch import Tensor, nn
 
 from propagate.errors import WeightsError
 from propagate.features.device import resolve_device
-from propagate.features.diffusion import Noise, NoiseMode, ensemble_features, linear_alphas_cumprod, run_until
+from propagate.features.diffusion import (
+    Noise,
+    NoiseMode,
+    draws_at_once,
+    ensemble_features,
+    linear_alphas_cumprod,
+    run_until,
+)
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
@@ -51,6 +58,8 @@ class CompactDiffusion:
         ensemble_size: draws of the noise whose features are averaged.
         noise: "shared", "fresh" or "antithetic", see `propagate.features.diffusion.Noise`.
         seed: of the noise.
+        draws_per_pass: draws that go through the network together; None: all of them on a GPU, one on a CPU. The
+            features do not depend on it beyond rounding.
         dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         weights: folder with `config.json` and `model.safetensors`; None: the ones in the package.
@@ -67,6 +76,7 @@ class CompactDiffusion:
         ensemble_size: Annotated[int, Field(ge=1)] = 1,
         noise: NoiseMode = "shared",
         seed: int = 0,
+        draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
         weights: Path | None = None,
@@ -75,6 +85,7 @@ class CompactDiffusion:
         self.dtype = getattr(torch, dtype)
         self.timestep, self.block = timestep, block
         self.noise = Noise(ensemble_size, seed, noise)
+        self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
         self.stride = 16 if block == 0 else 8
         self.multiple = SPACE_TO_DEPTH * 8
         self._unet = _load(Path(str(weights or resources.files("propagate") / "models" / "compact")))
@@ -91,7 +102,14 @@ class CompactDiffusion:
         if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
             raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
         clean = F.pixel_unshuffle(images.to(self.device) * 2 - 1, SPACE_TO_DEPTH)
-        return ensemble_features(clean, self._activation, noise=self.noise, kept=self._kept, indices=indices)
+        return ensemble_features(
+            clean,
+            self._activation,
+            noise=self.noise,
+            kept=self._kept,
+            indices=indices,
+            draws_per_pass=self.draws_per_pass,
+        )
 
     def _activation(self, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
         noisy = noisy.to(self.dtype).contiguous(memory_format=torch.channels_last)

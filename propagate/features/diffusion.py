@@ -87,7 +87,7 @@ def ensemble_features(
         kept: alphas_cumprod[timestep]; the noised input is sqrt(kept) * clean + sqrt(1 - kept) * eps.
         indices: frame indices of the batch, for fresh noise; None: 0, 1, ...
         draws_per_pass: draws that go through the network together. Memory grows with it, and with nothing else here;
-            the result does not depend on it beyond rounding.
+            the result does not depend on it, beyond what the network itself rounds otherwise in another batch.
     """
     frames, *shape = clean.shape[-4:]
     draws = noise.draw_frames(tuple(shape), frames, indices).to(clean)
@@ -97,10 +97,21 @@ def ensemble_features(
         part = slice(start, start + draws_per_pass)
         noisy = kept**0.5 * own[part] + (1 - kept) ** 0.5 * draws[part]
         output = activation(noisy.flatten(0, 1)).float()
-        output = output.reshape(-1, frames, *output.shape[1:]).sum(0)
-        total = output if total is None else total + output
+        # one after the other: the rounding of the sum must not depend on how many draws share a pass
+        for draw in output.view(-1, frames, *output.shape[1:]):
+            total = draw if total is None else total + draw
     assert total is not None
     return total / len(draws)
+
+
+def draws_at_once(wanted: int | None, ensemble_size: int, device: torch.device) -> int:
+    """Draws that share a pass: as many as are wanted and there are; None: all on a GPU, one on a CPU.
+
+    A CPU gains nothing by more, and memory grows with them.
+    """
+    if wanted is None:
+        return 1 if device.type == "cpu" else ensemble_size
+    return min(wanted, ensemble_size)
 
 
 class _TapReached(Exception):  # noqa: N818  not an error: it unwinds a forward pass

@@ -13,7 +13,8 @@ from torch import Tensor
 class FeatureExtractor(Protocol):
     """Pictures in, a grid of features out.
 
-    Deterministic for given options and seed, whatever the batch size and the order of frames.
+    Deterministic for given options and seed, whatever the batch size and the order of frames. A tensor that a call
+    makes is not kept for the next one: memory is estimated by a call with tensors without content.
 
     Attributes:
         stride: pixels per grid cell.
@@ -38,3 +39,15 @@ class FeatureExtractor(Protocol):
             (B, channels, ceil(H / stride), ceil(W / stride)), on the extractor's device, not normalized.
         """
         ...
+
+
+@runtime_checkable
+class EnsembleExtractor(FeatureExtractor, Protocol):
+    """An extractor that can take the draws of an ensemble through the network together or one after the other.
+
+    Attributes:
+        draws_per_pass: draws that go through together, at most all; may be changed between calls. Memory grows with
+            it, the features do not depend on it beyond rounding.
+    """
+
+    draws_per_pass: int

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from propagate.errors import UsageError
 from propagate.features.device import resolve_device
-from propagate.features.diffusion import Noise, NoiseMode, ensemble_features
+from propagate.features.diffusion import Noise, NoiseMode, draws_at_once, ensemble_features
 from propagate.features.latent_diffusion import LatentDiffusion, LatentMode, working_multiple
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
@@ -93,7 +93,7 @@ class StableDiffusion:
         self.multiple = working_multiple(multiple, self._model.factor)
         self.timestep, self.latents = timestep, latents
         self.noise = Noise(ensemble_size, seed, noise)
-        self.draws_per_pass = draws_per_pass or (1 if self.device.type == "cpu" else ensemble_size)
+        self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
         self._kept = float(files.alphas_cumprod[timestep])
 
     @torch.no_grad()

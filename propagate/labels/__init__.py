@@ -25,6 +25,7 @@ __all__ = [
     "LabelCodec",
     "MaskCodec",
     "codec_for",
+    "label_channels",
 ]
 
 LabelT = TypeVar("LabelT", bound=Label, contravariant=True)
@@ -70,6 +71,14 @@ def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) ->
             "Give masks, or keypoints; carry them in two runs.",
         )
     return _mask_codec(masks, stride, settings) if masks else _keypoint_codec(poses, settings)
+
+
+def label_channels(anchors: Sequence[Label]) -> int:
+    """Channels of these anchors' soft labels: the background and each object of all masks, or each joint."""
+    first = anchors[0]
+    if isinstance(first, Keypoints):
+        return 1 + len(first.names)
+    return 1 + len(objects_of(anchor for anchor in anchors if isinstance(anchor, Mask)))
 
 
 def _mask_codec(masks: list[Mask], stride: int, settings: LabelSettings) -> LabelCodec[Mask]:

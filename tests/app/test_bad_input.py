@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import propagate.pipeline
+import propagate.weights
 from propagate.errors import OutOfMemoryError
 from propagate.formats import read_indexed_png, write_mask
 from propagate.types import Mask
@@ -289,6 +291,26 @@ def test_out_of_memory(run, clip, mask, tmp_path, monkeypatch):
     result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", *SMALL)
     assert failed(result, OutOfMemoryError.exit_code, "Memory ran out", "video.short_side")
     assert OutOfMemoryError.exit_code == 5
+
+
+def test_a_memory_limit_that_is_too_little(run, clip, mask, tmp_path):
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", "--max-memory", "1MB", *SMALL)
+    assert failed(result, OutOfMemoryError.exit_code, "max_memory = 1 MiB", "memory bank", "short_side")
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_too_small_for_the_features(run, clip, mask, tmp_path):
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", "--set", "video.short_side=16")
+    assert failed(result, 2, "video.short_side = 16", "at least 32 pixels")
+    assert not (tmp_path / "out").exists()
+
+
+def test_offline_downloads_nothing(run, clip, mask, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(propagate.weights, "_fetched", failing_step(AssertionError("went to the network")))
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", "--config", "dift_sd_davis", "--offline")
+    assert failed(result, 4, "downloads are switched off (offline)")
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 def test_the_unexpected_is_one_line_and_the_traceback_needs_vv(run, clip, mask, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -80,3 +81,16 @@ def test_an_output_that_holds_something_is_refused(run, samples, tmp_path):
     result = run("demo", "--samples", samples, "-o", tmp_path / "demo", *COPY)
     assert result.exit_code == 2
     assert "--overwrite" in result.stderr
+
+
+def test_memory_and_the_network_can_be_limited(run, samples, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    arguments = ("demo", "--samples", samples, "-o", tmp_path / "demo", *COPY, "--offline", "--max-memory")
+    result = run(*arguments, "1MB")
+    assert result.exit_code == 5
+    assert "max_memory = 1 MiB" in result.stderr
+    assert not (tmp_path / "demo").exists()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert run(*arguments, "6G").exit_code == 0
+    record = json.loads((tmp_path / "demo" / "bunny_masks" / "run.json").read_text())
+    assert record["settings"]["max_memory"] == 6 * 10**9

@@ -26,8 +26,16 @@ def test_the_memory_estimate_is_what_the_bank_takes(run):
     bank = MemoryBank(3, dtype=torch.float16)
     bank.add_anchor(torch.zeros(extractor.channels, *grid), torch.zeros(2, *grid))
     result = run("doctor", "-c", "rgb", "--set", "propagation.n_last=3", "--set", "propagation.memory_dtype=float16")
-    assert f"{bank.nbytes / 2**20:.0f} MiB" in result.stdout
-    assert "grid 60x106" in result.stdout
+    assert f"memory bank {bank.nbytes / 2**20:.0f} MiB" in result.stdout
+
+
+def test_a_memory_limit_is_planned_with(run):
+    result = run("doctor", "-c", "rgb", "--device", "cpu", "--max-memory", "6GB")
+    assert result.exit_code == 0, result.output
+    assert "1 frame x 1 draw and 1048576 scores at a time" in result.stdout
+    result = run("doctor", "-c", "rgb", "--max-memory", "1MiB")
+    assert result.exit_code == 5
+    assert "max_memory = 1 MiB: the least a run takes" in result.stdout
 
 
 def test_missing_weights_are_named_with_a_remedy(run, tmp_path):

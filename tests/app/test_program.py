@@ -20,7 +20,8 @@ try:
     main()
 except SystemExit as end:
     assert end.code == 0, end.code
-heavy = sorted({{"torch", "diffusers", "av", "cv2", "numpy", "scipy", "propagate.settings"}} & set(sys.modules))
+names = {{"torch", "diffusers", "huggingface_hub", "av", "cv2", "numpy", "scipy", "propagate.settings"}}
+heavy = sorted(names & set(sys.modules))
 sys.exit(f"imported {{heavy}}" if heavy else 0)
 """
 

@@ -6,7 +6,11 @@ import json
 import av
 import numpy as np
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
+import propagate.app.run
+from propagate.features.rgb import ColorPatches
 from propagate.formats import read_indexed_png, write_mask
 from propagate.types import Mask
 from tests.app.conftest import FRAMES, HEIGHT, SMALL, WIDTH, square_ids
@@ -167,3 +171,67 @@ def test_overwriting_says_what_is_left_of_the_older_run(run, clip, mask, tmp_pat
     result = run("segment", clip, "-m", mask, "-o", out, "--overwrite", "--to-frame", 6, *SMALL)
     assert result.exit_code == 0, result.output
     assert "2 files that this run did not write: masks/00006.png, masks/00007.png" in result.stderr
+
+
+def test_a_memory_limit_is_recorded_and_changes_no_mask(run, clip, mask, tmp_path):
+    run("segment", clip, "-m", mask, "-o", tmp_path / "a", *SMALL)
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "b", "--max-memory", "6GB", *SMALL)
+    assert result.exit_code == 0, result.output
+    a, b = (read_indexed_png(tmp_path / name / "masks" / "00007.png").ids for name in ("a", "b"))
+    np.testing.assert_array_equal(a, b)
+    record = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert record["settings"]["max_memory"] == 6_000_000_000
+    assert record["origins"]["max_memory"] == "--max-memory"
+
+
+def test_a_gpu_that_runs_out_of_memory_is_a_note(run, clip, mask, tmp_path, monkeypatch):
+    call = ColorPatches.__call__
+
+    def small(self, images, indices=None):
+        if len(images) > 2 and not isinstance(images, FakeTensor):  # the estimate's dry run takes no memory
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return call(self, images, indices)
+
+    monkeypatch.setattr(ColorPatches, "__call__", small)
+    out = tmp_path / "out"
+    result = run("segment", clip, "-m", mask, "-o", out, "--set", "features.batch_size=4", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "note: The GPU's memory ran out with 4 frames x 1 draw at a time" in result.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert record["frames_done"] == FRAMES
+    assert len(record["notes"]) == 1
+    assert "going on with 2 frames x 1 draw" in record["notes"][0]
+
+
+def test_the_estimate_is_recorded_and_told_with_v(run, clip, mask, tmp_path):
+    quiet = run("segment", clip, "-m", mask, "-o", tmp_path / "a", *SMALL)
+    assert "Memory" not in quiet.stderr
+    record = json.loads((tmp_path / "a" / "run.json").read_text())["memory"]
+    parts = dict(record["estimate"])
+    total, turns = parts.pop("total"), (parts.pop("activations"), parts.pop("transfer"))
+    assert total == sum(parts.values()) + max(turns)
+    assert (record["frames"], record["draws"]) == (1, 1)
+    loud = run("segment", clip, "-m", mask, "-o", tmp_path / "b", "-v", *SMALL)
+    assert f"Memory: about {total / 2**20:.0f} MiB" in loud.stderr
+    assert "with 1 frame x 1 draw" in loud.stderr
+
+
+def test_an_extractor_of_another_package_is_not_estimated_unless_there_is_a_limit(
+    run, clip, mask, tmp_path, monkeypatch
+):
+    call = ColorPatches.__call__
+
+    def looking(self, images, indices=None):
+        assert float(images.mean()) > 0  # a tensor without content cannot be looked at
+        return call(self, images, indices)
+
+    monkeypatch.setattr(ColorPatches, "__call__", looking)
+    monkeypatch.setattr(propagate.app.run, "EXTRACTORS", {})
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "a", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["memory"] is None
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "b", "--max-memory", "6GB", *SMALL)
+    assert result.exit_code == 2
+    assert "ColorPatches" in result.stderr
+    assert "Leave out max_memory" in result.stderr
+    assert not (tmp_path / "b").exists()

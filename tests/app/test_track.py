@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 
@@ -46,3 +47,17 @@ def test_a_tracked_result_is_the_start_of_the_next_run(run, clip, keypoints, tmp
     assert again.exit_code == 0, again.output
     start = read_keypoints(tmp_path / "b" / "keypoints.json", frame=5)
     np.testing.assert_allclose(start.positions, read_keypoints(tmp_path / "a" / "keypoints.json", frame=5).positions)
+
+
+def test_memory_and_the_network_can_be_limited(run, clip, keypoints, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    out = tmp_path / "out"
+    result = run("track", clip, "-k", keypoints, "-o", out, "--max-memory", "6GiB", "--offline", "-v", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["max_memory"] == 6 * 2**30
+    total = record["memory"]["estimate"]["total"]
+    assert f"Memory: about {total / 2**20:.0f} MiB (program" in result.stderr
+    # 2 joints and the background, at 1 anchor and 7 predictions, on 8 x 12 cells
+    assert record["memory"]["estimate"]["bank"] == 8 * 8 * 12 * (48 * 4 + 3 * 4)

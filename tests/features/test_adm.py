@@ -339,3 +339,13 @@ def test_conversion_of_something_else_leaves_nothing(tmp_path):
     with pytest.raises(WeightsError):
         convert_checkpoint(tmp_path / "model.pt", tmp_path / "folder", 32)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_draws_can_share_a_pass(checkpoint):
+    images = torch.rand(2, 3, 32, 48)
+    options = {"ensemble_size": 3, "noise": "fresh"}
+    one, together = build(checkpoint, **options), build(checkpoint, **options, draws_per_pass=2)
+    batches: list[int] = []
+    together._unet.conv_in.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    torch.testing.assert_close(together(images, [3, 5]), one(images, [3, 5]), rtol=1e-4, atol=1e-4)
+    assert batches == [4, 2]

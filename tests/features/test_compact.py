@@ -108,3 +108,13 @@ def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="does not hold the compact model"):
         build_extractor("compact", weights=tmp_path, device="cpu")
+
+
+def test_draws_can_share_a_pass():
+    images = torch.rand(2, 3, 64, 96)
+    options = {"ensemble_size": 3, "noise": "antithetic", "device": "cpu"}
+    one, together = build_extractor("compact", **options), build_extractor("compact", **options, draws_per_pass=2)
+    batches: list[int] = []
+    together._unet.conv_in.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    torch.testing.assert_close(together(images), one(images), rtol=1e-4, atol=1e-4)
+    assert batches == [4, 2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from propagate.features.diffusion import Noise, ensemble_features, linear_alphas_cumprod, run_until
+from propagate.features.diffusion import Noise, draws_at_once, ensemble_features, linear_alphas_cumprod, run_until
 
 
 def test_shared_noise_is_the_same_for_every_frame_and_leaves_the_global_generator_alone():
@@ -115,3 +115,19 @@ def test_an_error_inside_the_network_passes_through_and_leaves_no_hook():
     with pytest.raises(ZeroDivisionError):
         run_until(module, fail)
     assert module(torch.zeros(1)).item() == 1
+
+
+@pytest.mark.parametrize("draws_per_pass", [2, 3, 4, 7])
+def test_the_order_of_the_sum_does_not_depend_on_how_many_draws_share_a_pass(draws_per_pass):
+    clean = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    options = {"noise": Noise(ensemble_size=7), "kept": 0.5}
+    found = ensemble_features(clean, lambda noisy: noisy * noisy, **options, draws_per_pass=draws_per_pass)
+    assert torch.equal(found, ensemble_features(clean, lambda noisy: noisy * noisy, **options, draws_per_pass=1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "expected"),
+    [(None, "cpu", 1), (None, "cuda", 8), (3, "cpu", 3), (3, "cuda", 3), (20, "cpu", 8)],
+)
+def test_draws_that_share_a_pass(wanted, device, expected):
+    assert draws_at_once(wanted, 8, torch.device(device)) == expected

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from propagate.errors import UsageError
-from propagate.labels import CrwMaskCodec, DiftMaskCodec, JhmdbCodec, KeypointCodec, LabelCodec, MaskCodec, codec_for
+from propagate.labels import (
+    CrwMaskCodec,
+    DiftMaskCodec,
+    JhmdbCodec,
+    KeypointCodec,
+    LabelCodec,
+    MaskCodec,
+    codec_for,
+    label_channels,
+)
 from propagate.settings import KeypointLabelSettings, LabelSettings, MaskLabelSettings
 from propagate.types import Keypoints, Mask
 
@@ -67,3 +76,9 @@ def test_all_are_label_codecs():
 def test_anchors_that_do_not_fit_together(anchors, message):
     with pytest.raises(UsageError, match=message):
         codec_for(anchors, 8, LabelSettings())
+
+
+def test_channels_are_the_background_and_every_object_or_joint():
+    assert label_channels([mask_of(0, 9, 255)]) == 2
+    assert label_channels([mask_of(0, 9), mask_of(3, 9), mask_of(3, 4)]) == 4
+    assert label_channels([pose_of("a", "b", "c")] * 2) == 4

@@ -1,0 +1,241 @@
+"""How much memory a run takes, and how to make it fit into a limit.
+
+What is counted, in bytes:
+
+- *program*: on a CPU, Python with its libraries: 550 MiB, what runs of `compact` took beside the other parts (`rgb`,
+  which needs fewer libraries: 450). On a GPU, the driver's context and its libraries' workspaces: 500 MiB, assumed.
+- *frames*: on a CPU, the video that is read, the label at its size and the overlay's encoder, which looks 40 frames
+  ahead: 160 bytes per pixel (measured at 1080p and 2160p with 30 frames: 149), and 3 more per frame of a batch.
+- *weights*: of the network, as far as a frame's pass uses them.
+- *activations*: what the network makes on the way, by a dry run of the extractor with tensors that have no content
+  (`propagate.dry_run`). On a CPU times 1.7: convolutions also keep rearranged copies, and the peaks measured at
+  480x832 were 1.2 to 1.9 times what the dry run sees.
+- *bank*: the memory bank, by its formula: (anchors + n_last) * h * w * (C * feature_bytes + L * 4).
+- *transfer*: the scores and the gathered keys of one tile, the window's masks, and copies of labels and features.
+
+Activations and transfer take turns, so that only the larger one counts. Not counted: loading the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from propagate.affinity import Window, default_tile_scores, tile_keys, tile_size
+from propagate.dry_run import Footprint, dry_run
+from propagate.errors import OutOfMemoryError, PropagateError, UsageError
+from propagate.features import FeatureExtractor
+from propagate.features.passes import Passes, PassSize, largest_pass
+from propagate.geometry import grid_size, working_size
+from propagate.settings import PropagationSettings, Settings
+
+MIB = 2**20
+_PROGRAM_CPU, _PROGRAM_GPU = 550 * MIB, 500 * MIB
+_BYTES_PER_PIXEL, _BYTES_PER_BATCHED_PIXEL = 160, 3
+_CPU_ACTIVATIONS = 1.7
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes per part; what each of them is stands in the module's docstring."""
+
+    program: int
+    frames: int
+    weights: int
+    activations: int
+    bank: int
+    transfer: int
+
+    @property
+    def total(self) -> int:
+        """The most that is taken at a time."""
+        return self.program + self.frames + self.weights + self.bank + max(self.activations, self.transfer)
+
+    def __str__(self) -> str:
+        parts = {
+            "program": self.program,
+            "frames": self.frames,
+            "weights": self.weights,
+            "activations": self.activations,
+            "memory bank": self.bank,
+            "transfer": self.transfer,
+        }
+        return f"{_mib(self.total)} ({', '.join(f'{name} {_mib(size)}' for name, size in parts.items())})"
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What is done at a time. The result does not depend on it.
+
+    Attributes:
+        passes: what goes through the network together.
+        tile_scores: scores that the transfer step holds at a time.
+        estimate: what a run takes that does so much at a time.
+    """
+
+    passes: PassSize
+    tile_scores: int
+    estimate: MemoryEstimate
+
+    def __str__(self) -> str:
+        return f"{self.passes} and {self.tile_scores} scores"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For run.json: bytes per part and in all, and what is done at a time."""
+        estimate = {**asdict(self.estimate), "total": self.estimate.total}
+        return {"estimate": estimate, **asdict(self.passes), "tile_scores": self.tile_scores}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a run has to hold.
+
+    Attributes:
+        frame: (height, width) of the frames, at their own size.
+        batch: frames that are read together.
+        grid: (rows, columns) of the features.
+        channels: of a feature.
+        labels: channels of a soft label: the background and each object or joint.
+        anchors: annotated frames.
+        propagation: the settings of the transfer step.
+    """
+
+    frame: tuple[int, int]
+    batch: int
+    grid: tuple[int, int]
+    channels: int
+    labels: int
+    anchors: int
+    propagation: PropagationSettings
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of frames, labels and pictures at the video's size."""
+        height, width = self.frame
+        return height * width * (_BYTES_PER_PIXEL + _BYTES_PER_BATCHED_PIXEL * self.batch)
+
+    @property
+    def bank_bytes(self) -> int:
+        """Of the memory bank."""
+        rows, columns = self.grid
+        slots = self.anchors + self.propagation.n_last
+        return slots * rows * columns * (self.channels * _BYTES[self.propagation.memory_dtype] + self.labels * 4)
+
+    def transfer_bytes(self, tile_scores: int) -> int:
+        """Of one transfer step, at its fullest tile."""
+        options, stored = self.propagation, _BYTES[self.propagation.memory_dtype]
+        cells, slots = self.grid[0] * self.grid[1], self.anchors + options.n_last
+        window = None if options.window == "none" else Window(options.window, options.radius)
+        free = slots if window is None else self.anchors if options.exempt_anchors else 0
+        bound = slots - free
+        tile = tile_size(self.grid, bound, free, window, tile_scores)
+        queries, keys = tile[0] * tile[1], tile_keys(self.grid, tile, bound, free, window)
+        scores = queries * keys * 4
+        near = (keys - free * cells) * self.channels * stored
+        joined = keys * self.channels * stored if near and free else 0
+        as_float = keys * self.channels * 4 if stored != 4 else 0
+        # "keep" weighs all keys: scores, those that count, divided by the temperature, softmax
+        weighing = scores * (4 if options.ties == "keep" else 2)
+        # the last tile's keys and scores are held until this one's have taken their place
+        tiles = near + max((joined or near) + scores, joined + as_float + weighing)
+        if window is not None and bound:
+            tiles += _window_masks(self.grid, tile, window.reach) * queries * (keys - free * cells) // bound * 4
+        copied = free > 0 or self.anchors > 1  # of the bank: free frames, and while not all anchors have come
+        return tiles + slots * cells * (self.labels * 4 + copied * self.channels * stored)
+
+
+def _window_masks(grid: tuple[int, int], tile: tuple[int, int], reach: int) -> int:
+    """Masks of the window that are kept from tile to tile: near the border each tile's is another one."""
+    kinds = [min(-(-length // side), 2 * -(-reach // side) + 2) for length, side in zip(grid, tile, strict=True)]
+    return min(kinds[0] * kinds[1], 64)
+
+
+def plan_memory(
+    extractor: FeatureExtractor, frame_size: tuple[int, int], settings: Settings, *, anchors: int = 1, labels: int = 2
+) -> MemoryPlan:
+    """The largest steps that `settings.max_memory` leaves room for; without a limit, those usual on the device.
+
+    Args:
+        extractor: where the features come from.
+        frame_size: (height, width) of the frames.
+        settings: of the run.
+        anchors: annotated frames.
+        labels: channels of a soft label: the background and each object or joint.
+
+    Raises:
+        OutOfMemoryError: even the smallest steps do not fit. Not a UsageError: the limit describes a machine, and on
+            that machine memory would run out.
+        UsageError: the extractor cannot be estimated.
+    """
+    batch, limit = settings.features.batch_size, settings.max_memory
+    size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
+    load = Load(
+        frame=frame_size,
+        batch=batch,
+        grid=grid_size(size, extractor.stride),
+        channels=extractor.channels,
+        labels=labels,
+        anchors=anchors,
+        propagation=settings.propagation,
+    )
+    passes = largest_pass(extractor, batch)
+    network = _network(extractor, size, batch, passes)
+    tile_scores = default_tile_scores(network.device)
+    needed = _estimate(network, load, tile_scores)
+    while limit is not None and needed.total > limit:
+        half = passes.half
+        if needed.transfer > needed.activations and tile_scores > 1:
+            tile_scores //= 2
+        elif needed.activations >= needed.transfer and half is not None:
+            passes = half
+            network = _network(extractor, size, batch, passes)
+        else:
+            raise OutOfMemoryError(
+                f"max_memory = {_mib(limit)}: the least a run takes is about {needed}.", _remedy(needed)
+            )
+        needed = _estimate(network, load, tile_scores)
+    return MemoryPlan(passes, tile_scores, needed)
+
+
+def _remedy(needed: MemoryEstimate) -> str:
+    """What to lower, the settings of the largest part first."""
+    network = "video.short_side, features.batch_size or, of a diffusion model, features.dtype"
+    bank = "propagation.n_last or propagation.memory_dtype"
+    first, then = (bank, network) if needed.bank > needed.activations else (network, bank)
+    return f"Raise it, or lower {first}, then {then}, with --set."
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.0f} MiB"
+
+
+def _network(extractor: FeatureExtractor, size: tuple[int, int], frames: int, passes: PassSize) -> Footprint:
+    def one_batch() -> Tensor:
+        images = torch.empty(frames, 3, *size)
+        return Passes(extractor, passes).anchored(images[:1])(images)
+
+    try:
+        return dry_run(one_batch)
+    except PropagateError:
+        raise
+    except Exception as error:  # whatever a foreign extractor does that cannot be done without contents
+        raise UsageError(
+            f"The memory that {type(extractor).__name__} takes cannot be estimated ({error}).", "Leave out max_memory."
+        ) from error
+
+
+def _estimate(network: Footprint, load: Load, tile_scores: int) -> MemoryEstimate:
+    on_cpu = network.device == "cpu"
+    return MemoryEstimate(
+        program=_PROGRAM_CPU if on_cpu else _PROGRAM_GPU,
+        frames=load.frame_bytes if on_cpu else 0,
+        weights=network.given,
+        activations=int(network.created * (_CPU_ACTIVATIONS if on_cpu else 1)),
+        bank=load.bank_bytes,
+        transfer=load.transfer_bytes(tile_scores),
+    )
