@@ -11,12 +11,16 @@ where the frame was squeezed to a working size on the way: the two axes have sca
 
 **Resizing.** A frame is brought to its working size by squeezing, never by cropping or padding: the short side to a
 given length, the long side in proportion, both down to a multiple that the feature extractor asks for. With 480
-and multiples of 32 this is the rule of DIFT's `eval_davis.py`.
+and multiples of 32 this is the rule of DIFT's `eval_davis.py`. DINO's script takes the long side down to multiples of
+64 and leaves the short side alone; DINOv3's notebook goes up to the next multiple instead of down.
 
 Sizes are (height, width); points are (x, y).
 """
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -25,17 +29,29 @@ from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+Rounding = Literal["down", "up"]
 
-def working_size(frame_size: tuple[int, int], *, short_side: int | None, multiple: int) -> tuple[int, int]:
+
+def working_size(
+    frame_size: tuple[int, int],
+    *,
+    short_side: int | None,
+    multiple: int,
+    long_multiple: int = 1,
+    rounding: Rounding = "down",
+) -> tuple[int, int]:
     """The size at which a frame is looked at.
 
     The long side follows from `short_side` as given, before that is rounded down: 480x854 becomes 480x832 with
-    multiples of 32, 720x405 becomes 832x480, a square stays one.
+    multiples of 32, 720x405 becomes 832x480, a square stays one (but for `long_multiple`, which shortens its width, as
+    in DINO's script).
 
     Args:
         frame_size: (height, width) of the frame.
         short_side: length of the short side; None: the frame's own size.
-        multiple: both sides become multiples of this, rounded down, but at least one multiple long.
+        multiple: both sides become multiples of this, but at least one multiple long.
+        long_multiple: the long side becomes a multiple of this as well.
+        rounding: to the multiples: "down", or "up", where the long side follows from the short one as rounded.
 
     Returns:
         (height, width) in pixels.
@@ -43,8 +59,13 @@ def working_size(frame_size: tuple[int, int], *, short_side: int | None, multipl
     height, width = frame_size
     short, long = sorted(frame_size)
     target = short if short_side is None else short_side
-    resized_short = _floor_to(target, multiple)
-    resized_long = _floor_to(target * long // short, multiple)
+    long_step = math.lcm(multiple, long_multiple)
+    if rounding == "up":
+        resized_short = -(-target // multiple) * multiple
+        resized_long = -(-resized_short * long // (short * long_step)) * long_step
+    else:
+        resized_short = _floor_to(target, multiple)
+        resized_long = _floor_to(target * long // short, long_step)
     return (resized_short, resized_long) if height <= width else (resized_long, resized_short)
 
 

@@ -129,6 +129,80 @@ def _sd21(weights: tuple[WeightFile, ...]) -> tuple[HubSource, ...]:
     )
 
 
+# facebookresearch/dino names its files after DeiT; their digests are not published
+_DINO_FILES = {
+    "vits16": "dino_deitsmall16_pretrain",
+    "vits8": "dino_deitsmall8_pretrain",
+    "vitb16": "dino_vitbase16_pretrain",
+    "vitb8": "dino_vitbase8_pretrain",
+}
+# (M) the files of a picture model in transformers' layout
+_VIT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+# (M) the names of the repositories of DINOv2 with registers, and of DINOv3 S+, L and L for satellite pictures
+_DINOV2_REPOSITORIES = {
+    f"{size}{suffix}": f"facebook/{name}-{size}"
+    for suffix, name in (("", "dinov2"), ("-registers", "dinov2-with-registers"))
+    for size in ("small", "base", "large", "giant")
+}
+# as the hub's pages of these repositories state them
+_DINOV2_SHA256 = {
+    "small": "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+    "base": "d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841",
+    "large": "399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23",
+    "giant": "917d3c470db999d32a312f8542149be91c7cbac61ee8fb4b67ae3d82b79ce21f",
+}
+_DINOV3_REPOSITORIES = {
+    **{size: f"facebook/dinov3-{size}-pretrain-lvd1689m" for size in ("vits16", "vits16plus", "vitb16", "vitl16")},
+    "vith16plus": "facebook/dinov3-vith16plus-pretrain-lvd1689m",
+    "vitl16-sat493m": "facebook/dinov3-vitl16-pretrain-sat493m",
+}
+
+
+def _dino(variant: str, file: str) -> Model:
+    url = f"https://dl.fbaipublicfiles.com/dino/{file}/{file}.pth"
+    return Model(
+        f"DINO {variant}, for dino",
+        "Apache-2.0",
+        (UrlSource(url, WeightFile(f"{file}.pth")),),
+        _VIT_FILES,
+        is_folder=True,
+    )
+
+
+def _vit(summary: str, licence: str, repository: str, sha256: str | None = None) -> Model:
+    *configs, weights = _VIT_FILES
+    files = (*(WeightFile(name) for name in configs), WeightFile(weights, sha256=sha256))
+    return Model(summary, licence, (HubSource(repository, "main", files),), _VIT_FILES, is_folder=True)
+
+
+# full precision; sizes and digests as independent copies and listings of the repository tell them
+_SD15_WEIGHTS = (
+    WeightFile(
+        "unet/diffusion_pytorch_model.safetensors",
+        3_438_167_540,
+        "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
+    ),
+    WeightFile(
+        "vae/diffusion_pytorch_model.safetensors",
+        334_643_276,
+        "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+    ),
+    WeightFile(
+        "text_encoder/model.safetensors",
+        492_265_874,
+        "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
+    ),
+)
+_NO_LICENCE = "none is stated with the weights or their code"
+
+
+def _hyperfeatures(summary: str, name: str) -> Model:
+    source = HubSource("g-luo/diffusion-hyperfeatures", "main", (WeightFile(name),))  # its code's download_weights.sh
+    return Model(
+        f"Diffusion Hyperfeatures' aggregation network, {summary}", _NO_LICENCE, (source,), (name,), is_folder=False
+    )
+
+
 MODELS = {
     "stable-diffusion-2-1": Model(
         "Stable Diffusion 2.1 (768, v-prediction), full precision, for dift_sd",
@@ -177,5 +251,47 @@ MODELS = {
         ),
         ("config.json", "diffusion_pytorch_model.safetensors"),  # as `propagate models convert-adm` writes them
         is_folder=True,
+    ),
+    **{f"dino-{variant}": _dino(variant, file) for variant, file in _DINO_FILES.items()},
+    **{
+        f"dinov2-{variant}": _vit(
+            f"DINOv2 {variant}, for dinov2", "Apache-2.0", repository, _DINOV2_SHA256.get(variant)
+        )
+        for variant, repository in _DINOV2_REPOSITORIES.items()
+    },
+    **{
+        f"dinov3-{variant}": _vit(
+            f"DINOv3 {variant}, for dinov3",
+            f"DINOv3 License, to be accepted on the hub's page of {repository}",
+            repository,
+        )
+        for variant, repository in _DINOV3_REPOSITORIES.items()
+    },
+    "openclip-vith14": _vit(
+        "OpenCLIP ViT-H/14 (laion2b_s32b_b79k), for openclip",
+        "MIT (model card)",  # (M)
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",  # (M)
+    ),
+    "stable-diffusion-1-5": Model(
+        "Stable Diffusion 1.5, for sd_layers and hyperfeatures",
+        "CreativeML Open RAIL-M",
+        (
+            HubSource(
+                "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                "main",  # the revision is not known; the digests fix the files
+                (*(WeightFile(name) for name in _SD21_CONFIGS), *_SD15_WEIGHTS),
+            ),
+        ),
+        (*_SD21_CONFIGS, *(file.name for file in _SD15_WEIGHTS)),
+        is_folder=True,
+    ),
+    "hyperfeatures-one-step": _hyperfeatures(
+        "for stable-diffusion-1-5, one pass per frame", "weights/aggregation_network_one-step.pt"
+    ),
+    "hyperfeatures": _hyperfeatures(
+        "for stable-diffusion-1-5, 11 passes (inversion: 50)", "weights/aggregation_network.pt"
+    ),
+    "hyperfeatures-sd21": _hyperfeatures(
+        "for stable-diffusion-2-1, to be named as weights", "weights/aggregation_network_sdv2-1.pt"
     ),
 }

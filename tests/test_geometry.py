@@ -51,6 +51,33 @@ def test_working_size_is_the_formula_of_the_davis_script(height, width):
     assert working_size((height, width), short_side=480, multiple=32) == expected
 
 
+@quick
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_working_size_is_the_formula_of_dinos_script(height, width):
+    short, long = sorted((height, width))
+    script = max(int((480 * long / short) // 64 * 64), 64)
+    expected = (480, script) if height <= width else (script, 480)
+    for patch in (8, 16):
+        assert working_size((height, width), short_side=480, multiple=patch, long_multiple=64) == expected
+
+
+@pytest.mark.parametrize(
+    ("frame", "short_side", "multiple", "long_multiple", "expected"),
+    [
+        ((480, 854), 960, 16, 1, (960, 1712)),  # DINOv3's notebook: 1708 up to a multiple of 16
+        ((854, 480), 960, 16, 1, (1712, 960)),
+        ((480, 854), 480, 14, 1, (490, 882)),  # the long side follows from 490
+        ((300, 300), 480, 14, 1, (490, 490)),
+        ((480, 854), 480, 14, 8, (490, 896)),  # multiples of 56
+        ((32, 64), None, 16, 1, (32, 64)),
+        ((3, 7), None, 16, 1, (16, 48)),
+    ],
+)
+def test_working_size_rounded_up(frame, short_side, multiple, long_multiple, expected):
+    size = working_size(frame, short_side=short_side, multiple=multiple, long_multiple=long_multiple, rounding="up")
+    assert size == expected
+
+
 def test_a_frame_of_the_right_size_is_left_alone():
     pixels = np.zeros((8, 12, 3), np.uint8)
     assert resize_frame(pixels, (8, 12)) is pixels

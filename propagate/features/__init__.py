@@ -26,7 +26,14 @@ EXTRACTORS = {
     "compact": "propagate.features.compact:CompactDiffusion",
     "dift_adm": "propagate.features.adm:AdmDiffusion",
     "dift_sd": "propagate.features.stable_diffusion:StableDiffusion",
+    "dino": "propagate.features.vit:Dino",
+    "dinov2": "propagate.features.vit:DinoV2",
+    "dinov3": "propagate.features.vit:DinoV3",
+    "fusion": "propagate.features.fusion:Fusion",
+    "hyperfeatures": "propagate.features.hyperfeatures:Hyperfeatures",
+    "openclip": "propagate.features.vit:OpenClip",
     "rgb": "propagate.features.rgb:ColorPatches",
+    "sd_layers": "propagate.features.sd_layers:StableDiffusionLayers",
 }
 
 

@@ -88,6 +88,20 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a pickled checkpoint that holds nothing but plain data.
 
+    Raises:
+        WeightsError: as `read_checkpoint`, or it holds no state dict.
+    """
+    content = read_checkpoint(path)
+    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds no state dict.", "Use the model's .safetensors file.")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a .safetensors file or a pickled checkpoint of plain data holds.
+
     Pickles are read by torch's restricted reader, which runs nothing.
 
     Raises:
@@ -95,11 +109,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
+            return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"There is no {path}.", "Check the path.") from error
     except pickle.UnpicklingError as error:
@@ -109,11 +122,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is damaged or not a weight file ({error}).", _AGAIN) from error
-    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds no state dict.", "Use the model's .safetensors file.")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def check_fits(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

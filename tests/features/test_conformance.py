@@ -7,16 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
+from propagate.errors import WeightsError
+from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_options
+from propagate.features.anchoring import anchored
 
 DATA = Path(__file__).parent.parent / "parity" / "data"
 SD = DATA / "sd_tiny_0" / "pipeline"
+VIT = DATA / "vit_tiny_0"
 
 # models that do not travel in the wheel: their tiny likes
 TINY = {
     "dift_adm": {"weights": DATA / "adm_tiny_0" / "adm_tiny_uncond.pt", "head_channels": 16, "up_ft_index": 5},
     "dift_sd": {"weights": SD, "ensemble_size": 2},
     "cleandift": {"weights": SD / "unet" / "diffusion_pytorch_model.safetensors", "base": SD},
+    "dino": {"weights": VIT / "dino_hf"},
+    "dinov2": {"weights": VIT / "dinov2_reg_hf"},
+    "dinov3": {"weights": VIT / "dinov3_hf"},
+    "openclip": {"weights": VIT / "clip_hf"},
+    "fusion": {"parts": [{"name": "rgb", "pca": 8}, {"name": "compact", "weight": 0.5}]},
+    "hyperfeatures": {"weights": SD, "aggregator": DATA / "hyperfeatures_tiny_0" / "aggregation_network_sd_tiny.pt"},
+    "sd_layers": {"weights": SD, "layer_pca": 8},
 }
 
 
@@ -24,13 +34,19 @@ TINY = {
 def extractor(request, tmp_path_factory) -> FeatureExtractor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return build_extractor(request.param, device="cpu", **TINY.get(request.param, {}))
+        built = build_extractor(request.param, device="cpu", **TINY.get(request.param, {}))
+        return anchored(built, pictures(built, seed=1)[:1])
 
 
 @pytest.fixture
 def images(extractor) -> torch.Tensor:
-    height, width = 2 * max(extractor.multiple, 32), 3 * max(extractor.multiple, 32)
-    return torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return pictures(extractor)
+
+
+def pictures(extractor: FeatureExtractor, seed: int = 0) -> torch.Tensor:
+    least = -(-32 // extractor.multiple) * extractor.multiple
+    height, width = 2 * least, 3 * least
+    return torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def test_shape_and_dtype(extractor, images):
@@ -59,3 +75,28 @@ def test_different_pictures_have_different_features(extractor, images):
 
 def test_no_gradient_is_kept(extractor, images):
     assert not extractor(images).requires_grad
+
+
+def test_a_size_that_does_not_fit_is_refused(extractor, images):
+    with pytest.raises((ValueError, RuntimeError), match=r"multiple|divisible"):
+        extractor(images[..., :-1])
+
+
+WITH_WEIGHTS = sorted(name for name in EXTRACTORS if "weights" in extractor_options(name))
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_weights_that_are_not_there_are_named(name, tmp_path):
+    with pytest.raises(WeightsError, match="nowhere"):
+        build_extractor(name, **{**TINY.get(name, {}), "weights": tmp_path / "nowhere"}, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in WITH_WEIGHTS if name != "compact"]
+)  # whose weights are in the package
+def test_without_weights_and_without_a_network(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(WeightsError, match="not on this machine, and downloads are switched off"):
+        build_extractor(name, device="cpu")
