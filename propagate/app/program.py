@@ -10,9 +10,11 @@ from propagate import __version__
 from propagate.app.config import app as config
 from propagate.app.demo import demo
 from propagate.app.doctor import doctor
+from propagate.app.evaluate import app as evaluate
 from propagate.app.models import models_app
 from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
+from propagate.app.sweep import app as sweep
 from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
 from propagate.app.track import track
 
@@ -33,6 +35,8 @@ app = typer.Typer(
 app.command(epilog=SEGMENT_EXAMPLES)(segment)
 app.command(epilog=TRACK_EXAMPLES)(track)
 app.command()(demo)
+app.add_typer(evaluate, name="evaluate")
+app.add_typer(sweep, name="sweep")
 app.add_typer(config, name="config")
 app.add_typer(models_app, name="models")
 app.command()(doctor)

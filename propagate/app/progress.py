@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from propagate.app.console import NORMAL, Terminal
 
@@ -12,8 +13,21 @@ _LINES = 10  # plain lines a run should give
 _LONGEST_SILENCE_S = 30.0
 
 
+@runtime_checkable
+class Advance(Protocol):
+    """Moves the progress on."""
+
+    def __call__(self, frames: int = 1) -> None:
+        """So many frames more are done."""
+        ...
+
+    def describe(self, title: str) -> None:
+        """What is being done now."""
+        ...
+
+
 @contextmanager
-def progress(terminal: Terminal, title: str, total: int | None) -> Iterator[Callable[[], None]]:
+def progress(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]:
     """Give a function that is called after each frame.
 
     Args:
@@ -22,17 +36,23 @@ def progress(terminal: Terminal, title: str, total: int | None) -> Iterator[Call
         total: number of frames, None where it is not known.
     """
     if terminal.verbosity < NORMAL:
-        yield lambda: None
+        yield _Silence()
     elif terminal.err.is_terminal:
         with _bar(terminal, title, total) as advance:
             yield advance
     else:
-        yield _PlainLines(terminal, title, total).advance
+        yield _PlainLines(terminal, title, total)
+
+
+class _Silence:
+    def __call__(self, frames: int = 1) -> None: ...
+
+    def describe(self, title: str) -> None: ...
 
 
 @contextmanager
-def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
     from rich.text import Text
 
     class _Rate(ProgressColumn):
@@ -43,10 +63,20 @@ def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Callable
             left = f", {_clock(task.remaining / rate)} left" if task.remaining is not None else ""
             return Text(f"{rate:.3g} frames/s{left}", "dim")
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), _Rate())
+    class _Bar:
+        def __init__(self, live: Progress, task: TaskID) -> None:
+            self._live, self._task = live, task
+
+        def __call__(self, frames: int = 1) -> None:
+            self._live.advance(self._task, frames)
+
+        def describe(self, title: str) -> None:
+            self._live.update(self._task, description=title)
+
+    # names of clips are text, not markup
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(), _Rate())
     with Progress(*columns, console=terminal.err, transient=True) as live:
-        task = live.add_task(title, total=total)
-        yield lambda: live.advance(task)
+        yield _Bar(live, live.add_task(title, total=total))
 
 
 class _PlainLines:
@@ -57,8 +87,11 @@ class _PlainLines:
         self._done = self._shown = 0
         self._start = self._last = time.monotonic()
 
-    def advance(self) -> None:
-        self._done += 1
+    def describe(self, title: str) -> None:
+        self._title = title
+
+    def __call__(self, frames: int = 1) -> None:
+        self._done += frames
         now = time.monotonic()
         tenth = self._total is not None and self._done * _LINES // self._total > self._shown * _LINES // self._total
         if not tenth and now - self._last < _LONGEST_SILENCE_S:

@@ -2,80 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import reduce
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from propagate import __version__
-from propagate.errors import UsageError
-from propagate.features import extractor_options
 from propagate.formats import settings_hash
-from propagate.settings import ResolvedSettings, nearest
+from propagate.provenance import DISTRIBUTIONS, Setting, all_settings, versions
+from propagate.settings import ResolvedSettings
 from propagate.types import FrameInfo, Label, Mask
 
-# module -> distributions that provide it, the one we ask for first
-DISTRIBUTIONS = {
-    "torch": ("torch",),
-    "diffusers": ("diffusers",),
-    "av": ("av",),
-    "decord": ("decord2", "decord", "eva-decord"),
-    "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
-    "numpy": ("numpy",),
-    "pillow": ("pillow",),
-    "scipy": ("scipy",),
-    "safetensors": ("safetensors",),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One value and where it came from ("default", "preset NAME", "--set" or the option)."""
-
-    value: Any
-    origin: str
-
-
-def all_settings(resolved: ResolvedSettings) -> dict[str, Setting]:
-    """Dotted key -> value and origin, the extractor's own options with their defaults included.
-
-    Raises:
-        UsageError: no such extractor, or it has no such option.
-    """
-    dump = resolved.settings.model_dump()
-    found = {
-        key: Setting(reduce(lambda values, part: values[part], key.split("."), dump), origin)
-        for key, origin in resolved.origins.items()
-    }
-    name = resolved.settings.features.name
-    defaults = extractor_options(name)
-    for option in resolved.settings.features.options:
-        if option not in defaults:
-            raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, defaults))
-    for option, default in defaults.items():
-        if default is not inspect.Parameter.empty:
-            found.setdefault(f"features.{option}", Setting(default, "default"))
-    sections = list(dump)
-    return dict(sorted(found.items(), key=lambda item: sections.index(item[0].partition(".")[0])))
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of Python, of this package and of those that decide about the result; None where one is missing."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "propagate": __version__}
-    for name, distributions in DISTRIBUTIONS.items():
-        found[name] = next((v for d in distributions if (v := _version(d)) is not None), None)
-    return found
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+__all__ = ["DISTRIBUTIONS", "Setting", "all_settings", "input_record", "label_record", "settings_record", "versions"]
 
 
 def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
@@ -125,4 +61,12 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         for section in sections:
             place = place.setdefault(section, {})
         place[last] = value
-    return nested
+    return {section: _with_lists(values) for section, values in nested.items()}
+
+
+def _with_lists(value: Any) -> Any:
+    """Mappings with numbers for keys, the parts of a fusion, as the lists that they are in a preset."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _with_lists(item) for key, item in value.items()}
+    return list(inner.values()) if inner and all(key.isdecimal() for key in inner) else inner

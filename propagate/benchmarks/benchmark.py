@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
@@ -100,6 +100,7 @@ class Published:
     command: str = ""
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """A data set with its protocol. Implementations are frozen dataclasses that can be pickled."""
 

@@ -46,3 +46,24 @@ def test_quiet_is_quiet():
     with progress(made, "segment", 3) as advance:
         advance()
     assert printed.getvalue() == ""
+
+
+def test_lines_say_what_is_done_and_frames_can_be_skipped():
+    made, printed = terminal()
+    with progress(made, "starting", 20) as advance:
+        for title in ("static dog (1/2)", "static swan (2/2)"):
+            advance.describe(title)
+            advance(10)
+    assert [line.split(",")[0] for line in printed.getvalue().splitlines()] == [
+        "static dog (1/2) 10/20",
+        "static swan (2/2) 20/20",
+    ]
+
+
+def test_the_bar_says_what_is_done_as_it_is_written():
+    made, printed = terminal(live=True)
+    with progress(made, "starting", 20) as advance:
+        advance.describe("static [dog] (1/2)")
+        advance(20)
+    assert "static [dog] (1/2)" in printed.getvalue()
+    assert "20/20" in printed.getvalue()

@@ -1,0 +1,227 @@
+"""One evaluation: methods are run and scored on a data set, and the outcome is written and printed."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from propagate.app.console import TRACEBACKS, Terminal
+from propagate.app.interrupt import Stopped
+from propagate.app.progress import Advance, progress
+from propagate.benchmarks.benchmark import Benchmark
+from propagate.benchmarks.evaluation import plan, score, score_existing
+from propagate.benchmarks.methods import Method, load_methods
+from propagate.benchmarks.output import Output
+from propagate.benchmarks.resources import threads_per_job
+from propagate.benchmarks.runner import Outcome, Task, run
+from propagate.benchmarks.summary import SUMMARY, MethodResult, write_summary, write_tables
+from propagate.errors import UsageError
+from propagate.provenance import versions
+from propagate.settings import DEFAULT_PRESET
+
+REPORT = "report.html"
+SOME_FAILED = 6  # exit code
+_ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asked for.
+
+    Attributes:
+        configs: presets, YAML files and baselines to run; the default preset where there are neither they nor results.
+        results: folders to score.
+        assignments: `--set`.
+        device: of the presets' extractors.
+        output: folder; None: named after the data set, or nothing is written where nothing is run.
+        jobs: processes.
+        threads: of each; None: a share of the cores.
+        resume, overwrite: what to do with a folder that holds something.
+        report: write the page and the plots.
+    """
+
+    configs: Sequence[str]
+    results: Sequence[Path]
+    assignments: Sequence[str]
+    device: str | None
+    output: Path | None
+    jobs: int
+    threads: int | None
+    resume: bool
+    overwrite: bool
+    report: bool
+
+
+def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
+    """Run, score, write and print.
+
+    Returns:
+        The exit code: 0, or 6 where clips failed.
+
+    Raises:
+        UsageError, WeightsError: before anything is written.
+        InputError: results that cannot be scored, or a folder that cannot be written.
+        Stopped: Ctrl-C; finished clips stay.
+    """
+    configs = choices.configs or ([] if choices.results else [DEFAULT_PRESET])
+    protocol = getattr(benchmark, "settings", ())
+    methods = load_methods(configs, choices.assignments, protocol=protocol, device=choices.device)
+    with terminal.status("Scoring"):
+        existing = score_existing(benchmark, choices.results)
+    names = [method.name for method in methods] + [result.name for result in existing]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"Both --config and --results are called {twice}.", "Rename one: rows are known by that name.")
+    if not methods and choices.output is None:
+        _print(terminal, benchmark, existing)
+        return 0
+    output = _open(benchmark, choices, names)
+    outcomes = _run(terminal, benchmark, methods, output, choices)
+    with terminal.status("Scoring"):
+        results = (*score(benchmark, methods, outcomes, output), *existing)
+    _write(terminal, benchmark, results, output, report=choices.report)
+    _print(terminal, benchmark, results)
+    terminal.result(str(output.folder / (REPORT if (output.folder / REPORT).exists() else SUMMARY)))
+    for outcome in outcomes:
+        if outcome.run is None:
+            terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
+            if terminal.verbosity >= TRACEBACKS:
+                terminal.err.print(Text(outcome.trace.rstrip(), "dim"), soft_wrap=True)
+    return SOME_FAILED if any(outcome.run is None for outcome in outcomes) else 0
+
+
+@contextmanager
+def clip_progress(terminal: Terminal, tasks: Sequence[Task]) -> Iterator[ClipProgress]:
+    """The progress over all frames of all tasks, for `runner.run`."""
+    with progress(terminal, "starting", sum(len(task.clip.pictures) for task in tasks)) as advance:
+        yield ClipProgress(terminal, advance, len(tasks))
+
+
+class ClipProgress:
+    """Shows what is being run, and how far all of it is.
+
+    Attributes:
+        finished: clips that are.
+    """
+
+    def __init__(self, terminal: Terminal, advance: Advance, total: int) -> None:
+        self.finished = 0
+        self._terminal, self._advance, self._total = terminal, advance, total
+        self._ended = 0
+        self._running: dict[Path, int] = {}  # folder -> frames
+
+    def started(self, task: Task) -> None:
+        """A clip begins."""
+        self._running[task.folder] = 0
+        number = self._ended + len(self._running)
+        self._advance.describe(f"{task.method.name} {task.clip.name} ({number}/{self._total})")
+
+    def frame(self, task: Task) -> None:
+        """One more frame of it is written."""
+        self._running[task.folder] += 1
+        self._advance()
+
+    def ended(self, outcome: Outcome) -> None:
+        """It is finished, or has failed; the frames that a failed one did not reach are done with too."""
+        task = outcome.task
+        self._ended += 1
+        self._advance(len(task.clip.pictures) - self._running.pop(task.folder))
+        if outcome.run is None:
+            self._terminal.detail(f"{task.method.name} {task.clip.name} failed: {outcome.error}")
+            return
+        self.finished += 1
+        rate = outcome.run.frames / outcome.run.seconds
+        self._terminal.detail(f"{task.method.name} {task.clip.name}: {outcome.run.frames} frames, {rate:.3g} frames/s")
+        for note in outcome.run.notes:
+            self._terminal.detail(f"{task.clip.name}: {note}")
+
+
+def _open(benchmark: Benchmark, choices: Choices, names: Sequence[str]) -> Output:
+    folder = choices.output or Path(f"{benchmark.name}_results")
+    for results in choices.results:
+        if results.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"--results {results} lies in the output folder {folder}.", "Choose another --output.")
+    return Output(folder, names, resume=choices.resume, overwrite=choices.overwrite)
+
+
+def _run(
+    terminal: Terminal, benchmark: Benchmark, methods: Sequence[Method], output: Output, choices: Choices
+) -> tuple[Outcome, ...]:
+    try:
+        planned = plan(benchmark, methods, output)
+        terminal.notes(planned.notes)
+        if planned.finished:
+            terminal.note(f"{planned.finished} clips are finished already.")
+        if not planned.tasks:
+            return ()
+        jobs = min(choices.jobs, len(planned.tasks))
+        threads = choices.threads or threads_per_job(jobs)
+        with clip_progress(terminal, planned.tasks) as observer:
+            try:
+                return run(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
+            except KeyboardInterrupt as interrupt:
+                done, total = planned.finished + observer.finished, planned.finished + len(planned.tasks)
+                kept = f"{done} of {total} clips are finished and stay in {output.folder}; go on with --resume."
+                nothing = "Interrupted before the first clip was finished; nothing was written."
+                raise Stopped(kept if done else nothing) from interrupt
+    except BaseException:
+        output.forget_if_empty()
+        raise
+
+
+def _write(
+    terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult], output: Output, *, report: bool
+) -> None:
+    command = shlex.join(["propagate", *sys.argv[1:]])
+    for result in results:
+        folder = output.of(result.name)
+        output.claim([folder / table.file for table in result.scores.tables])
+        write_tables(folder, result.scores.tables)
+    output.claim([output.folder / SUMMARY])
+    write_summary(output.folder, benchmark, results, versions(), command)
+    scored = [result for result in results if result.scores.totals]
+    if report and scored:
+        from propagate.benchmarks.report import write_report
+
+        output.claim([output.folder / REPORT])
+        with terminal.status("Drawing the report"):
+            output.add(write_report(benchmark, scored, output.folder, versions(), command))
+
+
+def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult]) -> None:
+    metrics = list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
+    table = Table(box=SIMPLE_HEAD, title=Text(f"{benchmark.title} (per cent)"), title_justify="left")
+    table.add_column("")
+    for heading in (*metrics, "frames/s", "peak GiB"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        speed = _ABSENT if result.frames_per_second is None else f"{result.frames_per_second:.3g}"
+        memory = _ABSENT if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f}"
+        table.add_row(result.name, *_cells(result.scores.totals, metrics), speed, memory)
+    for row in benchmark.published:
+        name = f"{row.method} (published, not run here)"
+        table.add_row(name, *_cells(row.totals, metrics), _ABSENT, _ABSENT, style="dim")
+    terminal.result(table)
+    terminal.notes(benchmark.remarks)
+    for result in results:
+        prefix = f"{result.name}: " if len(results) > 1 else ""
+        terminal.notes(prefix + remark for remark in result.scores.remarks if remark not in benchmark.remarks)
+        terminal.notes(
+            f"{prefix}{clip}: {problem}"
+            for clip, problems in result.scores.problems.items()
+            if clip not in result.failed
+            for problem in problems
+        )
+
+
+def _cells(totals: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
+    values = [totals.get(metric, math.nan) for metric in metrics]
+    return [_ABSENT if math.isnan(value) else f"{100 * value:.1f}" for value in values]

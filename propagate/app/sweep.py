@@ -1,0 +1,223 @@
+"""`propagate sweep`: one or two settings varied on a data set."""
+
+# Annotations are evaluated here: commands are put together from the parameters of several functions.
+import inspect
+import math
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from propagate.app import evaluate, options
+from propagate.app.console import TRACEBACKS, Terminal, reporting
+
+if TYPE_CHECKING:
+    from propagate.benchmarks.benchmark import Benchmark
+    from propagate.benchmarks.methods import Method
+    from propagate.benchmarks.output import Output
+    from propagate.benchmarks.runner import Outcome
+    from propagate.benchmarks.summary import MethodResult
+    from propagate.benchmarks.sweep import Grid
+
+Assignments = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="A.B=V1,V2,...",
+        help="Values to try, separated by commas; of one or two settings. A list stays one value in brackets: "
+        "a.b=[1,2],[3]. With a single value it is fixed.",
+        rich_help_panel="Settings",
+        show_default=False,
+    ),
+]
+
+_EXAMPLES = (
+    "Examples:\n\n"
+    "propagate sweep davis --data DAVIS --year 2016 --set features.timestep=21,51,101 --set features.block=1,2 -o out"
+    "\n\npropagate sweep davis --data DAVIS --year 2016 --config rgb --set propagation.top_k=1,5,10 --sequence dog"
+)
+
+app = typer.Typer(
+    help="Try all combinations of one or two settings on a data set: a table and a heat map.", no_args_is_help=True
+)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asked for.
+
+    Attributes:
+        config: preset or YAML file; None: the default one.
+        assignments: `--set`.
+        device: of the extractor.
+        jobs: processes.
+        threads: of each; None: a share of the cores.
+        resume, overwrite: what to do with a folder that holds something.
+        output: folder; None: named after the data set.
+    """
+
+    config: str | None
+    assignments: Sequence[str]
+    device: str | None
+    jobs: int
+    threads: int | None
+    resume: bool
+    overwrite: bool
+    output: Path | None
+
+
+def choose(
+    assignments: Assignments,
+    config: options.Config = None,
+    device: options.Device = None,
+    jobs: evaluate.Jobs = 1,
+    threads: evaluate.Threads = None,
+    resume: evaluate.Resume = False,
+    output: Annotated[Path | None, options.output_option("DATASET_sweep")] = None,
+    overwrite: evaluate.Overwrite = False,
+) -> Choices:
+    """The options that all data sets share."""
+    return Choices(config, assignments, device, jobs, threads, resume, overwrite, output)
+
+
+def _messages(quiet: options.Quiet = False, verbose: options.Verbose = 0) -> None:
+    """The options that all commands share."""
+
+
+def command(load: Callable[..., "Benchmark"]) -> Callable[..., None]:
+    """The command that sweeps on the data set of `load`: its options, and those of `choose` and `_messages`."""
+    parts = {part: inspect.signature(part).parameters for part in (load, choose, _messages)}
+
+    def sweep_on(**given: Any) -> None:
+        with reporting(quiet=given["quiet"], verbose=given["verbose"]) as terminal:
+            choices = choose(**{name: given[name] for name in parts[choose]})
+            benchmark = load(**{name: given[name] for name in parts[load]})
+            if code := sweep(terminal, benchmark, choices):
+                raise typer.Exit(code)
+
+    sweep_on.__doc__ = load.__doc__
+    everything = [parameter for part in parts.values() for parameter in part.values()]
+    # options that must be given come first, as a signature wants it
+    everything.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    sweep_on.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    return sweep_on
+
+
+def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
+    """Run and score every combination, write and print.
+
+    Returns:
+        The exit code: 0, or 6 where combinations failed.
+
+    Raises:
+        UsageError, WeightsError: before anything is written.
+        InputError: results that cannot be scored, or a folder that cannot be written.
+        Stopped: Ctrl-C; finished clips stay.
+    """
+    from propagate.app.evaluation import SOME_FAILED
+    from propagate.benchmarks.evaluation import score
+    from propagate.benchmarks.output import Output
+    from propagate.benchmarks.sweep import failures, grid_methods, read_grid
+    from propagate.settings import DEFAULT_PRESET
+
+    grid = read_grid(choices.assignments)
+    methods = grid_methods(
+        grid, choices.config or DEFAULT_PRESET, protocol=getattr(benchmark, "settings", ()), device=choices.device
+    )
+    folder = choices.output or Path(f"{benchmark.name}_sweep")
+    output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
+    outcomes = _run(terminal, benchmark, methods, output, choices)
+    with terminal.status("Scoring"):
+        results = score(benchmark, methods, outcomes, output)
+    figure = _write(benchmark, grid, results, output)
+    _print(terminal, benchmark, grid, results)
+    terminal.result(str(figure))
+    for outcome in outcomes:
+        if outcome.run is None:
+            terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
+            if terminal.verbosity >= TRACEBACKS:
+                terminal.err.print(outcome.trace.rstrip(), soft_wrap=True)
+    return SOME_FAILED if any(failures(benchmark, result) for result in results) else 0
+
+
+def _run(
+    terminal: Terminal, benchmark: "Benchmark", methods: Sequence["Method"], output: "Output", choices: Choices
+) -> tuple["Outcome", ...]:
+    from propagate.app.evaluation import clip_progress
+    from propagate.app.interrupt import Stopped
+    from propagate.benchmarks.evaluation import plan
+    from propagate.benchmarks.resources import threads_per_job
+    from propagate.benchmarks.sweep import run_grid
+
+    try:
+        planned = plan(benchmark, methods, output)
+        terminal.notes(planned.notes)
+        if planned.finished:
+            terminal.note(f"{planned.finished} clips are finished already.")
+        jobs = min(choices.jobs, len(benchmark.clips))
+        threads = choices.threads or threads_per_job(jobs)
+        with clip_progress(terminal, planned.tasks) as observer:
+            try:
+                return run_grid(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
+            except KeyboardInterrupt as interrupt:
+                done, total = planned.finished + observer.finished, planned.finished + len(planned.tasks)
+                raise Stopped(
+                    f"{done} of {total} clips are finished and stay in {output.folder}; go on with --resume."
+                ) from interrupt
+    except BaseException:
+        output.forget_if_empty()
+        raise
+
+
+def _write(benchmark: "Benchmark", grid: "Grid", results: Sequence["MethodResult"], output: "Output") -> Path:
+    """Write every combination's own tables, the summary, the table and the figure; return the figure's path."""
+    from propagate.benchmarks.plots import save_png
+    from propagate.benchmarks.summary import SUMMARY, write_summary, write_tables
+    from propagate.benchmarks.sweep import FIGURE, TABLE, sweep_figure, sweep_table
+    from propagate.provenance import versions
+
+    for result in results:
+        own = output.of(result.name)
+        output.claim([own / table.file for table in result.scores.tables])
+        write_tables(own, result.scores.tables)
+    output.claim([output.folder / name for name in (SUMMARY, TABLE, FIGURE)])
+    write_summary(output.folder, benchmark, results, versions(), shlex.join(["propagate", *sys.argv[1:]]))
+    write_tables(output.folder, [sweep_table(grid, benchmark, results)])
+    return save_png(sweep_figure(grid, benchmark, results), output.folder / FIGURE)
+
+
+def _print(terminal: Terminal, benchmark: "Benchmark", grid: "Grid", results: Sequence["MethodResult"]) -> None:
+    """The table in per cent, the best combination in bold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from propagate.benchmarks.sweep import failures
+
+    metrics = list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
+    whole = [result for result in results if result.scores.totals and not failures(benchmark, result)]
+    best = max(whole, key=lambda result: result.scores.totals[metrics[0]], default=None)
+    table = Table(box=SIMPLE_HEAD, title=Text(f"{benchmark.title} (per cent)"), title_justify="left")
+    for heading in (*(axis.key for axis in grid.axes), *metrics, "frames/s"):
+        table.add_column(heading, justify="right")
+    for cell, result in zip(grid.cells, results, strict=True):
+        values = [axis.values[position] for axis, position in zip(grid.axes, cell, strict=True)]
+        totals = [result.scores.totals.get(metric, math.nan) for metric in metrics]
+        shown = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in totals]
+        if result not in whole:
+            shown = ["failed", *["-"] * (len(metrics) - 1)][: max(1, len(metrics))]
+        speed = "-" if result.frames_per_second is None else f"{result.frames_per_second:.3g}"
+        table.add_row(*values, *shown, speed, style="bold" if result is best else None)
+    terminal.result(table)
+    terminal.notes(benchmark.remarks)
+    if best is not None:
+        terminal.result(f"best: {best.name}, {metrics[0]} {100 * best.scores.totals[metrics[0]]:.1f}")
+
+
+app.command("davis", epilog=_EXAMPLES)(command(evaluate.load_davis))
+app.command("jhmdb")(command(evaluate.load_jhmdb))
+app.command("badja")(command(evaluate.load_badja))

@@ -1,0 +1,112 @@
+"""From methods to scores: which clips are still to be run, and what all of them are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from propagate.benchmarks.benchmark import Benchmark, Scores
+from propagate.benchmarks.clip_folder import differences, is_whole, read_record
+from propagate.benchmarks.methods import Method
+from propagate.benchmarks.output import Output
+from propagate.benchmarks.runner import Outcome, Task
+from propagate.benchmarks.summary import MethodResult
+from propagate.errors import InputError, UsageError
+
+_NOTHING = Scores({}, {}, (), ())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        tasks: clips to run, those of one method together.
+        finished: how many are finished already.
+        notes: sentences about those that are not taken as they are.
+    """
+
+    tasks: tuple[Task, ...]
+    finished: int
+    notes: tuple[str, ...]
+
+
+def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Plan:
+    """Which clips are still to be run. When all is well, what stands in their way is removed, and so are old scores.
+
+    Raises:
+        UsageError: to resume, a clip was finished with other settings or from other data, each difference named; or
+            something that is not ours lies in a place of ours. Nothing has been removed then.
+        InputError: a picture cannot be read.
+    """
+    tasks, finished, notes = list[Task](), 0, list[str]()
+    for method in methods:
+        for clip in benchmark.clips:
+            folder = output.of(method.name) / clip.name
+            record = read_record(folder)
+            if record is not None and output.keeps_clips:
+                if changed := differences(record, method, benchmark, clip):
+                    raise UsageError(
+                        f"{folder} was made with other settings: {'; '.join(changed)}.",
+                        "Give the same ones, another --output, or --overwrite.",
+                    )
+                if is_whole(folder, record):
+                    finished += 1
+                    continue
+                notes.append(f"{folder} has lost files; the clip is run again.")
+            tasks.append(Task(method, clip, folder))
+    output.make_way([task.folder for task in tasks])
+    return Plan(tuple(tasks), finished, tuple(notes))
+
+
+def score(
+    benchmark: Benchmark, methods: Sequence[Method], outcomes: Sequence[Outcome], output: Output
+) -> tuple[MethodResult, ...]:
+    """What every method's clips are worth. A method of which every clip failed has no scores, and is here all the same.
+
+    Raises:
+        InputError: clips were run and none of them could be scored.
+    """
+    failed: dict[str, dict[str, str]] = {method.name: {} for method in methods}
+    for outcome in outcomes:
+        if outcome.run is None:
+            failed[outcome.task.method.name][outcome.task.clip.name] = outcome.error
+    results = []
+    for method in methods:
+        folder = output.of(method.name)
+        records = [record for clip in benchmark.clips if (record := read_record(folder / clip.name)) is not None]
+        seconds = sum(record["seconds"] for record in records)
+        peaks = [record["peak_memory"] for record in records if record["peak_memory"] is not None]
+        results.append(
+            MethodResult(
+                name=method.name,
+                settings=method.settings,
+                origins=method.origins,
+                settings_hash=method.settings_hash,
+                scores=benchmark.score(folder) if records else _NOTHING,
+                results=folder,
+                frames_per_second=sum(record["frames"] for record in records) / seconds if seconds else None,
+                failed=failed[method.name],
+                peak_memory=max(peaks, default=None),
+            )
+        )
+    return tuple(results)
+
+
+def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[MethodResult, ...]:
+    """What results that lie somewhere are worth, whoever made them; each is named after its folder.
+
+    Raises:
+        InputError: a folder does not exist, or nothing in it could be scored.
+        UsageError: two of one name.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"--results: two folders are called {twice[0]}.", "Rename one: rows are known by that name.")
+    results = []
+    for name, folder in zip(names, folders, strict=True):
+        if not folder.is_dir():
+            raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
+        results.append(MethodResult(name, {}, {}, "", benchmark.score(folder), folder))
+    return tuple(results)

@@ -1,0 +1,158 @@
+"""What is run on a data set: a preset or a baseline, with every setting that decides about its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from propagate.benchmarks.baselines import flow, static
+from propagate.errors import UsageError
+from propagate.features import FeatureExtractor, build_extractor
+from propagate.formats import settings_hash
+from propagate.pipeline import track
+from propagate.provenance import all_settings, local_weights
+from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_settings
+from propagate.types import Frame, Label, Prediction
+
+Carry = Callable[[Iterable[Frame], Label], Iterator[Prediction]]
+
+# name -> what carries the label, and what there is to know of how
+BASELINES: Mapping[str, tuple[Carry, Mapping[str, Any]]] = {
+    "static": (static, {"baseline": "static"}),
+    "flow": (flow, {"baseline": "flow", "flow": "OpenCV DIS, medium"}),
+}
+
+_kept: dict[str, FeatureExtractor] = {}  # the extractor that was built last, by its settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """Carries labels through clips. Can be pickled; its extractor is built in the process that needs it.
+
+    Attributes:
+        name: for tables and folders.
+        settings: every resolved setting, dotted key -> value, and the fingerprints of weights that lie on this machine.
+        origins: where each came from: "default", "preset NAME", "protocol", "--set", "--device", "baseline" or "file".
+        settings_hash: of `settings`: the same hash and the same input give the same results.
+        resolved: the settings of a preset; None for a baseline.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    origins: Mapping[str, str]
+    settings_hash: str
+    resolved: Settings | None = None
+
+    def prepare(self) -> None:
+        """Build the extractor, where it is not the one that this process built last.
+
+        Raises:
+            UsageError, WeightsError, OutOfMemoryError: see `build_extractor`.
+        """
+        if self.resolved is not None:
+            _extractor(self.resolved)
+
+    def carry(self, frames: Iterable[Frame], label: Label) -> Iterator[Prediction]:
+        """One prediction per frame, in order.
+
+        Args:
+            frames: the clip.
+            label: of its first frame.
+
+        Raises:
+            PropagateError: see `pipeline.track`.
+        """
+        if self.resolved is None:
+            baseline, _ = BASELINES[self.settings["baseline"]]
+            return baseline(frames, label)
+        return track(frames, label, extractor=_extractor(self.resolved), settings=self.resolved)
+
+
+def load_method(
+    config: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    protocol: Iterable[str] = (),
+    device: str | None = None,
+) -> Method:
+    """The method of a name.
+
+    Args:
+        config: "static", "flow", the name of a preset or the path of a YAML file.
+        overrides: the user's `section.key=value`, of a preset.
+        protocol: overrides that the data set's protocol asks for; the user's go before them.
+        device: of a preset's extractor; None: as the settings say.
+
+    Raises:
+        UsageError: unknown name, key or option, or a value that does not fit.
+        WeightsError: weights that were named cannot be read.
+    """
+    if str(config) in BASELINES:
+        _, settings = BASELINES[str(config)]
+        return Method(str(config), settings, dict.fromkeys(settings, "baseline"), settings_hash(settings))
+    given = [(override, "protocol") for override in protocol] + [(override, "--set") for override in overrides]
+    if device is not None:
+        given.append((f"features.device={device}", "--device"))
+    resolved = load_settings(config, [override for override, _ in given])
+    sources = {override.partition("=")[0]: origin for override, origin in given}
+    origins = {key: sources.get(key, origin) for key, origin in resolved.origins.items()}
+    _check_video(resolved.settings.video)
+    found = all_settings(ResolvedSettings(resolved.settings, origins))
+    weights = local_weights(resolved.settings.features)
+    files = {f"features.{option} (files)": digest for option, digest in weights.items()}
+    settings = {**{key: setting.value for key, setting in found.items()}, **files}
+    origins = {**{key: setting.origin for key, setting in found.items()}, **dict.fromkeys(files, "file")}
+    return Method(_stem(config), settings, origins, settings_hash(settings), resolved.settings)
+
+
+def load_methods(
+    configs: Iterable[str | Path],
+    overrides: Iterable[str] = (),
+    *,
+    protocol: Iterable[str] = (),
+    device: str | None = None,
+) -> tuple[Method, ...]:
+    """Several methods, side by side; the overrides are for all presets among them.
+
+    Raises:
+        UsageError: as `load_method`; two of one name; overrides where there is no preset.
+        WeightsError: as `load_method`.
+    """
+    configs, overrides, protocol = list(configs), list(overrides), list(protocol)
+    methods = tuple(load_method(config, overrides, protocol=protocol, device=device) for config in configs)
+    names = [method.name for method in methods]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"--config {twice[0]} is given twice.", "Results are kept by that name: save one as a YAML file of another."
+        )
+    if overrides and all(method.resolved is None for method in methods):
+        raise UsageError(f"--set {overrides[0]}: {' and '.join(names)} have no settings.", "Give it with a preset.")
+    return methods
+
+
+def named(method: Method, name: str) -> Method:
+    """The same method under another name; its hash stays."""
+    return replace(method, name=name)
+
+
+def _stem(config: str | Path) -> str:
+    path = Path(config)
+    return path.stem if path.suffix in (".yaml", ".yml") else str(config)
+
+
+def _check_video(video: VideoSettings) -> None:
+    for key in ("from_frame", "to_frame", "stride"):
+        if getattr(video, key) != VideoSettings.model_fields[key].default:
+            raise UsageError(
+                f"video.{key} = {getattr(video, key)}: the data set says which frames are read.", "Leave it out."
+            )
+
+
+def _extractor(settings: Settings) -> FeatureExtractor:
+    key = settings.features.model_dump_json()
+    if key not in _kept:
+        _kept.clear()  # two large models need not fit at once
+        _kept[key] = build_extractor(settings.features.name, **settings.features.options)
+    return _kept[key]

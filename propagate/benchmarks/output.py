@@ -1,0 +1,149 @@
+"""The folder of an evaluation, and what in it is the evaluation's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from propagate.benchmarks.clip_folder import foreign_files, read_record, remove_clip, remove_unfinished
+from propagate.errors import UsageError
+from propagate.formats import atomic_path, prepare_output
+
+MANIFEST = ".evaluation.json"
+
+
+class Output:
+    """A folder to evaluate into.
+
+    The clips of one method lie in it directly, those of several in a folder per method. A hidden file lists what an
+    evaluation writes here, and is written before the things themselves; nothing else is ever removed or replaced.
+
+    Args:
+        folder: is created where it does not exist.
+        methods: names of all methods.
+        resume: keep finished clips.
+        overwrite: remove what an earlier evaluation wrote.
+
+    Attributes:
+        folder: the folder.
+        keeps_clips: finished clips are kept.
+
+    Raises:
+        UsageError: the folder is not empty and neither is given; both are; or, to resume, its clips lie otherwise.
+        InputError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, methods: Sequence[str], *, resume: bool = False, overwrite: bool = False) -> None:
+        if resume and overwrite:
+            raise UsageError("--resume and --overwrite do not go together.", "Give one of them.")
+        self.folder, self.keeps_clips = folder, not overwrite
+        self._methods = tuple(methods)
+        self._new = [place for place in (folder, *folder.parents) if not place.exists()]
+        if not (resume or overwrite) and folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(
+                f"The output folder {folder} is not empty.",
+                "Choose another with --output, go on with --resume, or replace what is in it with --overwrite.",
+            )
+        prepare_output(folder, overwrite=True)
+        before = self._read()
+        self._files, self._clips = set(before.get("files", ())), set(before.get("clips", ()))
+        then = before.get("methods", ())
+        if resume and then and (len(then) > 1) != (len(self._methods) > 1):
+            raise UsageError(
+                f"{folder} was written for {_listed(then)}, with the clips "
+                f"{'in it' if len(then) == 1 else 'in a folder per method'}; now there is {_listed(self._methods)}.",
+                "Choose another with --output.",
+            )
+
+    def of(self, method: str) -> Path:
+        """The folder of a method's clips and tables."""
+        return self.folder / method if len(self._methods) > 1 else self.folder
+
+    def make_way(self, clips: Iterable[Path]) -> None:
+        """Remove what is ours and stands in the way: unfinished clips, those to be run again, and all scores.
+
+        Scores and reports are made anew in any case, and must not be taken for the new ones meanwhile.
+
+        Args:
+            clips: folders of the clips that will be run.
+
+        Raises:
+            UsageError: something that is not ours lies among them; nothing has been removed.
+        """
+        coming = {self._name(clip) for clip in clips}
+        going = coming if self.keeps_clips else coming | self._clips
+        found = {name: read_record(self.folder / name) for name in sorted(going)}
+        for name, record in found.items():
+            if record is not None and (foreign := foreign_files(self.folder / name, record)):
+                raise UsageError(
+                    f"{self.folder / name} also holds files that an evaluation did not write: {_listed(foreign)}.",
+                    "Move them away, or choose another --output.",
+                )
+        for name, record in found.items():
+            if record is not None:
+                remove_clip(self.folder / name, record)
+            remove_unfinished(self.folder / name)
+        for name in self._files:
+            (self.folder / name).unlink(missing_ok=True)
+        self._remove_empty([*self._files, *going])
+        self._files, self._clips = set(), (self._clips if self.keeps_clips else set()) | coming
+        self._write()
+
+    def claim(self, files: Iterable[Path]) -> None:
+        """Say which files will be written, before they are.
+
+        Raises:
+            UsageError: one is there, and is not ours.
+        """
+        names = {self._name(path) for path in files}
+        if foreign := sorted(name for name in names - self._files if (self.folder / name).exists()):
+            raise UsageError(
+                f"{self.folder} holds files that an evaluation did not write: {_listed(foreign)}.",
+                "Move them away, and go on with --resume.",
+            )
+        self.add(files)
+
+    def add(self, files: Iterable[Path]) -> None:
+        """Say which files were written."""
+        self._files |= {self._name(path) for path in files}
+        self._write()
+
+    def forget_if_empty(self) -> None:
+        """Remove the folder again where no clip and no file was written, with those parents that are new."""
+        self._remove_empty(self._clips)
+        if [path.name for path in self.folder.iterdir()] == [MANIFEST]:
+            (self.folder / MANIFEST).unlink()
+            for place in self._new:
+                with suppress(OSError):
+                    place.rmdir()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _remove_empty(self, names: Iterable[str]) -> None:
+        """Remove the folders between here and those things where they hold nothing any more."""
+        parents = {parent for name in names for parent in Path(name).parents if parent != Path()}
+        for parent in sorted(parents, reverse=True):
+            with suppress(OSError):
+                (self.folder / parent).rmdir()
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            content = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.folder / MANIFEST} is damaged ({error}).", "Choose another --output.") from error
+        return content if isinstance(content, dict) else {}
+
+    def _write(self) -> None:
+        content = {"methods": self._methods, "files": sorted(self._files), "clips": sorted(self._clips)}
+        with atomic_path(self.folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

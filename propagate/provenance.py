@@ -1,0 +1,130 @@
+"""With what a result was made: every setting with its origin, the weights, and the versions that decide about it."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from propagate import __version__
+from propagate.errors import UsageError
+from propagate.features import extractor_options
+from propagate.features.fusion import PART_DEFAULTS, part_options
+from propagate.features.weight_files import fingerprint
+from propagate.settings import FeatureSettings, ResolvedSettings, nearest
+
+# module -> distributions that provide it, the one we ask for first
+DISTRIBUTIONS = {
+    "torch": ("torch",),
+    "diffusers": ("diffusers",),
+    "av": ("av",),
+    "decord": ("decord2", "decord", "eva-decord"),
+    "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
+    "numpy": ("numpy",),
+    "pillow": ("pillow",),
+    "scipy": ("scipy",),
+    "safetensors": ("safetensors",),
+}
+_FILE_OPTIONS = ("weights", "base", "config", "aggregator")  # of the extractors: those that name files
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value and where it came from ("default", "preset NAME", "--set" or the option)."""
+
+    value: Any
+    origin: str
+
+
+def all_settings(resolved: ResolvedSettings) -> dict[str, Setting]:
+    """Dotted key -> value and origin, the extractor's own options with their defaults included.
+
+    Raises:
+        UsageError: no such extractor, or it has no such option.
+    """
+    dump = resolved.settings.model_dump()
+    found = {key: Setting(_value(dump, key), origin) for key, origin in resolved.origins.items()}
+    features = resolved.settings.features
+    defaults = dict(_defaults("features", features.name, features.options))
+    for place, part in enumerate(_parts(features)):
+        prefix = f"features.parts.{place}"
+        defaults |= {f"{prefix}.{key}": value for key, value in PART_DEFAULTS.items()}
+        own = dict(_defaults(prefix, part["name"], part_options(part)))
+        defaults |= {key: value for key, value in own.items() if key != f"{prefix}.device"}  # the fusion's own
+    found |= {key: Setting(value, "default") for key, value in defaults.items() if key not in found}
+    sections = list(dump)
+    return dict(sorted(found.items(), key=lambda item: _order(item[0], sections)))
+
+
+def _value(dump: Any, key: str) -> Any:
+    return reduce(lambda values, part: values[int(part) if isinstance(values, list) else part], key.split("."), dump)
+
+
+def _order(key: str, sections: list[str]) -> tuple[int, int]:
+    """By section; parts of a fusion after its other options, one part after the other."""
+    section, *rest = key.split(".")
+    return sections.index(section), 1 + int(rest[1]) if len(rest) > 2 and rest[0] == "parts" else 0
+
+
+def _parts(features: FeatureSettings) -> list[dict[str, Any]]:
+    parts = features.options.get("parts") if features.name == "fusion" else None
+    return [part for part in parts or () if isinstance(part, dict) and "name" in part]
+
+
+def _defaults(prefix: str, name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    defaults = extractor_options(name)
+    for option in options:
+        if option not in defaults:
+            raise UsageError(f"{prefix}.{option}: {name} has no such option.", nearest(option, defaults))
+    for option, default in defaults.items():
+        if default is not inspect.Parameter.empty:
+            yield f"{prefix}.{option}", default
+
+
+def local_weights(features: FeatureSettings) -> dict[str, str]:
+    """Option -> fingerprint of the files that it names on this machine; those of the package under "weights".
+
+    Other weights, of a hub or the registry, are told apart by their names and revisions, which are settings.
+
+    Raises:
+        WeightsError: a file cannot be read.
+    """
+    places = _places(features.name, features.options)
+    for number, part in enumerate(_parts(features)):
+        own = _places(part["name"], part_options(part))
+        places |= {f"parts.{number}.{option}": path for option, path in own.items()}
+    found = {}
+    for option, place in places.items():
+        if place.is_file():
+            found[option] = fingerprint((place,))
+        elif place.is_dir() and (inside := sorted(path for path in place.rglob("*") if path.is_file())):
+            found[option] = fingerprint(tuple(inside))
+    return found
+
+
+def _places(name: str, options: Mapping[str, Any]) -> dict[str, Path]:
+    places = {option: Path(value) for option, value in options.items() if option in _FILE_OPTIONS and value}
+    if name == "compact" and options.get("weights") is None:
+        places["weights"] = Path(str(files("propagate") / "models" / "compact"))
+    return places
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, of this package and of those that decide about the result; None where one is missing."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "propagate": __version__}
+    for name, distributions in DISTRIBUTIONS.items():
+        found[name] = next((v for d in distributions if (v := _version(d)) is not None), None)
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

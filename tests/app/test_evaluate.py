@@ -1,0 +1,243 @@
+"""`propagate evaluate` on a tree in DAVIS layout."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from propagate.app import evaluation
+from propagate.app.console import Terminal
+from propagate.formats import read_indexed_png
+from tests.app.conftest import FRAMES, picture, square_ids
+from tests.app.test_program import HELP
+from tests.benchmarks.squares import make_squares
+
+LONG = 200
+QUICK = ("--no-report", "-q")
+
+
+def make_tree(root: Path, **lengths: int) -> Path:
+    """DAVIS-2016: clips of so many frames, the eight of the moving square forward and backward again and again."""
+    for name, count in lengths.items():
+        frames, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+        frames.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        order = [*range(FRAMES), *range(FRAMES - 2, 0, -1)]
+        for index in range(count):
+            shown = order[index % len(order)]
+            Image.fromarray(picture(shown)).save(frames / f"{index:05d}.jpg", quality=95)
+            Image.fromarray(square_ids(shown) * np.uint8(255)).save(masks / f"{index:05d}.png")
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_tree(tmp_path / "davis", one=8, two=6)
+
+
+def davis(tree: Path, *arguments: object) -> list[object]:
+    return ["evaluate", "davis", "--data", tree, "--year", "2016", "--split", "all", *arguments]
+
+
+def csv_files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.csv")}
+
+
+def test_two_methods_side_by_side(run, tree, tmp_path):
+    out = tmp_path / "out"
+    result = run(*davis(tree, "--config", "static", "--config", "flow", "-o", out, "-v"))
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    scores = {row[0]: float(row[1]) for row in rows if row and row[0] in ("static", "flow")}
+    assert scores["flow"] > scores["static"] + 20
+    assert "static one: 8 frames" in result.stderr
+    assert "All that lies in the tree" in result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    totals = {method["name"]: method["totals"]["J&F"] for method in summary["methods"]}
+    assert {name: round(100 * value, 1) for name, value in totals.items()} == scores
+    assert summary["title"].startswith("DAVIS-2016")
+    for name in ("static", "flow"):
+        assert len(list((out / name / "one").glob("*.png"))) == 8
+        assert (out / name / "global_results-all.csv").is_file()
+    assert (read_indexed_png(out / "static" / "two" / "00005.png").ids == square_ids(0)).all()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "static" in page
+    assert "flow" in page
+
+
+def test_results_are_scored_and_nothing_is_run_or_written(run, tree, tmp_path):
+    out = tmp_path / "out"
+    run(*davis(tree, "--config", "static", "-o", out, *QUICK))
+    scored = csv_files(out)
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*davis(tree, "--results", out))
+    assert result.exit_code == 0, result.output
+    assert "out" in result.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+    both = tmp_path / "both"
+    result = run(*davis(tree, "--results", out, "--config", "flow", "-o", both, *QUICK))
+    assert result.exit_code == 0, result.output
+    again = csv_files(both / "out")
+    assert again == scored
+    assert not (both / "out" / "one").exists()
+    assert (both / "flow" / "one" / "run.json").is_file()
+
+
+def test_results_in_the_output_are_not_overwritten(run, tree, tmp_path):
+    out = tmp_path / "out"
+    run(*davis(tree, "--config", "static", "-o", out, *QUICK))
+    result = run(*davis(tree, "--results", out, "-o", out, "--overwrite"))
+    assert result.exit_code == 2
+    assert "lies in the output folder" in result.stderr
+    assert (out / "one" / "00007.png").is_file()
+
+
+def test_a_failing_clip_is_told_and_the_rest_is_scored(run, tree, tmp_path):
+    (tree / "JPEGImages" / "480p" / "one" / "00005.jpg").write_bytes(b"\xff\xd8 no picture")
+    out = tmp_path / "out"
+    result = run(*davis(tree, "--config", "static", "-o", out, "--no-report"))
+    assert result.exit_code == 6, result.output
+    assert "static, one: " in result.stderr
+    assert "00005.jpg" in result.stderr
+    (method,) = json.loads((out / "summary.json").read_text())["methods"]
+    assert "00005.jpg" in method["failed"]["one"]
+    assert method["clips"].keys() == {"two"}
+    assert not (out / "one").exists()
+    assert run(*davis(tree, "--config", "static", "-o", out, "--resume", *QUICK)).exit_code == 6
+
+
+def test_every_clip_failed(run, tree, tmp_path):
+    for name in ("one", "two"):
+        (tree / "JPEGImages" / "480p" / name / "00004.jpg").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    result = run(*davis(tree, "--config", "static", "-o", out))
+    assert result.exit_code == 6, result.output
+    assert json.loads((out / "summary.json").read_text())["methods"][0]["failed"].keys() == {"one", "two"}
+
+
+def test_resume_with_changed_settings(run, tree, tmp_path):
+    out = tmp_path / "out"
+    arguments = davis(tree, "--config", "rgb", "--device", "cpu", "--set", "video.short_side=64", "-o", out, *QUICK)
+    assert run(*arguments).exit_code == 0
+    changed = run(*arguments, "--resume", "--set", "propagation.top_k=3")
+    assert changed.exit_code == 2
+    assert "propagation.top_k: 5 -> 3" in changed.stderr
+    assert run(*arguments).exit_code == 2
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert run(*arguments, "--resume").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == stamps
+    assert run(*arguments, "--overwrite", "--set", "propagation.top_k=3").exit_code == 0
+    record = json.loads((out / "one" / "run.json").read_text())
+    assert record["settings"]["propagation.top_k"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--config", "nope"], 2, "no such preset"),
+        (["--config", "static", "--config", "static"], 2, "given twice"),
+        (["--sequence", "three"], 2, "--sequence three"),
+        (["--resolution", "1080p"], 3, "1080p"),
+        (["--config", "rgb", "--device", "cuda:99"], 2, "cuda:99"),
+        (["--config", "static", "--resume", "--overwrite"], 2, "do not go together"),
+        (["--results", "nowhere"], 3, "there is no such folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(run, tree, tmp_path, arguments, code, message):
+    result = run(*davis(tree, "-o", tmp_path / "new" / "out", *arguments))
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("finished", "message"), [(0, "nothing was written"), (1, "1 of 2 clips are finished and stay")]
+)
+def test_an_interrupt_says_how_to_go_on(run, tree, tmp_path, monkeypatch, finished, message):
+    whole = evaluation.run
+
+    def interrupted(benchmark, tasks, **options):
+        whole(benchmark, tasks[:finished], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "run", interrupted)
+    result = run(*davis(tree, "--config", "static", "-o", tmp_path / "out"))
+    assert result.exit_code == 130
+    assert message in result.stderr
+    assert ("--resume" in result.stderr) == (tmp_path / "out").exists() == bool(finished)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_run_that_was_stopped_gives_the_same_scores_when_it_is_resumed(run, tmp_path, stop, code):
+    tree = make_tree(tmp_path / "davis", one=8, two=LONG)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    settings = ["--config", "rgb", "--device", "cpu", "--set", "video.short_side=64", "--threads", "1", *QUICK]
+    arguments = [sys.executable, "-m", "propagate", *davis(tree, *settings, "-o", stopped)]
+    process = subprocess.Popen([str(a) for a in arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    # in the middle of the second clip
+    while process.poll() is None and len(list(stopped.glob(".two.unfinished.*/*.png"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(stop)
+    assert process.wait(timeout=60) == code
+    assert (stopped / "one" / "run.json").is_file()
+    assert not (stopped / "two").exists()
+    assert bool(list(stopped.glob(".two.*"))) == (stop == signal.SIGKILL)
+    assert csv_files(stopped) == {}
+
+    assert run(*davis(tree, *settings, "-o", stopped, "--resume")).exit_code == 0
+    assert run(*davis(tree, *settings, "-o", whole)).exit_code == 0
+    assert len(csv_files(whole)) == 3
+    assert csv_files(stopped) == csv_files(whole)
+    assert not list(stopped.glob(".two.*"))
+    masks = sorted(path.relative_to(whole) for path in whole.rglob("*.png"))
+    assert len(masks) == 8 + LONG
+    assert all((stopped / path).read_bytes() == (whole / path).read_bytes() for path in masks)
+
+
+def test_jobs_do_not_change_a_byte(run, tree, tmp_path):
+    settings = ["--config", "rgb", "--device", "cpu", "--set", "video.short_side=64", "--threads", "1", *QUICK]
+    for jobs in ("1", "2"):
+        result = run(*davis(tree, *settings, "-o", tmp_path / jobs, "--jobs", jobs))
+        assert result.exit_code == 0, result.output
+    assert csv_files(tmp_path / "1") == csv_files(tmp_path / "2") != {}
+
+
+@pytest.mark.parametrize("command", ["davis", "jhmdb", "badja"])
+def test_help_is_grouped_and_says_the_defaults(run, command):
+    result = run("evaluate", command, "--help")
+    assert result.exit_code == 0
+    groups = ["Data set", "Settings", "Running", "Output", "Messages"]
+    assert [group for group in groups if f" {group} " in result.output] == groups
+    assert "[default: compact]" in " ".join(result.output.replace("│", "").split())
+
+
+def test_published_rows_stand_below_and_say_that_they_were_not_run(tmp_path):
+    squares = make_squares(tmp_path / "data")
+    printed = io.StringIO()
+    terminal = Terminal()
+    terminal.out = Console(file=printed, width=200)
+    choices = evaluation.Choices(["static"], (), (), None, tmp_path / "out", 1, 1, False, False, False)
+    assert evaluation.evaluate(terminal, squares, choices) == 0
+    rows = [line.strip() for line in printed.getvalue().splitlines()]
+    static = next(number for number, row in enumerate(rows) if row.startswith("static"))
+    total = squares.score(tmp_path / "out").totals["J"]
+    assert rows[static].split()[1] == f"{100 * total:.1f}"
+    assert rows[static + 1].split() == ["Theirs", "(published,", "not", "run", "here)", "50.0", "-", "-"]
+
+
+def test_help_imports_nothing_heavy():
+    script = HELP.format(arguments=["evaluate", "davis", "--help"]).replace('"torch"', '"torch", "matplotlib"')
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--year" in done.stdout

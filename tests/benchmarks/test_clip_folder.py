@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from propagate.benchmarks.clip_folder import (
+    RECORD,
+    Run,
+    clip_folder,
+    differences,
+    foreign_files,
+    input_hash,
+    is_whole,
+    read_record,
+    remove_clip,
+    remove_unfinished,
+    write_record,
+)
+from propagate.benchmarks.methods import load_method
+from propagate.errors import InputError, UsageError
+from tests.benchmarks.squares import make_squares
+
+
+@pytest.fixture
+def squares(tmp_path):
+    return make_squares(tmp_path / "data", ("one", "deep/two"))
+
+
+def finished(squares, folder: Path, *overrides: str, clip: int = 0) -> Path:
+    with clip_folder(folder) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "00000.png").write_bytes(b"mask")
+        (temporary / "sub" / "more.csv").write_text("a,b\n")
+        run = Run(frames=6, seconds=1.5, peak_memory=1000, threads=1, notes=("a warning",))
+        write_record(temporary, load_method("rgb", overrides), squares, squares.clips[clip], run)
+    return folder
+
+
+def test_a_finished_folder_says_how_it_was_made(squares, tmp_path):
+    record = read_record(finished(squares, tmp_path / "out" / "one"))
+    assert record["status"] == "finished"
+    assert record["files"] == {"00000.png": 4, "sub/more.csv": 4}
+    assert (record["frames"], record["seconds"], record["threads"]) == (6, 1.5, 1)
+    assert record["settings_hash"] == load_method("rgb").settings_hash
+    assert record["input_hash"] == input_hash(squares, squares.clips[0])
+    assert {"torch", "propagate"} <= record["versions"].keys()
+    assert differences(record, load_method("rgb"), squares, squares.clips[0]) == []
+
+
+def test_nothing_has_the_name_before_it_is_finished(tmp_path):
+    folder = tmp_path / "new" / "one"
+    run = ExitStack()
+    (run.enter_context(clip_folder(folder)) / "00000.png").write_bytes(b"half")
+    assert not folder.exists()
+    assert run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None) is False
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_known_by_its_name(tmp_path):
+    folder = tmp_path / "[one]"
+    with clip_folder(folder) as temporary:
+        killed = temporary.with_name(temporary.name + "x")
+        killed.mkdir()
+        (killed / "00000.png").write_bytes(b"half")
+        others = tmp_path / ".one.unfinished.y"
+        others.mkdir()
+    remove_unfinished(folder)
+    assert sorted(tmp_path.iterdir()) == [others, folder]
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"), clip_folder(tmp_path / "file" / "one"):
+        pass
+
+
+def test_differences_name_every_key_then_and_now(squares, tmp_path):
+    record = read_record(finished(squares, tmp_path / "one", "propagation.top_k=3", "labels.masks.encode=blend"))
+    assert differences(record, load_method("rgb", ["propagation.temperature=0.2"]), squares, squares.clips[0]) == [
+        "labels.masks.encode: blend -> area",
+        "propagation.temperature: 0.1 -> 0.2",
+        "propagation.top_k: 3 -> 5",
+    ]
+
+
+def test_an_extractor_of_other_options_is_a_difference_of_keys(squares, tmp_path):
+    record = read_record(finished(squares, tmp_path / "one"))
+    found = differences(record, load_method("compact"), squares, squares.clips[0])
+    assert "features.name: rgb -> compact" in found
+    assert "features.timestep: not set -> 51" in found
+
+
+def test_other_pictures_and_labels_are_a_difference(squares, tmp_path):
+    record = read_record(finished(squares, tmp_path / "one"))
+    picture = squares.clips[0].pictures[2]
+    picture.write_bytes(squares.clips[1].pictures[2].read_bytes())
+    (change,) = differences(record, load_method("rgb"), squares, squares.clips[0])
+    assert change.startswith("pictures or first label of one: ")
+
+
+def test_the_input_is_known_by_its_content_alone(squares, tmp_path):
+    before = input_hash(squares, squares.clips[0])
+    for picture in squares.clips[0].pictures:
+        picture.touch()
+    assert input_hash(squares, squares.clips[0]) == before != input_hash(squares, squares.clips[1])
+    squares.clips[0].pictures[1].unlink()
+    with pytest.raises(InputError, match=r"00001.png cannot be read"):
+        input_hash(squares, squares.clips[0])
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"status": "finished"}'])
+def test_a_folder_of_somebody_else_is_not_taken_for_ours(tmp_path, content):
+    folder = tmp_path / "one"
+    assert read_record(folder) is None
+    folder.mkdir()
+    if content is not None:
+        (folder / RECORD).write_text(content)
+    with pytest.raises(UsageError, match="an evaluation did not write"):
+        read_record(folder)
+
+
+def test_lost_and_foreign_files(squares, tmp_path):
+    folder = finished(squares, tmp_path / "one")
+    record = read_record(folder)
+    assert is_whole(folder, record)
+    assert foreign_files(folder, record) == []
+    (folder / "note.txt").write_text("mine")
+    assert is_whole(folder, record)
+    assert foreign_files(folder, record) == ["note.txt"]
+    (folder / "00000.png").write_bytes(b"shorter"[:2])
+    assert not is_whole(folder, record)
+
+
+def test_removal_takes_what_the_record_names_and_nothing_else(squares, tmp_path):
+    folder = finished(squares, tmp_path / "one")
+    (folder / "note.txt").write_text("mine")
+    remove_clip(folder, read_record(folder))
+    assert [path.name for path in folder.iterdir()] == ["note.txt"]
+    whole = finished(squares, tmp_path / "two")
+    remove_clip(whole, json.loads((whole / RECORD).read_text()))
+    assert not whole.exists()

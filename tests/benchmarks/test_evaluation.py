@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from propagate.benchmarks.benchmark import Scores, Table
+from propagate.benchmarks.evaluation import plan, score, score_existing
+from propagate.benchmarks.methods import Method, load_methods
+from propagate.benchmarks.output import MANIFEST, Output
+from propagate.benchmarks.runner import run
+from propagate.benchmarks.summary import MethodResult, write_summary, write_tables
+from propagate.errors import InputError, UsageError
+from tests.benchmarks.squares import FRAMES, Squares, Watching, make_squares
+
+
+@pytest.fixture
+def squares(tmp_path):
+    return make_squares(tmp_path / "data", ("one", "deep/two"))
+
+
+def evaluated(
+    squares: Squares, folder: Path, *configs: str, overrides: tuple[str, ...] = (), **output: bool
+) -> tuple[Output, tuple[Method, ...], list[str]]:
+    """Run what is to be run; gives the names of those clips too."""
+    methods = load_methods(configs, overrides, protocol=squares.settings)
+    place = Output(folder, [method.name for method in methods], **output)
+    tasks = plan(squares, methods, place).tasks
+    run(squares, tasks, threads=1, observer=Watching())
+    return place, methods, [f"{task.method.name} {task.clip.name}" for task in tasks]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_clips_of_one_method_lie_in_the_folder_those_of_several_in_their_own(squares, tmp_path):
+    evaluated(squares, tmp_path / "a", "static")
+    masks = [f"{index:05d}.png" for index in range(FRAMES)] + ["run.json"]
+    clips = [f"{clip}/{name}" for clip in ("deep/two", "one") for name in masks]
+    assert files(tmp_path / "a") == [MANIFEST, *clips]
+    evaluated(squares, tmp_path / "b", "static", "flow")
+    assert files(tmp_path / "b") == [MANIFEST, *(f"{name}/{clip}" for name in ("flow", "static") for clip in clips)]
+
+
+def test_resume_runs_what_is_not_finished(squares, tmp_path):
+    evaluated(replace(squares, clips=squares.clips[:1]), tmp_path / "out", "static")
+    killed = tmp_path / "out" / "deep" / ".two.unfinished.abc"
+    killed.mkdir(parents=True)
+    (killed / "00000.png").write_bytes(b"half")
+    _, _, ran = evaluated(squares, tmp_path / "out", "static", resume=True)
+    assert ran == ["static deep/two"]
+    assert not killed.exists()
+    assert evaluated(squares, tmp_path / "out", "static", resume=True)[2] == []
+
+
+def test_resume_with_other_settings_names_the_difference_and_touches_nothing(squares, tmp_path):
+    out = tmp_path / "out"
+    place, _, _ = evaluated(squares, out, "rgb", overrides=("propagation.top_k=3",))
+    place.claim([out / "scores.csv"])
+    write_tables(out, squares.score(out).tables)
+    before = files(out)
+    with pytest.raises(UsageError, match=r"one was made with other settings: propagation.top_k: 3 -> 4\.") as error:
+        evaluated(squares, out, "rgb", overrides=("propagation.top_k=4",), resume=True)
+    assert "--overwrite" in error.value.remedy
+    assert files(out) == before
+
+
+def test_resume_notices_that_the_data_changed(squares, tmp_path):
+    evaluated(squares, tmp_path / "out", "static")
+    squares.clips[0].pictures[1].write_bytes(squares.clips[1].pictures[2].read_bytes())
+    with pytest.raises(UsageError, match="pictures or first label of one"):
+        evaluated(squares, tmp_path / "out", "static", resume=True)
+
+
+def test_a_clip_that_has_lost_a_file_is_run_again(squares, tmp_path):
+    out = tmp_path / "out"
+    evaluated(squares, out, "static")
+    (out / "one" / "00003.png").unlink()
+    methods = load_methods(["static"])
+    planned = plan(squares, methods, Output(out, ["static"], resume=True))
+    assert [task.clip.name for task in planned.tasks] == ["one"]
+    assert planned.finished == 1
+    assert "has lost files" in planned.notes[0]
+    assert not (out / "one").exists()
+
+
+def test_a_method_more_may_be_added_but_not_to_a_folder_of_one(squares, tmp_path):
+    evaluated(squares, tmp_path / "out", "static", "flow")
+    _, _, ran = evaluated(squares, tmp_path / "out", "static", "flow", "rgb", resume=True)
+    assert ran == ["rgb one", "rgb deep/two"]
+    evaluated(squares, tmp_path / "single", "static")
+    with pytest.raises(UsageError, match="was written for static, with the clips in it; now there is static, flow"):
+        evaluated(squares, tmp_path / "single", "static", "flow", resume=True)
+
+
+def test_overwrite_removes_what_is_ours_alone(squares, tmp_path):
+    out = tmp_path / "out"
+    place, _, _ = evaluated(squares, out, "static", "flow")
+    place.claim([out / "static" / "scores.csv", out / "summary.json"])
+    write_tables(out / "static", squares.score(out / "static").tables)
+    (out / "summary.json").write_text("{}")
+    (out / "notes.txt").write_text("mine")
+    one = replace(squares, clips=squares.clips[:1])
+    _, _, ran = evaluated(one, out, "rgb", overwrite=True)
+    assert ran == ["rgb one"]
+    masks = [f"one/{index:05d}.png" for index in range(FRAMES)]
+    assert files(out) == [MANIFEST, "notes.txt", *masks, "one/run.json"]
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "notes.txt", "one"]
+
+
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+def test_what_somebody_else_wrote_is_never_removed(squares, tmp_path, flag):
+    out = tmp_path / "out"
+    (out / "one").mkdir(parents=True)
+    (out / "one" / "00000.png").write_bytes(b"theirs")
+    with pytest.raises(UsageError, match="one holds something that an evaluation did not write"):
+        evaluated(squares, out, "static", **{flag: True})
+    assert (out / "one" / "00000.png").read_bytes() == b"theirs"
+
+
+def test_files_beside_ours_stop_an_overwrite_before_it_begins(squares, tmp_path):
+    out = tmp_path / "out"
+    evaluated(squares, out, "static")
+    (out / "deep" / "two" / "mine.txt").write_text("mine")
+    before = files(out)
+    with pytest.raises(UsageError, match=r"deep/two also holds files .* mine.txt"):
+        evaluated(squares, out, "static", overwrite=True)
+    assert files(out) == before
+
+
+def test_a_score_file_of_somebody_else_is_not_replaced(tmp_path):
+    place = Output(tmp_path / "out", ["static"])
+    place.make_way([])
+    (tmp_path / "out" / "scores.csv").write_text("theirs")
+    with pytest.raises(UsageError, match=r"scores\.csv"):
+        place.claim([tmp_path / "out" / "scores.csv"])
+
+
+def test_an_output_that_is_not_empty_asks_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"is not empty.*--resume.*--overwrite"):
+        Output(tmp_path, ["static"])
+    with pytest.raises(UsageError, match="do not go together"):
+        Output(tmp_path, ["static"], resume=True, overwrite=True)
+
+
+def test_a_folder_in_which_nothing_was_written_goes_again(squares, tmp_path):
+    place = Output(tmp_path / "new" / "out", ["static", "flow"])
+    plan(squares, load_methods(["static", "flow"]), place)
+    place.forget_if_empty()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_scores_of_what_was_run(squares, tmp_path):
+    squares.clips[1].pictures[4].write_bytes(b"no picture")
+    methods = load_methods(["static", "flow"])
+    place = Output(tmp_path / "out", ["static", "flow"])
+    outcomes = run(squares, plan(squares, methods, place).tasks, threads=1, observer=Watching())
+    results = score(squares, methods, outcomes, place)
+    assert [result.name for result in results] == ["static", "flow"]
+    for result in results:
+        assert result.results == tmp_path / "out" / result.name
+        assert "00004.png cannot be read" in result.failed["deep/two"]
+        assert result.frames_per_second > 0
+        assert result.scores.clips.keys() == {"one"}
+    assert results[0].scores.totals["J"] < results[1].scores.totals["J"]  # the squares move
+
+
+def test_a_method_of_which_all_failed_has_no_scores(squares, tmp_path):
+    for clip in squares.clips:
+        clip.pictures[4].write_bytes(b"no picture")
+    methods, place = load_methods(["static"]), Output(tmp_path / "out", ["static"])
+    outcomes = run(squares, plan(squares, methods, place).tasks, threads=1, observer=Watching())
+    (result,) = score(squares, methods, outcomes, place)
+    assert result.scores.totals == {}
+    assert result.failed.keys() == {"one", "deep/two"}
+    assert result.frames_per_second is None
+
+
+def test_existing_results_are_scored_under_the_name_of_their_folder(squares, tmp_path):
+    evaluated(squares, tmp_path / "theirs", "static")
+    (result,) = score_existing(squares, [tmp_path / "theirs"])
+    assert (result.name, result.settings, result.settings_hash) == ("theirs", {}, "")
+    assert result.scores.totals == squares.score(tmp_path / "theirs").totals
+    with pytest.raises(InputError, match="there is no such folder"):
+        score_existing(squares, [tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="could be scored"):
+        score_existing(squares, [tmp_path])
+    with pytest.raises(UsageError, match="two folders are called theirs"):
+        score_existing(squares, [tmp_path / "theirs", tmp_path / "other" / "theirs"])
+
+
+def test_tables_are_csv_with_line_feeds(tmp_path):
+    table = Table("scores.csv", ("clip", "J"), (("one, two", "0.500"), ("three", "nan")))
+    (path,) = write_tables(tmp_path / "new", [table])
+    assert path.read_bytes() == b'clip,J\n"one, two",0.500\nthree,nan\n'
+    with path.open(newline="") as file:
+        assert list(csv.reader(file)) == [["clip", "J"], ["one, two", "0.500"], ["three", "nan"]]
+
+
+def test_the_summary_has_everything_and_null_for_what_does_not_exist(squares, tmp_path):
+    scores = Scores({"J": 0.5, "F": math.nan}, {"one": {"J": 0.5}}, (), (), {"two": ("bad",)}, ("Half.",))
+    result = MethodResult(
+        "mine",
+        {"a.b": (1, 2), "c": tmp_path},
+        {"a.b": "--set", "c": "default"},
+        "abc",
+        scores,
+        tmp_path,
+        2.5,
+        {"x": "y"},
+    )
+    content = json.loads(write_summary(tmp_path, squares, [result], {"torch": "2"}, "propagate x").read_text())
+    assert (content["benchmark"], content["title"]) == ("squares", "Squares, all of them")
+    assert content["remarks"] == ["Squares are easy."]
+    assert (content["versions"], content["command"]) == ({"torch": "2"}, "propagate x")
+    (method,) = content["methods"]
+    assert method["totals"] == {"J": 0.5, "F": None}
+    assert (method["problems"], method["failed"]) == ({"two": ["bad"]}, {"x": "y"})
+    assert method["settings"] == {"a.b": [1, 2], "c": str(tmp_path)}
+    assert (method["settings_hash"], method["frames_per_second"], method["peak_memory"]) == ("abc", 2.5, None)
+    assert content["published"] == [{"method": "Theirs", "totals": {"J": 0.5}, "source": "a paper", "command": ""}]
