@@ -1,10 +1,13 @@
 """What one frame costs with networks of Stable Diffusion 2.1's size, here and the way the reference does it.
 
     python -m benchmarks.real_size_sd            the floating-point work alone, counted on the meta device
-    python -m benchmarks.real_size_sd --run      time and peak memory too, on the CPU, with random weights
+    python -m benchmarks.real_size_sd --run      time and peak memory too, with random weights
+    python -m benchmarks.real_size_sd --run --device cuda
 
-The run writes a pipeline of 2 GB into a temporary folder, takes about 12 GB of memory and half an hour on two cores.
-Every row is a process of its own, so that its peak memory is its own.
+The run writes a pipeline of 2 GB into a temporary folder, takes about 13 GB of memory and ten minutes on two cores.
+Every row is a process of its own, so that its peak memory is its own; on a GPU a first frame warms it up. At the end
+every bfloat16 row is compared with its float32 row: the smallest cosine of a cell, and the share of the device's own
+bfloat16 matmul rate.
 """
 
 from __future__ import annotations
@@ -113,70 +116,117 @@ def write_pipeline(folder: Path) -> None:
     )
 
 
-def reference_features(folder: Path, image: Tensor) -> tuple[float, float]:
+def reference_features(folder: Path, image: Tensor, device: str) -> tuple[float, float]:
     """Seconds to load and to compute, as SDFeaturizer does: whole networks, every copy encoded, all in one batch."""
     start = time.perf_counter()
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
-    condition = torch.randn(ENSEMBLE, TOKENS, CONDITION)
+    for network in (unet, vae):
+        nn.Module.to(network, device)
+    condition, image = torch.randn(ENSEMBLE, TOKENS, CONDITION, device=device), image.to(device)
     loaded = time.perf_counter()
-    latents = vae.encode(image.repeat(ENSEMBLE, 1, 1, 1) * 2 - 1).latent_dist.sample() * 0.18215
-    noisy = KEPT**0.5 * latents + (1 - KEPT) ** 0.5 * torch.randn_like(latents)
-    run_until(unet.up_blocks[BLOCK], lambda: unet(noisy, TIMESTEP, condition)).mean(0)
-    return loaded - start, time.perf_counter() - loaded
+
+    def frame() -> Tensor:
+        latents = vae.encode(image.repeat(ENSEMBLE, 1, 1, 1) * 2 - 1).latent_dist.sample() * 0.18215
+        noisy = KEPT**0.5 * latents + (1 - KEPT) ** 0.5 * torch.randn_like(latents)
+        return run_until(unet.up_blocks[BLOCK], lambda: unet(noisy, TIMESTEP, condition)).mean(0).cpu()
+
+    if device != "cpu":
+        frame()
+    before = time.perf_counter()
+    frame()
+    return loaded - start, time.perf_counter() - before
 
 
-def extractor_features(folder: Path, name: str, dtype: str, image: Tensor) -> tuple[float, float]:
-    """The same for an extractor of this package."""
+def extractor_features(folder: Path, name: str, dtype: str, image: Tensor, device: str) -> tuple[float, float, Tensor]:
+    """The same for an extractor of this package, and its features."""
     files = {"weights": str(folder)}
     if name == "cleandift":
         unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
         files = {"weights": str(unet), "base": str(folder)}
     start = time.perf_counter()
-    extractor = build_extractor(name, **files, dtype=dtype, device="cpu")
+    extractor = build_extractor(name, **files, dtype=dtype, device=device)
     loaded = time.perf_counter()
-    extractor(image)
-    return loaded - start, time.perf_counter() - loaded
+    if device != "cpu":
+        extractor(image)
+        torch.cuda.synchronize(device)
+    before = time.perf_counter()
+    features = extractor(image).cpu()
+    return loaded - start, time.perf_counter() - before, features
 
 
-def measure(row: str, folder: Path) -> dict[str, float]:
-    """One row, in this process."""
+def measure(row: str, folder: Path, device: str) -> dict[str, float]:
+    """One row, in this process; an extractor's features are left in the folder."""
     name, dtype = ROWS[row]
     image = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         if name == "reference":
-            load_s, frame_s = reference_features(folder, image)
+            load_s, frame_s = reference_features(folder, image, device)
         else:
-            load_s, frame_s = extractor_features(folder, name, dtype, image)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            load_s, frame_s, features = extractor_features(folder, name, dtype, image, device)
+            torch.save(features, folder / f"{row}.pt")
+    if device == "cpu":
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    else:
+        peak = torch.cuda.max_memory_allocated(device)
     return {"load_s": load_s, "frame_s": frame_s, "peak_gb": peak / 1e9}
+
+
+def smallest_cosine(folder: Path, name: str) -> float:
+    """Over all cells, of an extractor's bfloat16 and float32 features."""
+    half, full = (torch.load(folder / f"{name} {dtype}.pt", weights_only=True) for dtype in ("bfloat16", "float32"))
+    return float(torch.cosine_similarity(half, full, dim=1).min())
+
+
+def matmul_rate(device: str, side: int = 4096) -> float:
+    """TFLOP/s of a large bfloat16 product, the best of five."""
+    factor = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        factor @ factor
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds) / 1e12
 
 
 def main() -> None:
     """Print the counts and, with --run, a row per way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", nargs="*", choices=list(ROWS), metavar="ROW", help=f"rows to measure: {list(ROWS)}")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--row", choices=list(ROWS), help=argparse.SUPPRESS)
     parser.add_argument("--pipeline", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(measure(arguments.row, arguments.pipeline)))
+        print(json.dumps(measure(arguments.row, arguments.pipeline, arguments.device)))
         return
     counted = flops()
     for name, gflop in counted.items():
         print(f"{name:22} {gflop:9.1f} GFLOP  {gflop / counted['reference']:6.1%}")
     if arguments.run is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write_pipeline(Path(folder))
-        for row in arguments.run or ROWS:
-            command = [sys.executable, "-m", "benchmarks.real_size_sd", "--row", row, "--pipeline", folder]
-            environment = os.environ | {"XDG_CACHE_HOME": folder}
+    rate = matmul_rate(arguments.device)
+    print(f"bfloat16 products: {rate:.2f} TFLOP/s")
+    rows = arguments.run or list(ROWS)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_pipeline(folder)
+        for row in rows:
+            command = [sys.executable, "-m", "benchmarks.real_size_sd", "--row", row]
+            command += ["--pipeline", temporary, "--device", arguments.device]
+            environment = os.environ | {"XDG_CACHE_HOME": temporary}
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
             found = json.loads(output)
+            share = counted[ROWS[row][0]] / 1e3 / found["frame_s"] / rate
             print(
-                f"{row:22} load {found['load_s']:6.1f} s  frame {found['frame_s']:7.1f} s  {found['peak_gb']:5.1f} GB"
+                f"{row:22} load {found['load_s']:6.1f} s  frame {found['frame_s']:7.2f} s  {found['peak_gb']:5.1f} GB"
+                f"  {share:5.1%} of the bfloat16 rate"
             )
+        for name in ("dift_sd", "cleandift"):
+            if {f"{name} float32", f"{name} bfloat16"} <= set(rows):
+                print(f"{name}: bfloat16 against float32, smallest cosine {smallest_cosine(folder, name):.5f}")
 
 
 if __name__ == "__main__":
