@@ -5,7 +5,8 @@ The only module that knows the whole program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
@@ -100,6 +101,26 @@ def _track(
                 soft = propagator.step(features)
                 prediction = codec.decode(soft, frame)
         yield replace(prediction, soft=soft.cpu()) if settings.output.soft else prediction
+
+
+def with_frames(
+    frames: Iterable[Frame], carry: Callable[[Iterator[Frame]], Iterator[Prediction]]
+) -> Iterator[tuple[Frame, Prediction]]:
+    """Every frame with what `carry` makes of it; of the frames only those that have no prediction yet are held.
+
+    Args:
+        frames: of one video.
+        carry: gives one prediction per frame, in order, such as `track`.
+    """
+    read: deque[Frame] = deque()
+
+    def remembered() -> Iterator[Frame]:
+        for frame in frames:
+            read.append(frame)
+            yield frame
+
+    for prediction in carry(remembered()):
+        yield read.popleft(), prediction
 
 
 def extract(

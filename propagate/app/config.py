@@ -30,7 +30,7 @@ def list_presets() -> None:
 @app.command()
 def show(
     preset: Annotated[
-        str | None, typer.Argument(metavar="[NAME_OR_FILE]", help="Preset or YAML file. [default: compact]")
+        str | None, typer.Argument(metavar="[NAME_OR_FILE]", help="Preset or YAML file. \\[default: compact]")
     ] = None,
     assignments: options.Assignments = None,
     verbose: options.Verbose = 0,
@@ -38,7 +38,7 @@ def show(
     """Show every setting with its value and where it comes from."""
     with reporting(verbose=verbose) as terminal:
         resolved = options.resolve_settings(preset, assignments)
-        from propagate.app.record import all_settings
+        from propagate.provenance import all_settings
 
         table = _table()
         for key, setting in all_settings(resolved).items():

@@ -14,7 +14,7 @@ from propagate.app.console import reporting
 def demo(
     samples: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The folder sample_videos. [default: the checkout's]", show_default=False),
+        typer.Option(metavar="DIR", help="The folder sample_videos. \\[default: the checkout's]", show_default=False),
     ] = None,
     config: options.Config = None,
     assignments: options.Assignments = None,

@@ -71,7 +71,7 @@ def _checks(resolved: ResolvedSettings) -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    from propagate.app.record import versions
+    from propagate.provenance import versions
 
     for name, found in versions().items():
         if found is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from propagate.app import options
-from propagate.app.console import reporting
+from propagate.app.console import Terminal, reporting
 
 if TYPE_CHECKING:
     from propagate.app.evaluation import Choices
@@ -176,26 +176,39 @@ def _messages(quiet: options.Quiet = False, verbose: options.Verbose = 0) -> Non
     """The options that all commands share."""
 
 
-def command(load: Callable[..., "Benchmark"]) -> Callable[..., None]:
-    """The command that evaluates on the data set of `load`: its options, and those of `choose` and `_messages`."""
+def command(
+    load: Callable[..., "Benchmark"], choose: Callable[..., Any], act: Callable[[Terminal, "Benchmark", Any], int]
+) -> Callable[..., None]:
+    """The command that does something on a data set: its options are those of `load`, of `choose` and of `_messages`.
+
+    Args:
+        load: the data set, from its options; its docstring is the command's help.
+        choose: what the user asked for, from the other options.
+        act: does it; gives the exit code.
+    """
     parts = {part: inspect.signature(part).parameters for part in (load, choose, _messages)}
 
-    def evaluate_on(**given: Any) -> None:
+    def on_data_set(**given: Any) -> None:
         with reporting(quiet=given["quiet"], verbose=given["verbose"]) as terminal:
             choices = choose(**{name: given[name] for name in parts[choose]})
             benchmark = load(**{name: given[name] for name in parts[load]})
-            from propagate.app.evaluation import evaluate
-
-            if code := evaluate(terminal, benchmark, choices):
+            if code := act(terminal, benchmark, choices):
                 raise typer.Exit(code)
 
-    evaluate_on.__doc__ = load.__doc__
-    evaluate_on.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter for part in parts.values() for parameter in part.values()]
-    )
-    return evaluate_on
+    on_data_set.__doc__ = load.__doc__
+    everything = [parameter for part in parts.values() for parameter in part.values()]
+    # options that must be given come first, as a signature wants it
+    everything.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    on_data_set.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    return on_data_set
 
 
-app.command("davis", epilog=_EXAMPLES)(command(load_davis))
-app.command("jhmdb")(command(load_jhmdb))
-app.command("badja")(command(load_badja))
+def _evaluate(terminal: Terminal, benchmark: "Benchmark", choices: "Choices") -> int:
+    from propagate.app.evaluation import evaluate
+
+    return evaluate(terminal, benchmark, choices)
+
+
+app.command("davis", epilog=_EXAMPLES)(command(load_davis, choose, _evaluate))
+app.command("jhmdb")(command(load_jhmdb, choose, _evaluate))
+app.command("badja")(command(load_badja, choose, _evaluate))

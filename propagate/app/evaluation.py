@@ -73,7 +73,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         Stopped: Ctrl-C; finished clips stay.
     """
     configs = choices.configs or ([] if choices.results else [DEFAULT_PRESET])
-    protocol = getattr(benchmark, "settings", ())
+    protocol = benchmark.settings
     methods = load_methods(configs, choices.assignments, protocol=protocol, device=choices.device)
     with terminal.status("Scoring"):
         existing = score_existing(benchmark, choices.results)
@@ -187,13 +187,12 @@ def _write(
         write_tables(folder, result.scores.tables)
     output.claim([output.folder / SUMMARY])
     write_summary(output.folder, benchmark, results, versions(), command)
-    scored = [result for result in results if result.scores.totals]
-    if report and scored:
+    if report and any(result.scores.totals for result in results):
         from propagate.benchmarks.report import write_report
 
         output.claim([output.folder / REPORT])
         with terminal.status("Drawing the report"):
-            output.add(write_report(benchmark, scored, output.folder, versions(), command))
+            output.add(write_report(benchmark, results, output.folder, versions(), command))
 
 
 def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult]) -> None:

@@ -82,7 +82,7 @@ def convert_adm(
         Path, typer.Argument(metavar="OUT_DIR", help="A folder that is not there yet.", show_default=False)
     ],
     head_channels: Annotated[
-        int | None, typer.Option(min=1, help="Channels of an attention head. [default: 64]", show_default=False)
+        int | None, typer.Option(min=1, help="Channels of an attention head. \\[default: 64]", show_default=False)
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,

@@ -40,7 +40,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="NAME_OR_FILE",
-        help="Preset or YAML file. [default: compact]",
+        help="Preset or YAML file. \\[default: compact]",
         rich_help_panel=_SETTINGS,
     ),
 ]
@@ -112,7 +112,7 @@ def output_option(default: str) -> typer.models.OptionInfo:
         "--output",
         "-o",
         metavar="DIR",
-        help=f"Folder of the results. [default: {default}]",
+        help=f"Folder of the results. \\[default: {default}]",
         rich_help_panel=_OUTPUT,
         show_default=False,
     )

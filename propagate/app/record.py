@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from propagate.formats import settings_hash
-from propagate.provenance import DISTRIBUTIONS, Setting, all_settings, versions
+from propagate.provenance import all_settings
 from propagate.settings import ResolvedSettings
 from propagate.types import FrameInfo, Label, Mask
-
-__all__ = ["DISTRIBUTIONS", "Setting", "all_settings", "input_record", "label_record", "settings_record", "versions"]
 
 
 def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from propagate.app.outputs import (
     stamps,
 )
 from propagate.app.progress import progress
-from propagate.app.record import input_record, label_record, settings_record, versions
+from propagate.app.record import input_record, label_record, settings_record
 from propagate.budget import MemoryPlan, plan_memory
 from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
@@ -35,9 +35,10 @@ from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
 from propagate.labels import label_channels
-from propagate.pipeline import track
+from propagate.pipeline import track, with_frames
+from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
-from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
+from propagate.types import FrameInfo, Label, Mask
 from propagate.video import VideoEndsEarlyWarning, VideoReader, open_video
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
@@ -138,10 +139,11 @@ def carry(
         terminal.detail(f"Features: {settings.features.name} on {record['device']}.")
         told = "not estimated" if plan is None else f"about {plan.estimate}, with {plan} at a time"
         terminal.detail(f"Memory: {told}.")
+        carried = partial(track, anchors=first.label, extractor=extractor, settings=settings, plan=plan)
         outputs = Outputs([*_files(output, info, first.label, settings), *observers])
         with _recorded(output, record, outputs, terminal):
             with Interrupt(terminal) as interrupt, outputs, progress(terminal, command, info.count) as advance:
-                for frame, prediction in _predictions(reader, first.label, extractor, settings, plan):
+                for frame, prediction in with_frames(reader, carried):
                     outputs.write(frame, prediction)
                     advance()
                     if interrupt.requested:
@@ -173,21 +175,6 @@ def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: 
         if settings.max_memory is not None:
             raise
         return None
-
-
-def _predictions(
-    reader: VideoReader, label: Label, extractor: FeatureExtractor, settings: Settings, plan: MemoryPlan | None
-) -> Iterator[tuple[Frame, Prediction]]:
-    """Every frame with its prediction; of the frames only those of one batch are held."""
-    read: deque[Frame] = deque()
-
-    def remembered() -> Iterator[Frame]:
-        for frame in reader:
-            read.append(frame)
-            yield frame
-
-    for prediction in track(remembered(), label, extractor=extractor, settings=settings, plan=plan):
-        yield read.popleft(), prediction
 
 
 def _files(output: Path, info: FrameInfo, label: Label, settings: Settings) -> Iterator[AbstractContextManager[Write]]:

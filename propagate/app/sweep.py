@@ -1,19 +1,18 @@
 """`propagate sweep`: one or two settings varied on a data set."""
 
 # Annotations are evaluated here: commands are put together from the parameters of several functions.
-import inspect
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from propagate.app import evaluate, options
-from propagate.app.console import TRACEBACKS, Terminal, reporting
+from propagate.app.console import TRACEBACKS, Terminal
 
 if TYPE_CHECKING:
     from propagate.benchmarks.benchmark import Benchmark
@@ -84,29 +83,6 @@ def choose(
     return Choices(config, assignments, device, jobs, threads, resume, overwrite, output)
 
 
-def _messages(quiet: options.Quiet = False, verbose: options.Verbose = 0) -> None:
-    """The options that all commands share."""
-
-
-def command(load: Callable[..., "Benchmark"]) -> Callable[..., None]:
-    """The command that sweeps on the data set of `load`: its options, and those of `choose` and `_messages`."""
-    parts = {part: inspect.signature(part).parameters for part in (load, choose, _messages)}
-
-    def sweep_on(**given: Any) -> None:
-        with reporting(quiet=given["quiet"], verbose=given["verbose"]) as terminal:
-            choices = choose(**{name: given[name] for name in parts[choose]})
-            benchmark = load(**{name: given[name] for name in parts[load]})
-            if code := sweep(terminal, benchmark, choices):
-                raise typer.Exit(code)
-
-    sweep_on.__doc__ = load.__doc__
-    everything = [parameter for part in parts.values() for parameter in part.values()]
-    # options that must be given come first, as a signature wants it
-    everything.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
-    sweep_on.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
-    return sweep_on
-
-
 def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     """Run and score every combination, write and print.
 
@@ -125,9 +101,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.settings import DEFAULT_PRESET
 
     grid = read_grid(choices.assignments)
-    methods = grid_methods(
-        grid, choices.config or DEFAULT_PRESET, protocol=getattr(benchmark, "settings", ()), device=choices.device
-    )
+    methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
     outcomes = _run(terminal, benchmark, methods, output, choices)
@@ -218,6 +192,6 @@ def _print(terminal: Terminal, benchmark: "Benchmark", grid: "Grid", results: Se
         terminal.result(f"best: {best.name}, {metrics[0]} {100 * best.scores.totals[metrics[0]]:.1f}")
 
 
-app.command("davis", epilog=_EXAMPLES)(command(evaluate.load_davis))
-app.command("jhmdb")(command(evaluate.load_jhmdb))
-app.command("badja")(command(evaluate.load_badja))
+app.command("davis", epilog=_EXAMPLES)(evaluate.command(evaluate.load_davis, choose, sweep))
+app.command("jhmdb")(evaluate.command(evaluate.load_jhmdb, choose, sweep))
+app.command("badja")(evaluate.command(evaluate.load_badja, choose, sweep))

@@ -37,6 +37,7 @@ from propagate.benchmarks.badja_tree import JOINTS, SEQUENCES, SKELETON, BadjaSe
 from propagate.benchmarks.benchmark import Clip, Curve, Published, Scores, Table, Write
 from propagate.benchmarks.poses import (
     KEYPOINTS_FILE,
+    POSE_COLORS,
     cell,
     curve_table,
     judge_clips,
@@ -108,6 +109,11 @@ class Badja:
     def settings(self) -> tuple[str, ...]:
         """What the protocol demands of every preset: nothing."""
         return ()
+
+    @property
+    def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
+        """Those of `pose_pictures`."""
+        return POSE_COLORS
 
     @property
     def published(self) -> tuple[Published, ...]:

@@ -129,6 +129,16 @@ class Benchmark(Protocol):
         """What a reader must know before comparing ("a subset: 2 of 30 clips")."""
         ...
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Settings that the protocol demands, as `--set` takes them; the user's own come after them."""
+        ...
+
+    @property
+    def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
+        """What a color of the third picture of `compare` says -> RGB."""
+        ...
+
     def frames(self, clip: Clip) -> Iterable[Frame]:
         """The clip's frames, as the protocol wants them seen; `index` is the position in the clip."""
         ...

@@ -15,7 +15,7 @@ objects), the sequence is not scored and the rest is. Results are found by the n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from propagate.benchmarks.benchmark import Clip, Curve, Published, Scores, Write
 from propagate.benchmarks.davis_score import read_result, score_clip
 from propagate.benchmarks.davis_tables import curves_table, global_table, mean_metrics, sequence_table
 from propagate.benchmarks.davis_tree import ALL, AnnotatedClip, Tree, Year
-from propagate.benchmarks.difference import draw_difference
+from propagate.benchmarks.difference import DIFFERENCE_COLORS, draw_difference
 from propagate.errors import InputError
 from propagate.formats import draw_mask, write_mask
 from propagate.types import BACKGROUND, Frame, Mask, Prediction
@@ -94,6 +94,16 @@ class Davis:
     def clips(self) -> tuple[Clip, ...]:
         """The clips in the order of the list, or in the order they were named."""
         return tuple(annotated.clip for annotated in self.annotated)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What the protocol demands of every preset: nothing."""
+        return ()
+
+    @property
+    def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
+        """Those of `draw_difference`."""
+        return DIFFERENCE_COLORS
 
     @property
     def published(self) -> tuple[Published, ...]:

@@ -25,7 +25,7 @@ pairs of a scored frame and a joint that counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ from propagate.benchmarks.jhmdb_tree import (
 )
 from propagate.benchmarks.poses import (
     KEYPOINTS_FILE,
+    POSE_COLORS,
     judge_clips,
     listed,
     pose_pictures,
@@ -111,6 +112,11 @@ class Jhmdb:
         if self.protocol == "strict":
             return ()
         return ("labels.keypoints.codec=jhmdb", f"video.short_side={SQUARE}")
+
+    @property
+    def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
+        """Those of `pose_pictures`."""
+        return POSE_COLORS
 
     @property
     def published(self) -> tuple[Published, ...]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import cv2
@@ -29,7 +30,16 @@ _LISTED = 10
 _SHORT_SIDE = 480  # of compared pictures: names and dots of a pose do not fit into a smaller one
 _SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
 # sky blue and vermilion, which every kind of color vision tells apart (Okabe and Ito)
-_RIGHT, _WRONG, _TRUE, _TOLERANCE = (86, 180, 233), (213, 94, 0), (255, 255, 255), (170, 170, 170)
+POSE_COLORS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "right": (86, 180, 233),
+        "wrong (a cross: lost)": (213, 94, 0),
+        "truth": (255, 255, 255),
+        "tolerance": (170, 170, 170),
+    }
+)
+"""What a color of the third of `pose_pictures` says -> RGB."""
+_RIGHT, _WRONG, _TRUE, _TOLERANCE = POSE_COLORS.values()
 
 
 def read_frames(pictures: Iterable[Path], size: tuple[int, int]) -> Iterable[Frame]:

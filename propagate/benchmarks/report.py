@@ -19,8 +19,6 @@ from numpy import ndarray
 from PIL import Image
 
 from propagate.benchmarks.benchmark import Benchmark, Published
-from propagate.benchmarks.davis import Davis
-from propagate.benchmarks.difference import DIFFERENCE_COLORS
 from propagate.benchmarks.plots import frame_curves, method_color, save_png, sequence_bars
 from propagate.benchmarks.summary import MethodResult
 from propagate.benchmarks.worst import worst_frames
@@ -125,8 +123,7 @@ def _template() -> Template:
 
 def _legend(benchmark: Benchmark) -> list[tuple[str, str]]:
     """(meaning, #rrggbb) of the colors in the third picture."""
-    colors = DIFFERENCE_COLORS if isinstance(benchmark, Davis) else {}
-    return [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in colors.items()]
+    return [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in benchmark.difference_colors.items()]
 
 
 def _percent(share: float | None) -> str:
@@ -236,7 +233,7 @@ def _draw_curves(benchmark: Benchmark, results: Sequence[MethodResult], plots: P
             result.name: [curve for curve in result.scores.curves if curve.clip == clip.name] for result in results
         }
         if any(curves.values()):
-            figures[clip.name] = save_png(frame_curves(curves), plots / f"frames-{clip.name}.png")
+            figures[clip.name] = save_png(frame_curves(curves), plots / f"frames-{clip.name.replace('/', '-')}.png")
     return figures
 
 

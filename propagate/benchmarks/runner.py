@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from propagate.benchmarks.clip_folder import Run, clip_folder, write_record
 from propagate.benchmarks.methods import Method
 from propagate.benchmarks.resources import limited_threads, peak_memory, reset_peak_memory
 from propagate.errors import InputError, PropagateError
-from propagate.types import Frame, Prediction
+from propagate.pipeline import with_frames
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,9 @@ def run_clip(benchmark: Benchmark, task: Task, *, threads: int, on_frame: Callab
                 reset_peak_memory()
                 start = time.perf_counter()
                 frames = 0
+                carried = partial(task.method.carry, label=benchmark.label(task.clip))
                 with benchmark.writer(task.clip, folder) as write:
-                    for frame, prediction in _predictions(benchmark, task):
+                    for frame, prediction in with_frames(benchmark.frames(task.clip), carried):
                         write(frame, prediction)
                         frames += 1
                         on_frame()
@@ -136,16 +136,3 @@ def run_clip(benchmark: Benchmark, task: Task, *, threads: int, on_frame: Callab
         except Exception as error:
             return Outcome(task, None, f"{type(error).__name__}: {error}", traceback.format_exc())
     return Outcome(task, run)
-
-
-def _predictions(benchmark: Benchmark, task: Task) -> Iterator[tuple[Frame, Prediction]]:
-    """Every frame with its prediction; of the frames only those that have none yet are held."""
-    read: deque[Frame] = deque()
-
-    def remembered() -> Iterator[Frame]:
-        for frame in benchmark.frames(task.clip):
-            read.append(frame)
-            yield frame
-
-    for prediction in task.method.carry(remembered(), benchmark.label(task.clip)):
-        yield read.popleft(), prediction

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import av
 
-import propagate.app.record
+import propagate.provenance
 import propagate.video.decord_reader
 from propagate.app.doctor import _FRAME_SIZE
 from propagate.features import build_extractor
@@ -63,7 +63,7 @@ def test_a_missing_decord_is_not_essential(run, monkeypatch):
 
 
 def test_a_missing_package_is_essential(run, monkeypatch):
-    monkeypatch.setitem(propagate.app.record.DISTRIBUTIONS, "diffusers", ("no-such-distribution",))
+    monkeypatch.setitem(propagate.provenance.DISTRIBUTIONS, "diffusers", ("no-such-distribution",))
     result = run("doctor", "--config", "rgb")
     assert result.exit_code == 1
     assert "not installed" in result.stdout

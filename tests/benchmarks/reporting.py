@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from propagate.types import Frame, Mask
 CLIPS = ("dog", "swan", "a b_$1<i>")
 FRAMES = 31
 PREDICTION, TRUTH, DIFFERENCE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+COLORS = {"hit": (1, 2, 3), "missed": (250, 128, 0)}
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class FlatPictures:
     clips: tuple[Clip, ...] = tuple(Clip(name, tuple(Path(f"{i:05d}.png") for i in range(FRAMES))) for name in CLIPS)
     published: tuple[Published, ...] = ()
     remarks: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    difference_colors: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: COLORS)
     asked: list[tuple[str, Path, int]] = field(default_factory=list)
     name: str = "flat-1"
     title: str = "Flat-1 val, semi-supervised"

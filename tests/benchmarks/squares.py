@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ class Squares:
     published: tuple[Published, ...] = (Published("Theirs", {"J": 0.5}, "a paper"),)
     remarks: tuple[str, ...] = ("Squares are easy.",)
     settings: tuple[str, ...] = ("video.short_side=48",)
+    difference_colors: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def frames(self, clip: Clip) -> Iterator[Frame]:
         for index, path in enumerate(clip.pictures):
