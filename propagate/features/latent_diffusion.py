@@ -44,6 +44,7 @@ class LatentDiffusion:
         unet, vae: the networks; their shapes come from their configs.
         condition: (1, tokens, width) the prompt's embedding.
         up_ft_index: the up block to take.
+        whole: keep what comes after the block, too, for `output`.
         dtype, device: of weights and computation.
 
     Attributes:
@@ -62,10 +63,11 @@ class LatentDiffusion:
         vae: Component,
         condition: Float[Tensor, "1 n d"],
         up_ft_index: int,
+        whole: bool = False,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.dtype, self.device, self.up_ft_index = dtype, device, up_ft_index
+        self.dtype, self.device, self.up_ft_index, self._whole = dtype, device, up_ft_index, whole
         self._unet, self._vae = _build(UNet2DConditionModel, unet), _build(AutoencoderKL, vae)
         self.factor = 2 ** sum(block.downsamplers is not None for block in self._vae.encoder.down_blocks)
         self.blocks = up_blocks(self._unet, self.factor)
@@ -101,13 +103,23 @@ class LatentDiffusion:
             latents = latents + posterior.std.float() * draws.to(latents)
         return latents * float(self._vae.config.scaling_factor)
 
+    @property
+    def decoder(self) -> list[Any]:
+        """The U-Net's up blocks as far as the tapped one, to look at what they compute on the way."""
+        return list(self._unet.up_blocks[: self.up_ft_index + 1])
+
     def activation(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b d v u"]:
         """The tapped block's output. The timestep may lie between two steps (it is not cut to an integer)."""
+        return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self.output(latents, timestep))
+
+    def output(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b c y x"]:
+        """What the U-Net as a whole predicts, float32; only where it was kept whole."""
         # a tensor: diffusers would otherwise choose a dtype, and float16 has no room for timesteps like 261.3
         timesteps = torch.full((len(latents),), timestep, dtype=torch.float32, device=self.device)
         condition = self._condition.expand(len(latents), -1, -1)
         sample = _arranged(latents.to(self.device), self.dtype)
-        return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self._unet(sample, timesteps, condition))
+        predicted: Tensor = self._unet(sample, timesteps, condition).sample
+        return predicted.float()
 
     def _check(self, condition: Float[Tensor, "1 n d"]) -> None:
         config = self._unet.config
@@ -138,10 +150,11 @@ class LatentDiffusion:
     def _load_unet(self, component: Component) -> None:
         tensors = component.read()
         check_fits(self._unet, tensors, _source(component))
-        for later in range(self.up_ft_index + 1, len(self.blocks)):
-            # the number of blocks stays: the U-Net decides by it where it forwards sizes that are no multiples of 8
-            self._unet.up_blocks[later] = nn.Identity()
-        del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
+        if not self._whole:
+            for later in range(self.up_ft_index + 1, len(self.blocks)):
+                # the number of blocks stays: the U-Net decides by it where it forwards sizes that are no multiples of 8
+                self._unet.up_blocks[later] = nn.Identity()
+            del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
         assign(self._unet, tensors, self.dtype, self.device)
 
 

@@ -64,7 +64,7 @@ def test_noisy_latents():
 
 @pytest.mark.parametrize("layers", [PUBLISHED, [[0, 1], [3, 1], [2, 1], [1, 1]]])
 def test_layers(layers):
-    extractor = layers_extractor(layers=layers, pca=None)
+    extractor = layers_extractor(layers=layers, layer_pca=None)
     pixels = np.load(DATA / "sd_tiny_0" / "features.npz")["A_image_u8"]
     found = extractor.layers(torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None])
     names = ("s5", "s4", "s3", "s2")[: len(layers)]
@@ -112,7 +112,7 @@ def test_fusion(monkeypatch, weighted):
     """From the layers' maps to the nearest cells, with the basis of both pictures."""
     suffix = "_weighted" if weighted else ""
     *layer_weights, sd, dino = golden()[f"weights{suffix}"].tolist()
-    extractor = layers_extractor(layers=PUBLISHED, layer_weights=layer_weights, pca=8)
+    extractor = layers_extractor(layers=PUBLISHED, layer_weights=layer_weights, layer_pca=8)
     maps = {number: [golden()[f"image{number}_{name}"] for name in LAYERS] for number in (1, 2)}
     extractor.layers = lambda images: [
         torch.stack([maps[int(image.max())][place] for image in images]) for place in range(3)
