@@ -97,6 +97,33 @@ def propagate_labels(
         raise ValueError(f"top_k must be at least 1, not {top_k}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
+    from propagate import affinity_cpu  # which imports this module
+
+    step = affinity_cpu.transfer if affinity_cpu.can_transfer(query, keys, labels, top_k) else transfer
+    return step(
+        query,
+        keys,
+        labels,
+        window=window,
+        top_k=top_k,
+        temperature=temperature,
+        ties=ties,
+        tile_scores=tile_scores,
+    )
+
+
+def transfer(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    labels: Float[Tensor, "n l h w"],
+    *,
+    window: Window | None,
+    top_k: int,
+    temperature: float,
+    ties: Ties,
+    tile_scores: int | None,
+) -> Float[Tensor, "l h w"]:
+    """`propagate_labels` in operations of torch: for any device and precision."""
     frames, channels, height, width = keys.shape
     cells = height * width
     key_rows = keys.permute(0, 2, 3, 1).contiguous()
