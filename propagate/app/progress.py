@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from propagate.app.console import NORMAL, Terminal
 
 _LINES = 10  # plain lines a run should give
 _LONGEST_SILENCE_S = 30.0
+_LINES_OF_A_RATE = 3
 
 
 @runtime_checkable
@@ -80,12 +82,16 @@ def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]
 
 
 class _PlainLines:
-    """A line for every tenth of the frames, and at least every half minute."""
+    """A line for every tenth of the frames, and at least every half minute.
+
+    The rate is that of the last few lines: of two methods in one run the second may be a hundred times slower.
+    """
 
     def __init__(self, terminal: Terminal, title: str, total: int | None) -> None:
         self._terminal, self._title, self._total = terminal, title, total
         self._done = self._shown = 0
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._marks = deque([(self._last, 0)], maxlen=_LINES_OF_A_RATE)
 
     def describe(self, title: str) -> None:
         self._title = title
@@ -97,7 +103,9 @@ class _PlainLines:
         if not tenth and now - self._last < _LONGEST_SILENCE_S:
             return
         self._shown, self._last = self._done, now
-        rate = self._done / max(now - self._start, 1e-9)
+        start, before = self._marks[0]
+        self._marks.append((now, self._done))
+        rate = (self._done - before) / max(now - start, 1e-9)
         total = "" if self._total is None else f"/{self._total}"
         left = "" if self._total is None else f", {_clock((self._total - self._done) / rate)} left"
         self._terminal.err.print(f"{self._title} {self._done}{total}, {rate:.3g} frames/s{left}", soft_wrap=True)

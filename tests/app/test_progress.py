@@ -48,6 +48,17 @@ def test_quiet_is_quiet():
     assert printed.getvalue() == ""
 
 
+def test_the_time_left_goes_by_the_last_lines(monkeypatch):
+    made, printed = terminal()
+    clock = iter([0.0, *(0.001 * n for n in range(1, 101)), *(0.1 + 1.0 * n for n in range(1, 101))])
+    monkeypatch.setattr("propagate.app.progress.time.monotonic", lambda: next(clock))
+    with progress(made, "flow, then compact", 200) as advance:
+        for _ in range(200):
+            advance()
+    *_, before, _ = printed.getvalue().splitlines()
+    assert before.endswith("180/200, 1 frames/s, 0:20 left")
+
+
 def test_lines_say_what_is_done_and_frames_can_be_skipped():
     made, printed = terminal()
     with progress(made, "starting", 20) as advance:
