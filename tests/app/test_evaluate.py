@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +185,12 @@ def test_a_run_that_was_stopped_gives_the_same_scores_when_it_is_resumed(run, tm
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     settings = ["--config", "rgb", "--device", "cpu", "--set", "video.short_side=64", "--threads", "1", *QUICK]
     arguments = [sys.executable, "-m", "propagate", *davis(tree, *settings, "-o", stopped)]
-    process = subprocess.Popen([str(a) for a in arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        [str(a) for a in arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # a shell's background job, these tests run as one, ignores the interrupt, and so do its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     # in the middle of the second clip
     while process.poll() is None and len(list(stopped.glob(".two.unfinished.*/*.png"))) < 3:
         time.sleep(0.01)
