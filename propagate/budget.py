@@ -5,7 +5,8 @@ What is counted, in bytes:
 - *program*: on a CPU, Python with its libraries: 550 MiB, what runs of `compact` took beside the other parts (`rgb`,
   which needs fewer libraries: 450). On a GPU, the driver's context and its libraries' workspaces: 500 MiB, assumed.
 - *frames*: on a CPU, the video that is read, the label at its size and the overlay's encoder, which looks 40 frames
-  ahead: 160 bytes per pixel (measured at 1080p and 2160p with 30 frames: 149), and 3 more per frame of a batch.
+  ahead: 160 bytes per pixel (measured at 1080p and 2160p with 30 frames: 149), and 3 more per frame of a batch and per
+  frame that is ahead of another (`BATCHES_AHEAD` and the like); of the batches that are, 12 per pixel as resized.
 - *weights*: of the network, as far as a frame's pass uses them.
 - *activations*: what the network makes on the way, by a dry run of the extractor with tensors that have no content
   (`propagate.dry_run`). On a CPU times 1.7: convolutions also keep rearranged copies, and the peaks measured at
@@ -18,7 +19,9 @@ Activations and transfer take turns, so that only the larger one counts. Not cou
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,13 +31,17 @@ from propagate.affinity import Window, default_tile_scores, tile_keys, tile_size
 from propagate.dry_run import Footprint, dry_run
 from propagate.errors import OutOfMemoryError, PropagateError, UsageError
 from propagate.features import FeatureExtractor
+from propagate.features.label_reader import LabelReader
 from propagate.features.passes import Passes, PassSize, largest_pass
 from propagate.geometry import grid_size, working_size
 from propagate.settings import PropagationSettings, Settings
 
+# what stages in threads of their own may have done while what was before it is in work
+BATCHES_AHEAD, LABELS_AHEAD, PREDICTIONS_AHEAD = 1, 2, 1
+
 MIB = 2**20
 _PROGRAM_CPU, _PROGRAM_GPU = 550 * MIB, 500 * MIB
-_BYTES_PER_PIXEL, _BYTES_PER_BATCHED_PIXEL = 160, 3
+_BYTES_PER_PIXEL, _BYTES_PER_WAITING_PIXEL, _BYTES_PER_RESIZED_PIXEL = 160, 3, 12
 _CPU_ACTIVATIONS = 1.7
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -97,6 +104,7 @@ class Load:
 
     Attributes:
         frame: (height, width) of the frames, at their own size.
+        resized: (height, width) at which they are looked at.
         batch: frames that are read together.
         grid: (rows, columns) of the features.
         channels: of a feature.
@@ -106,6 +114,7 @@ class Load:
     """
 
     frame: tuple[int, int]
+    resized: tuple[int, int]
     batch: int
     grid: tuple[int, int]
     channels: int
@@ -116,8 +125,10 @@ class Load:
     @property
     def frame_bytes(self) -> int:
         """Of frames, labels and pictures at the video's size."""
-        height, width = self.frame
-        return height * width * (_BYTES_PER_PIXEL + _BYTES_PER_BATCHED_PIXEL * self.batch)
+        (height, width), (rows, columns) = self.frame, self.resized
+        read, resized = (1 + BATCHES_AHEAD) * self.batch + LABELS_AHEAD + PREDICTIONS_AHEAD, BATCHES_AHEAD * self.batch
+        pixels = height * width * (_BYTES_PER_PIXEL + _BYTES_PER_WAITING_PIXEL * read)
+        return pixels + rows * columns * _BYTES_PER_RESIZED_PIXEL * resized
 
     @property
     def bank_bytes(self) -> int:
@@ -176,6 +187,7 @@ def plan_memory(
     size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
     load = Load(
         frame=frame_size,
+        resized=size,
         batch=batch,
         grid=grid_size(size, extractor.stride),
         channels=extractor.channels,
@@ -200,6 +212,38 @@ def plan_memory(
             )
         needed = _estimate(network, load, tile_scores)
     return MemoryPlan(passes, tile_scores, needed)
+
+
+def check_learning(extractor: LabelReader, frame_size: tuple[int, int], settings: Settings) -> None:
+    """Refuse to learn a label where a step of it does not fit into `settings.max_memory`.
+
+    Args:
+        extractor: what learns.
+        frame_size: (height, width) of the frames.
+        settings: of the run.
+
+    Raises:
+        OutOfMemoryError: it does not fit.
+    """
+    limit = settings.max_memory
+    if limit is None:
+        return
+    size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
+    network = dry_run(partial(extractor.rehearse, size))
+    on_cpu = network.device == "cpu"
+    needed = MemoryEstimate(
+        program=_PROGRAM_CPU if on_cpu else _PROGRAM_GPU,
+        frames=math.prod(frame_size) * _BYTES_PER_PIXEL if on_cpu else 0,
+        weights=network.given,
+        activations=int(network.created * (_CPU_ACTIVATIONS if on_cpu else 1)),
+        bank=0,
+        transfer=0,
+    )
+    if needed.total > limit:
+        raise OutOfMemoryError(
+            f"max_memory = {_mib(limit)}: learning the first frame's label takes about {needed}.",
+            "Raise it, lower video.short_side or features.dtype, or learn with features.checkpointing=true.",
+        )
 
 
 def _remedy(needed: MemoryEstimate) -> str:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.budget import MemoryPlan, plan_memory
+from propagate.attention_labels import AttentionLabels
+from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_learning, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
+from propagate.features.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, largest_pass
 from propagate.fitting import check_fit
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.labels import LabelCodec, codec_for, label_channels
 from propagate.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
+from propagate.stages import ahead
 from propagate.types import Frame, Keypoints, Label, Mask, Prediction
 from propagate.video import frames_from_arrays
 
@@ -42,13 +46,18 @@ def track(
 ) -> Iterator[Prediction]:
     """Carry the anchors' labels through the frames, one Prediction per frame, in order.
 
-    Streams: a frame is read, looked at and answered before the next batch is read, and memory does not grow with the
-    length of the video. A frame with an anchor is answered with the anchor itself. How much is done at a time follows
-    from `settings.max_memory`; where a GPU's memory runs out all the same, the network is given half as much, once, and
+    Streams: while a prediction is decoded and used, the labels of the next frames are carried in a thread of their own,
+    and the batch after them is read and resized in another; no more than `budget.LABELS_AHEAD` and `BATCHES_AHEAD`, so
+    that memory does not grow with the length of the video. Both threads end with the last prediction, with an error,
+    and where the iterator is closed or dropped before.
+
+    A frame with an anchor is answered with the anchor itself. How much is done at a time follows from
+    `settings.max_memory`; where a GPU's memory runs out all the same, the network is given half as much, once, and
     there is a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
-        frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays.
+        frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays; all but the first
+            are taken from it in another thread.
         anchors: the first frame's mask or keypoints, or a mapping from frame index to one (all of one kind; keypoints
             with the same names). The first frame must have one.
         extractor: where the features come from; None: the one the settings name.
@@ -74,33 +83,87 @@ def track(
     labels = list(by_index.values())
     codec = codec_for(labels, extractor.stride, settings.labels)
     check_fit(first.size, extractor, settings, masks=isinstance(labels[0], Mask))
+    extractor = for_label(extractor, by_index[first.index], first, settings)
     if plan is None and settings.max_memory is not None:
         plan = plan_memory(extractor, first.size, settings, anchors=len(labels), labels=label_channels(labels))
     passes = largest_pass(extractor, settings.features.batch_size) if plan is None else plan.passes
     tile_scores = None if plan is None else plan.tile_scores
-    propagator = LabelPropagator(**settings.propagation.model_dump(), anchors=len(labels), tile_scores=tile_scores)
+    propagator = _propagator(extractor, len(labels), tile_scores, settings)
     return _track(chain([first], stream), by_index, Passes(extractor, passes), propagator, codec, settings)
+
+
+def for_label(
+    extractor: FeatureExtractor, label: Label, frame: Frame, settings: Settings, on_step: OnStep | None = None
+) -> FeatureExtractor:
+    """The extractor that knows the first frame's label, if it is a `LabelReader`; any other as it is.
+
+    `track` does this where it was not done before.
+
+    Args:
+        extractor: of the run.
+        label: of the frame.
+        frame: the first one.
+        settings: of the run.
+        on_step: see `OnStep`.
+
+    Raises:
+        InputError: the label does not fit the frame, or there is nothing in it to learn, or see `LabelReader`.
+        OutOfMemoryError: memory ran out, or `settings.max_memory` is too little for learning.
+    """
+    if not isinstance(extractor, LabelReader):
+        return extractor
+    _check_size(label, frame)
+    size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
+    with _memory_errors():
+        if extractor.learning_steps(label):
+            check_learning(extractor, frame.size, settings)
+        return extractor.for_label(to_tensor(resize_frame(frame.pixels, size)), label, frame.size, on_step)
+
+
+def _propagator(
+    extractor: FeatureExtractor, anchors: int, tile_scores: int | None, settings: Settings
+) -> LabelPropagator | AttentionLabels:
+    options = settings.propagation
+    if isinstance(extractor, LabelReader):
+        return AttentionLabels(window=options.window, radius=options.radius)
+    return LabelPropagator(**options.model_dump(), anchors=anchors, tile_scores=tile_scores)
 
 
 def _track(
     frames: Iterator[Frame],
     anchors: Mapping[int, Label],
     extractor: FeatureExtractor,
-    propagator: LabelPropagator,
+    propagator: LabelPropagator | AttentionLabels,
     codec: LabelCodec[Any],
     settings: Settings,
 ) -> Iterator[Prediction]:
-    for frame, features in extract(frames, extractor, settings):
+    carried = _carry(frames, anchors, extractor, propagator, codec, settings)
+    for soft, decode in ahead(carried, LABELS_AHEAD, initializer=_on_this_device()):
         with _memory_errors():
+            prediction = decode()
+        yield replace(prediction, soft=soft.cpu()) if settings.output.soft else prediction
+
+
+def _carry(
+    frames: Iterator[Frame],
+    anchors: Mapping[int, Label],
+    extractor: FeatureExtractor,
+    propagator: LabelPropagator | AttentionLabels,
+    codec: LabelCodec[Any],
+    settings: Settings,
+) -> Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]:
+    """Every frame's soft labels, and how to make its prediction."""
+    for frame, features in extract(frames, extractor, settings):
+        with _memory_errors(), torch.no_grad():
             label = anchors.get(frame.index)
             if label is not None:
                 _check_size(label, frame)
                 soft = propagator.anchor(features, codec.encode(label, frame.size, _grid(features)).to(features.device))
-                prediction = codec.given(label, frame)
+                decode = partial(codec.given, label, frame)
             else:
                 soft = propagator.step(features)
-                prediction = codec.decode(soft, frame)
-        yield replace(prediction, soft=soft.cpu()) if settings.output.soft else prediction
+                decode = partial(codec.decode, soft, frame)
+        yield soft, decode
 
 
 def with_frames(
@@ -126,21 +189,35 @@ def with_frames(
 def extract(
     frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
-    """Every frame with its features, read in batches of `features.batch_size`.
+    """Every frame with its features, in batches of `features.batch_size`; while one is in work the next is read.
 
     What an extractor has to learn of a clip (the basis of a PCA) it learns from the first frame, which has the first
     anchor, alone; with later anchors it stays, or what is in memory could no longer be compared.
     """
-    stream, learned = iter(frames), False
-    while batch := list(islice(stream, settings.features.batch_size)):
-        size = working_size(batch[0].size, multiple=extractor.multiple, **settings.video.sizing)
-        images = torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
+    learned = False
+    for batch, images in ahead(_batches(frames, extractor.multiple, settings), BATCHES_AHEAD):
         indices = [frame.index for frame in batch]
-        with _memory_errors():
+        with _memory_errors(), torch.no_grad():
             if not learned:
                 extractor, learned = anchored(extractor, images[:1], indices[:1]), True
             features = extractor(images, indices=indices)
         yield from zip(batch, features, strict=True)
+
+
+def _batches(
+    frames: Iterable[Frame], multiple: int, settings: Settings
+) -> Iterator[tuple[list[Frame], Float[Tensor, "b 3 h w"]]]:
+    stream = iter(frames)
+    while batch := list(islice(stream, settings.features.batch_size)):
+        size = working_size(batch[0].size, multiple=multiple, **settings.video.sizing)
+        yield batch, torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
+
+
+def _on_this_device() -> Callable[[], None]:
+    """For another thread: each has a current GPU of its own, which is where "cuda" without a number is."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return lambda: None
+    return partial(torch.cuda.set_device, torch.cuda.current_device())
 
 
 def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:

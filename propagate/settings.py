@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from propagate.errors import UsageError
@@ -27,13 +36,26 @@ _SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 def _with_unit(size: Any) -> Any:
     """A size as pydantic reads it, which knows no bare K, M, G, T and overlooks whatever follows the number."""
     parts = _SIZE.fullmatch(str(size))
-    if parts is None:
+    bare = isinstance(size, str) and size.strip().replace(".", "").isdigit()  # 300 what? A number in YAML is in bytes
+    if parts is None or bare:
         raise PydanticCustomError("memory_size", "Not a size such as 6GB, 6GiB or 512MB")
     number, unit = parts.groups()
     return f"{number}{unit or ''}B"
 
 
 MemorySize = Annotated[ByteSize, BeforeValidator(_with_unit)]
+
+
+def memory_size(text: str, option: str) -> int:
+    """Bytes of a size such as 6GB or 512MiB, the value of an option.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return int(TypeAdapter(MemorySize).validate_python(text))
+    except ValidationError as error:
+        raise UsageError(f"{option} {text}: {error.errors()[0]['msg']}.", f"For example {option} 20GB.") from error
 
 
 class _Section(BaseModel):

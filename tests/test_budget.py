@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from propagate import affinity
 from propagate.affinity import Window, propagate_labels
-from propagate.budget import MIB, Load, plan_memory
+from propagate.budget import BATCHES_AHEAD, MIB, Load, plan_memory
 from propagate.dry_run import dry_run
 from propagate.errors import OutOfMemoryError, UsageError
 from propagate.features import build_extractor
@@ -56,7 +56,7 @@ def plan(extractor=None, limit=None, size=SIZE, labels=2, **assignments):
 
 
 def load(grid=(20, 32), channels=96, labels=3, anchors=1, **options) -> Load:
-    return Load(SIZE, 1, grid, channels, labels, anchors, PropagationSettings(**options))
+    return Load(SIZE, SIZE, 1, grid, channels, labels, anchors, PropagationSettings(**options))
 
 
 @pytest.mark.parametrize(("anchors", "n_last", "dtype"), [(1, 7, "float32"), (3, 0, "float16"), (2, 5, "bfloat16")])
@@ -135,7 +135,14 @@ def test_the_parts_of_an_estimate():
 
 def test_larger_frames_take_more():
     small, large = plan(size=(96, 160)).estimate, plan(size=(1080, 1920), video__short_side=96).estimate
-    assert large.frames == pytest.approx(small.frames * 1080 * 1920 / (96 * 160), rel=1e-6)
+    # 12 bytes per pixel as resized: 96 x 160 and 96 x 168
+    assert large.frames - 96 * 168 * 12 == (small.frames - 96 * 160 * 12) * 1080 * 1920 // (96 * 160)
+
+
+def test_frames_that_wait_between_stages_take_their_part():
+    one, four = (plan(features__batch_size=batch).estimate.frames for batch in (1, 4))
+    # three frames more in work and three more read ahead, and three more resized ahead
+    assert four - one == 96 * 160 * (3 * 3 * (1 + BATCHES_AHEAD) + 3 * 12 * BATCHES_AHEAD)
 
 
 def test_without_a_limit_the_extractors_own_choice_is_taken():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,11 +11,15 @@ import pytest
 import torch
 
 from propagate import pipeline
-from propagate.budget import plan_memory
+from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import build_extractor
 from propagate.features.passes import PassSize, SmallerPassWarning
+from propagate.features.rgb import ColorPatches
+from propagate.geometry import to_tensor
+from propagate.labels import MaskCodec, codec_for
 from propagate.pipeline import track
+from propagate.propagator import LabelPropagator
 from propagate.settings import Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask
 
@@ -67,8 +73,9 @@ def test_keypoints_follow_their_object(settings):
         assert prediction.keypoints.confidence[2] == 0
 
 
-def test_it_streams(settings):
-    """No more frames are taken than the batch holds, and an endless video is no obstacle."""
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_it_streams(settings, batch_size):
+    """No more frames are taken than stages may be ahead, and an endless video is no obstacle."""
     taken: list[int] = []
 
     def endless() -> Iterator[np.ndarray]:
@@ -76,9 +83,94 @@ def test_it_streams(settings):
             taken.append(step)
             yield picture(step % 8)
 
-    predictions = track(endless(), first_mask(), settings=settings)
-    assert [next(predictions).index for _ in range(4)] == [0, 1, 2, 3]
-    assert len(taken) == 4
+    batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": batch_size})})
+    predictions = track(endless(), first_mask(), settings=batched)
+    assert taken == [0]
+    for answered in range(1, 7):
+        assert next(predictions).index == answered - 1
+        in_work = -(-(answered + LABELS_AHEAD) // batch_size)
+        assert len(taken) <= (in_work + BATCHES_AHEAD) * batch_size
+    predictions.close()
+    assert threads() == []
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("ahead", "behind"))]
+
+
+def test_nothing_changes_by_doing_it_at_the_same_time(settings):
+    """Bit for bit what the stages give when they are called one after the other."""
+    frames, extractor = (
+        [Frame(picture(step), step, step / 25) for step in range(7)],
+        build_extractor("rgb", device="cpu"),
+    )
+    propagator = LabelPropagator(**settings.propagation.model_dump())
+    codec = codec_for([first_mask()], extractor.stride, settings.labels)
+    asked = settings.model_copy(update={"output": settings.output.model_copy(update={"soft": True})})
+    for frame, found in zip(frames, track(frames, first_mask(), settings=asked), strict=True):
+        features = extractor(to_tensor(frame.pixels)[None], [frame.index])[0]
+        if frame.index == 0:
+            rows, columns = features.shape[1:]
+            soft = propagator.anchor(features, codec.encode(first_mask(), frame.size, (rows, columns)))
+        else:
+            soft = propagator.step(features)
+            assert found.confidence == codec.decode(soft, frame).confidence
+            np.testing.assert_array_equal(found.mask.ids, codec.decode(soft, frame).mask.ids)
+        assert torch.equal(found.soft, soft)
+
+
+@pytest.mark.parametrize("stage", ["video", "features", "transfer", "decoding"])
+def test_a_stage_that_fails_ends_the_others_behind_the_frames_before(settings, monkeypatch, stage):
+    class FailingError(Exception): ...
+
+    def after(count: int, call):
+        calls = itertools.count()
+
+        def failing(*args: object, **options: object):
+            if next(calls) == count:
+                raise FailingError(stage)
+            return call(*args, **options)
+
+        return failing
+
+    def video() -> Iterator[np.ndarray]:
+        for step in range(8):
+            if stage == "video" and step == 3:
+                raise FailingError(stage)
+            yield picture(step)
+
+    extractor = build_extractor("rgb", device="cpu")
+    if stage == "features":
+        monkeypatch.setattr(ColorPatches, "__call__", after(3, ColorPatches.__call__))
+    if stage == "transfer":
+        monkeypatch.setattr(LabelPropagator, "step", after(2, LabelPropagator.step))
+    if stage == "decoding":
+        monkeypatch.setattr(MaskCodec, "decode", after(2, MaskCodec.decode))
+    answered = []
+    with pytest.raises(FailingError, match=stage):
+        answered.extend(p.index for p in track(video(), first_mask(), extractor=extractor, settings=settings))
+    assert answered == [0, 1, 2]
+    assert threads() == []
+
+
+def test_warnings_of_a_reader_reach_whoever_asks_for_predictions(settings):
+    def video() -> Iterator[np.ndarray]:
+        yield from map(picture, range(3))
+        warnings.warn("ends early", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="ends early"):
+        assert len(list(track(video(), first_mask(), settings=settings))) == 3
+
+
+def test_no_gradients_are_kept_for_an_extractor_that_has_some(settings):
+    class Learning(ColorPatches):
+        scale = torch.nn.Parameter(torch.ones(()))
+
+        def __call__(self, images, indices=None):
+            assert not torch.is_grad_enabled()
+            return super().__call__(images, indices) * self.scale
+
+    assert len(soft_maps(settings, Learning(device="cpu"))) == 6
 
 
 def test_batches_of_frames_change_nothing(settings):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from propagate.app.console import NORMAL, Terminal, reporting
 from propagate.app.options import Offline, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from propagate.weights import Model
 
 models_app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
 
@@ -27,8 +30,16 @@ def list_models(quiet: Quiet = False, verbose: Verbose = 0) -> None:
 
         table = Table.grid(padding=(0, 3))
         for name, model in MODELS.items():
-            table.add_row(name, "not here" if cached(name) is None else "here", model.licence, model.summary)
+            place = "not here" if cached(name) is None else "here"
+            table.add_row(name, place, _size(model), model.licence, model.summary)
         terminal.answer(table)
+
+
+def _size(model: "Model") -> str:
+    """Of the first source's files, configurations aside: "5.2 GB", or nothing where it is not known."""
+    sizes = [file.size for file in model.sources[0].files if not file.name.endswith((".json", ".txt"))]
+    known = [size for size in sizes if size is not None]
+    return f"{sum(known) / 1e9:.2g} GB" if known and len(known) == len(sizes) else ""
 
 
 @models_app.command()

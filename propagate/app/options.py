@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from propagate.errors import UsageError
+
 if TYPE_CHECKING:
+    from propagate.feature_cache import FeatureCache
     from propagate.settings import ResolvedSettings
 
 _FRAMES, _SETTINGS, _OUTPUT, _MESSAGES = "Frames", "Settings", "Output", "Messages"
@@ -18,6 +21,16 @@ Reader = Literal["auto", "decord", "pyav", "folder"]
 
 Video = Annotated[
     Path, typer.Argument(metavar="VIDEO", help="A video file, a folder of pictures or one picture.", show_default=False)
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference",
+        "-r",
+        metavar="PICTURE",
+        help="Another picture of such a thing: the label is its, and is found in the first frame; may be repeated.",
+        show_default=False,
+    ),
 ]
 FromFrame = Annotated[
     int | None,
@@ -66,6 +79,23 @@ MaxMemory = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Fit into this much memory, such as 6GB or 512MiB: short for --set max_memory=SIZE.",
+        rich_help_panel=_SETTINGS,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep features in this folder and take those that it has: another mask or top-k costs only the transfer.",
+        rich_help_panel=_SETTINGS,
+        show_default=False,
+    ),
+]
+CacheSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Of the folder of --cache at most; what was not used for longest goes first. \\[default: 20GB]",
         rich_help_panel=_SETTINGS,
     ),
 ]
@@ -156,3 +186,20 @@ def resolve_settings(
     resolved = load_settings(config or DEFAULT_PRESET, [*(assignments or ()), *changes])
     origins = {**resolved.origins, **{key: option for option, (key, _) in given.items()}}
     return ResolvedSettings(resolved.settings, origins)
+
+
+def open_cache(folder: Path | None, size: str | None) -> FeatureCache | None:
+    """The cache of `--cache` and `--cache-size`; None where none is asked for.
+
+    Raises:
+        UsageError: a size that is none, or without a folder.
+        InputError: the folder cannot be written.
+    """
+    from propagate.feature_cache import DEFAULT_CACHE_BYTES, FeatureCache
+    from propagate.settings import memory_size
+
+    if folder is None:
+        if size is not None:
+            raise UsageError("--cache-size without --cache: there is no folder.", "Name one with --cache.")
+        return None
+    return FeatureCache(folder, DEFAULT_CACHE_BYTES if size is None else memory_size(size, "--cache-size"))

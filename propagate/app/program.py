@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from propagate import __version__
+from propagate.app.bench import EXAMPLES as BENCH_EXAMPLES
+from propagate.app.bench import bench
+from propagate.app.compare import EXAMPLES as COMPARE_EXAMPLES
+from propagate.app.compare import compare
 from propagate.app.config import app as config
 from propagate.app.demo import demo
 from propagate.app.doctor import doctor
 from propagate.app.evaluate import app as evaluate
+from propagate.app.match import EXAMPLES as MATCH_EXAMPLES
+from propagate.app.match import match
 from propagate.app.models import models_app
 from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
@@ -34,11 +40,14 @@ app = typer.Typer(
 )
 app.command(epilog=SEGMENT_EXAMPLES)(segment)
 app.command(epilog=TRACK_EXAMPLES)(track)
+app.command(epilog=COMPARE_EXAMPLES)(compare)
+app.command(epilog=MATCH_EXAMPLES)(match)
 app.command()(demo)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(sweep, name="sweep")
 app.add_typer(config, name="config")
 app.add_typer(models_app, name="models")
+app.command(epilog=BENCH_EXAMPLES)(bench)
 app.command()(doctor)
 
 

@@ -29,21 +29,22 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]:
+def progress(terminal: Terminal, title: str, total: int | None, *, unit: str = "frames") -> Iterator[Advance]:
     """Give a function that is called after each frame.
 
     Args:
         terminal: prints nothing if it is quiet.
         title: what is being done.
         total: number of frames, None where it is not known.
+        unit: what they are, if not frames.
     """
     if terminal.verbosity < NORMAL:
         yield _Silence()
     elif terminal.err.is_terminal:
-        with _bar(terminal, title, total) as advance:
+        with _bar(terminal, title, total, unit) as advance:
             yield advance
     else:
-        yield _PlainLines(terminal, title, total)
+        yield _PlainLines(terminal, title, total, unit)
 
 
 class _Silence:
@@ -53,7 +54,7 @@ class _Silence:
 
 
 @contextmanager
-def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]:
+def _bar(terminal: Terminal, title: str, total: int | None, unit: str) -> Iterator[Advance]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
     from rich.text import Text
 
@@ -63,7 +64,7 @@ def _bar(terminal: Terminal, title: str, total: int | None) -> Iterator[Advance]
             if not rate:
                 return Text("starting", "dim")
             left = f", {_clock(task.remaining / rate)} left" if task.remaining is not None else ""
-            return Text(f"{rate:.3g} frames/s{left}", "dim")
+            return Text(f"{rate:.3g} {unit}/s{left}", "dim")
 
     class _Bar:
         def __init__(self, live: Progress, task: TaskID) -> None:
@@ -87,8 +88,8 @@ class _PlainLines:
     The rate is that of the last few lines: of two methods in one run the second may be a hundred times slower.
     """
 
-    def __init__(self, terminal: Terminal, title: str, total: int | None) -> None:
-        self._terminal, self._title, self._total = terminal, title, total
+    def __init__(self, terminal: Terminal, title: str, total: int | None, unit: str) -> None:
+        self._terminal, self._title, self._total, self._unit = terminal, title, total, unit
         self._done = self._shown = 0
         self._last = time.monotonic()
         self._marks = deque([(self._last, 0)], maxlen=_LINES_OF_A_RATE)
@@ -108,7 +109,7 @@ class _PlainLines:
         rate = (self._done - before) / max(now - start, 1e-9)
         total = "" if self._total is None else f"/{self._total}"
         left = "" if self._total is None else f", {_clock((self._total - self._done) / rate)} left"
-        self._terminal.err.print(f"{self._title} {self._done}{total}, {rate:.3g} frames/s{left}", soft_wrap=True)
+        self._terminal.err.print(f"{self._title} {self._done}{total}, {rate:.3g} {self._unit}/s{left}", soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,13 @@ from propagate.app.outputs import (
     stamps,
 )
 from propagate.app.progress import progress
+from propagate.app.prompts import learn_label, refuse_cache
 from propagate.app.record import input_record, label_record, settings_record
-from propagate.budget import MemoryPlan, plan_memory
+from propagate.app.references import ReferenceFile, find_label, references_record, with_confidence
+from propagate.budget import PREDICTIONS_AHEAD, MemoryPlan, plan_memory
+from propagate.cached_extractor import CachedExtractor
 from propagate.errors import UsageError
+from propagate.feature_cache import CacheWarning, FeatureCache
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
 from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
@@ -38,7 +41,8 @@ from propagate.labels import label_channels
 from propagate.pipeline import track, with_frames
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
-from propagate.types import FrameInfo, Label, Mask
+from propagate.stages import ahead
+from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
 from propagate.video import VideoEndsEarlyWarning, VideoReader, open_video
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
@@ -96,25 +100,27 @@ def read_first_keypoints(path: Path, info: FrameInfo, terminal: Terminal, *, fra
 
 def carry(
     reader: VideoReader,
-    first: LabelFile,
+    first: LabelFile | Sequence[ReferenceFile],
     output: Path,
     resolved: ResolvedSettings,
     terminal: Terminal,
     *,
     command: str,
     overwrite: bool = False,
+    cache: FeatureCache | None = None,
     observers: Sequence[AbstractContextManager[Write]] = (),
 ) -> None:
     """Carry the label through the video and write the results.
 
     Args:
         reader: the video.
-        first: the label of its first frame.
+        first: the label of its first frame, or pictures of the same kind of thing with labels of their own.
         output: folder of the results.
         resolved: settings and where they came from.
         terminal: where to print.
         command: its name, for the record.
         overwrite: accept a folder that holds something.
+        cache: takes the features, and gives those that it has.
         observers: see every frame and its prediction too.
 
     Raises:
@@ -125,25 +131,32 @@ def carry(
     with output_folder(output, overwrite=overwrite):
         before = stamps(output)
         with terminal.status(f"Loading {settings.features.name}"):
-            extractor = build_extractor(settings.features.name, **settings.features.options)
-            plan = _plan(extractor, info, first.label, settings)
+            extractor = _extractor(resolved, cache)
+        label, confidence, label_told = _label(first, reader, extractor, settings, terminal)
+        extractor = learn_label(extractor, reader, label, output, settings, terminal)
+        plan = _plan(extractor, info, label, settings)
         record = {
             "command": command,
             **settings_record(resolved),
             "versions": versions(),
             **input_record(info),
-            "label": label_record(first.path, first.label, first.notes),
+            "label": label_told,
             "device": str(getattr(extractor, "device", "unknown")),
             "memory": None if plan is None else plan.record,
+            "cache": None if cache is None else {"folder": str(cache.folder.absolute()), "features": cache.counts},
         }
         terminal.detail(f"Features: {settings.features.name} on {record['device']}.")
         told = "not estimated" if plan is None else f"about {plan.estimate}, with {plan} at a time"
         terminal.detail(f"Memory: {told}.")
-        carried = partial(track, anchors=first.label, extractor=extractor, settings=settings, plan=plan)
-        outputs = Outputs([*_files(output, info, first.label, settings), *observers])
+
+        def carried(frames: Iterator[Frame]) -> Iterator[Prediction]:
+            predictions = track(frames, label, extractor=extractor, settings=settings, plan=plan)
+            return with_confidence(predictions, confidence)
+
+        outputs = Outputs([*_files(output, info, label, settings), *observers])
         with _recorded(output, record, outputs, terminal):
             with Interrupt(terminal) as interrupt, outputs, progress(terminal, command, info.count) as advance:
-                for frame, prediction in with_frames(reader, carried):
+                for frame, prediction in ahead(with_frames(reader, carried), PREDICTIONS_AHEAD):
                     outputs.write(frame, prediction)
                     advance()
                     if interrupt.requested:
@@ -152,14 +165,41 @@ def carry(
                 raise Stopped(
                     f"{_frames(outputs.frames)} of {info.count} finished; their files in {output} are complete."
                 )
+        if cache is not None:
+            terminal.detail(
+                "Features: {found} from the cache, {computed} computed, {kept} kept.".format(**cache.counts)
+            )
         _report(output, before, terminal)
+
+
+def _label(
+    first: LabelFile | Sequence[ReferenceFile],
+    reader: VideoReader,
+    extractor: FeatureExtractor,
+    settings: Settings,
+    terminal: Terminal,
+) -> tuple[Label, Mapping[int, float] | Mapping[str, float] | None, dict[str, Any]]:
+    """The first frame's label, the confidence with which it was found if it was, and the record of it."""
+    if isinstance(first, LabelFile):
+        return first.label, None, label_record(first.path, first.label, first.notes)
+    found = find_label(first, reader, extractor, settings, terminal)
+    return found.label, found.confidence, references_record(first, found)
+
+
+def _extractor(resolved: ResolvedSettings, cache: FeatureCache | None) -> FeatureExtractor:
+    features = resolved.settings.features
+    if cache is not None:
+        refuse_cache(features.name)
+        return CachedExtractor(resolved, cache)
+    return build_extractor(features.name, **features.options)
 
 
 def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: Settings) -> MemoryPlan | None:
     """How much is done at a time, and what that takes.
 
-    None where there is no limit and it cannot be told, and for extractors of other packages where there is none: the
-    estimate calls an extractor with tensors without content, and one that keeps such a tensor is spoilt by it.
+    None where there is no limit and it cannot be told, for extractors of other packages where there is none (the
+    estimate calls an extractor with tensors without content, and one that keeps such a tensor is spoilt by it), and for
+    one that may not be needed beside its cache and was not built.
 
     Raises:
         UsageError, InputError: frames, extractor and settings do not fit together, or the limit cannot be kept to.
@@ -167,7 +207,8 @@ def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: 
     """
     size = info.height, info.width
     check_fit(size, extractor, settings, masks=isinstance(label, Mask))
-    if settings.max_memory is None and settings.features.name not in EXTRACTORS:
+    unbuilt = isinstance(extractor, CachedExtractor) and not extractor.is_built
+    if settings.max_memory is None and (unbuilt or settings.features.name not in EXTRACTORS):
         return None
     try:
         return plan_memory(extractor, size, settings, labels=label_channels([label]))
@@ -225,14 +266,14 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
 
 @contextmanager
 def _warnings_as_notes(terminal: Terminal, notes: list[str]) -> Iterator[None]:
-    """Turn our own warnings, which tell of the video and of the memory, into notes; other packages' are details."""
+    """Turn our own warnings, which tell of the video, memory and cache, into notes; other packages' are details."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             yield
         finally:
             for warning in caught:
-                if issubclass(warning.category, VideoEndsEarlyWarning | SmallerPassWarning):
+                if issubclass(warning.category, VideoEndsEarlyWarning | SmallerPassWarning | CacheWarning):
                     notes.append(str(warning.message))
                     terminal.note(str(warning.message))
                 else:

@@ -13,6 +13,7 @@ from propagate.app.console import reporting
 EXAMPLES = (
     "Examples:\n\n"
     "propagate segment clip.mp4 --mask first_frame.png\n\n"
+    "propagate segment clip.mp4 --reference dog.jpg --mask dog.png\n\n"
     "propagate segment frames/ --mask 00000.png -o result --set propagation.top_k=10 --stride 2"
 )
 
@@ -20,9 +21,19 @@ EXAMPLES = (
 def segment(
     video: options.Video,
     mask: Annotated[
-        Path, typer.Option("--mask", "-m", metavar="PNG", help="Objects of the first frame.", show_default=False)
+        list[Path],
+        typer.Option(
+            "--mask",
+            "-m",
+            metavar="PNG",
+            help="Objects of the first frame, or one for each --reference.",
+            show_default=False,
+        ),
     ],
-    resize_mask: Annotated[bool, typer.Option("--resize-mask", help="Bring the mask to the video's size.")] = False,
+    reference: options.References = None,
+    resize_mask: Annotated[
+        bool, typer.Option("--resize-mask", help="Bring the mask to the video's or the reference's size.")
+    ] = False,
     from_frame: options.FromFrame = None,
     to_frame: options.ToFrame = None,
     stride: options.Stride = None,
@@ -32,6 +43,8 @@ def segment(
     assignments: options.Assignments = None,
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
+    cache: options.Cache = None,
+    cache_size: options.CacheSize = None,
     offline: options.Offline = False,
     output: Annotated[Path | None, options.output_option("VIDEO_masks")] = None,
     no_overlay: options.NoOverlay = False,
@@ -53,9 +66,15 @@ def segment(
             max_memory=max_memory,
             no_overlay=no_overlay,
         )
+        kept = options.open_cache(cache, cache_size)
+        from propagate.app.references import only_label, read_references
         from propagate.app.run import carry, open_input, read_first_mask
 
         frames = open_input(video, resolved.settings, terminal)
-        first = read_first_mask(mask, frames.info, terminal, resize=resize_mask)
+        first = (
+            read_references(reference, mask, terminal, masks=True, resize=resize_mask)
+            if reference
+            else read_first_mask(only_label(mask, "--mask"), frames.info, terminal, resize=resize_mask)
+        )
         folder = output or Path(f"{video.stem}_masks")
-        carry(frames, first, folder, resolved, terminal, command="segment", overwrite=overwrite)
+        carry(frames, first, folder, resolved, terminal, command="segment", overwrite=overwrite, cache=kept)

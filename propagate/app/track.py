@@ -13,6 +13,7 @@ from propagate.app.console import reporting
 EXAMPLES = (
     "Examples:\n\n"
     "propagate track clip.mp4 --keypoints first_frame.json\n\n"
+    "propagate track clip.mp4 --reference dog.jpg --keypoints dog.json\n\n"
     "propagate track clip.mp4 --keypoints points.csv --from-frame 20 --device cuda"
 )
 
@@ -20,15 +21,16 @@ EXAMPLES = (
 def track(
     video: options.Video,
     keypoints: Annotated[
-        Path,
+        list[Path],
         typer.Option(
             "--keypoints",
             "-k",
             metavar="FILE",
-            help="Named points of the first frame: JSON (ours or COCO) or CSV.",
+            help="Named points of the first frame, or one file for each --reference: JSON (ours or COCO) or CSV.",
             show_default=False,
         ),
     ],
+    reference: options.References = None,
     from_frame: options.FromFrame = None,
     to_frame: options.ToFrame = None,
     stride: options.Stride = None,
@@ -38,6 +40,8 @@ def track(
     assignments: options.Assignments = None,
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
+    cache: options.Cache = None,
+    cache_size: options.CacheSize = None,
     offline: options.Offline = False,
     output: Annotated[Path | None, options.output_option("VIDEO_keypoints")] = None,
     no_overlay: options.NoOverlay = False,
@@ -59,9 +63,20 @@ def track(
             max_memory=max_memory,
             no_overlay=no_overlay,
         )
+        kept = options.open_cache(cache, cache_size)
+        from propagate.app.references import only_label, read_references
         from propagate.app.run import carry, open_input, read_first_keypoints
 
         frames = open_input(video, resolved.settings, terminal)
-        first = read_first_keypoints(keypoints, frames.info, terminal, frame=resolved.settings.video.from_frame)
+        first = (
+            read_references(reference, keypoints, terminal, masks=False)
+            if reference
+            else read_first_keypoints(
+                only_label(keypoints, "--keypoints"),
+                frames.info,
+                terminal,
+                frame=resolved.settings.video.from_frame,
+            )
+        )
         folder = output or Path(f"{video.stem}_keypoints")
-        carry(frames, first, folder, resolved, terminal, command="track", overwrite=overwrite)
+        carry(frames, first, folder, resolved, terminal, command="track", overwrite=overwrite, cache=kept)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from propagate.errors import WeightsError
-from propagate.features.device import resolve_device
+from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.diffusion import (
     Noise,
     NoiseMode,
@@ -60,7 +60,7 @@ class CompactDiffusion:
         seed: of the noise.
         draws_per_pass: draws that go through the network together; None: all of them on a GPU, one on a CPU. The
             features do not depend on it beyond rounding.
-        dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes in it, else float32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         weights: folder with `config.json` and `model.safetensors`; None: the ones in the package.
 
@@ -77,12 +77,12 @@ class CompactDiffusion:
         noise: NoiseMode = "shared",
         seed: int = 0,
         draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
         weights: Path | None = None,
     ) -> None:
         self.device = resolve_device(device)
-        self.dtype = getattr(torch, dtype)
+        self.dtype = resolve_dtype(dtype, self.device)
         self.timestep, self.block = timestep, block
         self.noise = Noise(ensemble_size, seed, noise)
         self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)

@@ -1,0 +1,232 @@
+"""An extractor whose features are kept on disk: a second pass over a clip (a corrected mask, another top-k) costs only
+the transfer.
+
+What features are kept under is what they are made from, and nothing else:
+
+- a folder per way of making them, named by a hash of all feature settings, defaults included, the fingerprints of the
+  weights that lie on this machine (others are told apart by name and revision, which are settings), the kind of
+  device, the versions of this package, torch and diffusers, and the code of the extractors. Its `extractor.json` says
+  what was hashed, and what the rest of the program has to know of the extractor, so that it need not be built;
+- a file per picture, named by a hash of the picture as the network gets it, at its working size, its index and, where
+  the extractor learns something from the first frame, that frame. Where a picture lies, what the file is called and
+  when it was changed plays no part; a clip that was moved, cut at its end or packed anew without loss is known again.
+
+Features are kept as the extractor gives them, in its precision: results are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from propagate.feature_cache import FeatureCache
+from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_options
+from propagate.features.anchoring import AnchoredExtractor, anchored
+from propagate.features.device import computes_in_bfloat16, resolve_device
+from propagate.features.extractor import EnsembleExtractor
+from propagate.formats import atomic_path, prepare_output, settings_hash
+from propagate.provenance import all_settings, local_weights, versions
+from propagate.settings import FeatureSettings, ResolvedSettings
+
+_DESCRIPTION = "extractor.json"
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What the program has to know of an extractor before, or instead of, building it."""
+
+    stride: int
+    channels: int
+    multiple: int
+    draws_per_pass: int | None
+    learns: bool
+
+
+class CachedExtractor:
+    """An extractor whose features are taken from a cache where they are there.
+
+    The extractor itself is built, and its weights are read, when there is a picture that the cache does not have.
+
+    Args:
+        resolved: settings; those of the features name the extractor.
+        cache: where features are kept.
+
+    Attributes:
+        device: where the features lie.
+
+    Raises:
+        UsageError: unknown extractor or option.
+        WeightsError: weights cannot be read.
+    """
+
+    draws_per_pass: int  # of an ensemble only: whoever asks for the attribute asks whether it is one
+
+    def __init__(self, resolved: ResolvedSettings, cache: FeatureCache) -> None:
+        self.device = _device(resolved.settings.features)
+        self._cache = cache
+        self._lazy = _Lazy(resolved.settings.features)
+        identity = _identity(resolved, self.device)
+        self._folder = cache.folder / settings_hash(identity)[:32]
+        known = _described(self._folder / _DESCRIPTION)
+        if known is None:
+            known = _describe(self.network)
+            _record(self._folder, {**identity, **asdict(known)})
+        self.stride, self.channels, self.multiple = known.stride, known.channels, known.multiple
+        if known.draws_per_pass is not None:
+            self.draws_per_pass = known.draws_per_pass
+        self._learns = known.learns
+        self._anchor: tuple[Tensor, Sequence[int] | None] | None = None
+        self._anchor_digest = b""
+        self._fitted: FeatureExtractor | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the extractor itself was built, here or for another clip."""
+        return self._lazy.extractor is not None
+
+    @property
+    def network(self) -> FeatureExtractor:
+        """The extractor itself, which is built where it was not."""
+        return self._lazy.built()
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """See `FeatureExtractor`."""
+        numbers = list(range(len(images)) if indices is None else indices)
+        if is_in_torch_dispatch_mode():  # an estimate: the pictures have no content
+            return self._computed(images, numbers)
+        paths = [self._path(image, number) for image, number in zip(images, numbers, strict=True)]
+        found = [self._load(path, image) for path, image in zip(paths, images, strict=True)]
+        missing = [place for place, features in enumerate(found) if features is None]
+        if missing:
+            chosen = images if len(missing) == len(images) else images[missing]
+            computed = self._computed(chosen, [numbers[place] for place in missing])
+            for place, features in zip(missing, computed, strict=True):
+                self._cache.keep(paths[place], features)
+                found[place] = features
+        self._cache.counts["computed"] += len(missing)
+        self._cache.counts["found"] += len(images) - len(missing)
+        return torch.stack([features.to(self.device) for features in found if features is not None])
+
+    def anchored(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None) -> FeatureExtractor:
+        """See `AnchoredExtractor`: learned when the first features are computed."""
+        if is_in_torch_dispatch_mode():
+            return anchored(self.network, images, indices)
+        if not self._learns:
+            return self
+        fitted = copy.copy(self)
+        fitted._anchor, fitted._fitted = (images, indices), None
+        fitted._anchor_digest = _digest(images, indices or range(len(images)))
+        return fitted
+
+    def _computed(self, images: Tensor, numbers: Sequence[int]) -> Tensor:
+        if self._fitted is None:
+            self._fitted = self.network if self._anchor is None else anchored(self.network, *self._anchor)
+        if isinstance(self._fitted, EnsembleExtractor) and isinstance(self, EnsembleExtractor):
+            self._fitted.draws_per_pass = self.draws_per_pass
+        return self._fitted(images, numbers)
+
+    def _path(self, image: Tensor, number: int) -> Path:
+        digest = hashlib.sha256(self._anchor_digest + _digest(image, (number,)))
+        return self._folder / f"{digest.hexdigest()[:40]}.safetensors"
+
+    def _load(self, path: Path, image: Tensor) -> Tensor | None:
+        rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
+        found = self._cache.load(path)
+        return found if found is not None and found.shape == (self.channels, rows, columns) else None
+
+
+class _Lazy:
+    """An extractor that is built when it is asked for."""
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        self.extractor: FeatureExtractor | None = None
+        self._settings = settings
+
+    def built(self) -> FeatureExtractor:
+        if self.extractor is None:
+            self.extractor = build_extractor(self._settings.name, **self._settings.options)
+        return self.extractor
+
+
+def _device(settings: FeatureSettings) -> torch.device:
+    """Where features of these settings lie."""
+    named = settings.options.get("device", extractor_options(settings.name).get("device", "cpu"))
+    return resolve_device(str(named))
+
+
+def _identity(resolved: ResolvedSettings, device: torch.device) -> dict[str, Any]:
+    """All that decides about features beside the pictures."""
+    features, known = resolved.settings.features, versions()
+    settings = {key: setting.value for key, setting in all_settings(resolved).items() if key.startswith("features.")}
+    settings.pop("features.device", None)  # "auto" is what it stands for here
+    return {
+        "settings": settings,
+        "weights": local_weights(features),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
+        "versions": {name: known[name] for name in ("propagate", "torch", "diffusers")},
+        "code": _code() if features.name in EXTRACTORS else _provider(features.name),
+    }
+
+
+@cache
+def _code() -> str:
+    """A hash of the extractors' sources: a checkout's version does not tell them apart."""
+    digest = hashlib.sha256()
+    for source in sorted(files("propagate.features").iterdir(), key=lambda entry: entry.name):
+        if source.name.endswith(".py"):
+            digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()
+
+
+def _provider(name: str) -> str:
+    """The package that brings an extractor, with its version."""
+    for entry in entry_points(group="propagate.extractors"):
+        if entry.name == name and entry.dist is not None:
+            return f"{entry.dist.name} {entry.dist.version}"
+    return "unknown"
+
+
+def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:
+    content = pictures.cpu().contiguous()
+    digest = hashlib.sha256(f"{[int(index) for index in indices]} {tuple(content.shape)} {content.dtype} ".encode())
+    digest.update(content.numpy().data.cast("B"))
+    return digest.digest()
+
+
+def _describe(network: FeatureExtractor) -> _Description:
+    draws = network.draws_per_pass if isinstance(network, EnsembleExtractor) else None
+    learns = isinstance(network, AnchoredExtractor)
+    return _Description(network.stride, network.channels, network.multiple, draws, learns)
+
+
+def _described(path: Path) -> _Description | None:
+    """What stands in a description; None where there is none that can be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return _Description(**{name: values[name] for name in _Description.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(folder: Path, values: dict[str, Any]) -> None:
+    prepare_output(folder, overwrite=True)
+    with atomic_path(folder / _DESCRIPTION) as temporary:
+        text = json.dumps(values, sort_keys=True, indent=2, default=str)
+        temporary.write_text(text + "\n", encoding="utf-8")
