@@ -48,10 +48,28 @@ class LabelPropagator:
         self.top_k, self.temperature, self.ties = top_k, temperature, ties
         self.tile_scores = tile_scores
         self.window, self.radius, self.exempt_anchors = window, radius, exempt_anchors
+        self._exempt: list[int] = []
         self.memory = MemoryBank(n_last, anchors=anchors, dtype=getattr(torch, memory_dtype))
 
-    def anchor(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> Float[Tensor, "l h w"]:
-        """Take in an annotated frame; it stays in memory for ever. Returns its labels as they were given."""
+    def anchor(
+        self,
+        features: Float[Tensor, "c h w"],
+        labels: Float[Tensor, "l h w"],
+        *,
+        window: Literal["none"] | None = None,
+    ) -> Float[Tensor, "l h w"]:
+        """Take in an annotated frame; it stays in memory for ever. Returns its labels as they were given.
+
+        Args:
+            features: (C, h, w), not necessarily normalized.
+            labels: (L, h, w).
+            window: "none": this anchor is searched everywhere, because it is another picture, in which the place of a
+                thing says nothing of its place in the video; None: as the propagator's window and `exempt_anchors` say.
+        """
+        if window not in (None, "none"):
+            raise ValueError(f'window of an anchor must be "none" or None, not {window!r}')
+        if window == "none":
+            self._exempt.append(self.memory.anchors)
         self.memory.add_anchor(normalize(features), labels)
         return labels
 
@@ -87,5 +105,5 @@ class LabelPropagator:
     def _window(self) -> Window | None:
         if self.window == "none":
             return None
-        exempt = tuple(range(self.memory.anchors)) if self.exempt_anchors else ()
+        exempt = tuple(range(self.memory.anchors)) if self.exempt_anchors else tuple(self._exempt)
         return Window(self.window, self.radius, exempt)

@@ -77,3 +77,27 @@ def test_exempt_anchors_are_found_beyond_the_window():
 def test_step_before_anchor_is_an_error():
     with pytest.raises(ValueError, match=r"step\(\) before anchor\(\)"):
         LabelPropagator().step(moving_features(1)[0])
+
+
+def test_an_anchor_of_another_picture_is_found_beyond_the_window_and_the_others_stay_bound():
+    features = moving_features(7)
+    first = torch.zeros(1, 8, 12)
+    first[0, :, 0] = 1
+    found = {}
+    for window in (None, "none"):
+        propagator = LabelPropagator(n_last=0, top_k=1, radius=2)
+        propagator.anchor(torch.zeros_like(features[0]), torch.zeros(1, 8, 12))
+        propagator.anchor(features[0], first, window=window)
+        found[window] = propagator.step(features[6])[0, :, 6].min()
+    assert found["none"] == 1
+    assert found[None] == 0
+
+
+def test_the_window_of_the_video_still_binds_its_own_anchor():
+    features = moving_features(7)
+    far = torch.zeros(1, 8, 12)
+    far[0, :, 0] = 1
+    propagator = LabelPropagator(n_last=0, top_k=1, radius=2)
+    propagator.anchor(torch.zeros_like(features[0]), torch.zeros(1, 8, 12), window="none")
+    propagator.anchor(features[0], far)
+    assert propagator.step(features[6])[0, :, 6].max() == 0
