@@ -273,7 +273,7 @@ MODELS = {
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",  # (M)
     ),
     "stable-diffusion-1-5": Model(
-        "Stable Diffusion 1.5, for sd_layers and hyperfeatures",
+        "Stable Diffusion 1.5, for sd_layers, hyperfeatures and prompt_attention",
         "CreativeML Open RAIL-M",
         (
             HubSource(

@@ -32,6 +32,7 @@ EXTRACTORS = {
     "fusion": "propagate.features.fusion:Fusion",
     "hyperfeatures": "propagate.features.hyperfeatures:Hyperfeatures",
     "openclip": "propagate.features.vit:OpenClip",
+    "prompt_attention": "propagate.features.prompt_attention:PromptAttention",
     "rgb": "propagate.features.rgb:ColorPatches",
     "sd_layers": "propagate.features.sd_layers:StableDiffusionLayers",
 }

@@ -8,14 +8,15 @@ same is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from propagate.features.taps import tapped
 
 NoiseMode = Literal["shared", "fresh", "antithetic"]
 
@@ -119,25 +120,17 @@ class _TapReached(Exception):  # noqa: N818  not an error: it unwinds a forward 
         self.output = output
 
 
-@contextmanager
-def _stop_after(module: nn.Module) -> Iterator[None]:
-    def raise_output(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        raise _TapReached(output)
-
-    handle = module.register_forward_hook(raise_output)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def run_until(module: nn.Module, forward: Callable[[], object]) -> Tensor:
-    """The output of `module` in `forward()`, which is not run any further.
+    """The output of `module` in `forward()`, which is not run any further; of several outputs, the first.
 
     Raises:
         RuntimeError: the forward pass ended without ever reaching the module.
     """
-    with _stop_after(module):
+
+    def stop(_number: int, output: Tensor) -> None:
+        raise _TapReached(output)
+
+    with tapped([module], stop):
         try:
             forward()
         except _TapReached as reached:

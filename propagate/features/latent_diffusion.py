@@ -108,17 +108,29 @@ class LatentDiffusion:
         """The U-Net's up blocks as far as the tapped one, to look at what they compute on the way."""
         return list(self._unet.up_blocks[: self.up_ft_index + 1])
 
+    def checkpoint_gradients(self) -> None:
+        """Where gradients are wanted, compute the U-Net's activations once more for them instead of keeping them."""
+        self._unet.enable_gradient_checkpointing()
+
     def activation(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b d v u"]:
         """The tapped block's output. The timestep may lie between two steps (it is not cut to an integer)."""
         return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self.output(latents, timestep))
 
-    def output(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b c y x"]:
-        """What the U-Net as a whole predicts, float32; only where it was kept whole."""
+    def output(
+        self, latents: Float[Tensor, "b c y x"], timestep: float, condition: Float[Tensor, "_ n d"] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """What the U-Net as a whole predicts, float32; only where it was kept whole.
+
+        Args:
+            latents: noised.
+            timestep: as for `activation`.
+            condition: of each of the latents, or one for all; None: the prompt's.
+        """
         # a tensor: diffusers would otherwise choose a dtype, and float16 has no room for timesteps like 261.3
         timesteps = torch.full((len(latents),), timestep, dtype=torch.float32, device=self.device)
-        condition = self._condition.expand(len(latents), -1, -1)
+        given = self._condition if condition is None else condition.to(self.device, self.dtype)
         sample = _arranged(latents.to(self.device), self.dtype)
-        predicted: Tensor = self._unet(sample, timesteps, condition).sample
+        predicted: Tensor = self._unet(sample, timesteps, given.expand(len(latents), -1, -1)).sample
         return predicted.float()
 
     def _check(self, condition: Float[Tensor, "1 n d"]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from propagate.errors import WeightsError
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_options
 from propagate.features.anchoring import anchored
+from propagate.features.label_reader import LabelReader
+from propagate.types import Keypoints
 
 DATA = Path(__file__).parent.parent / "parity" / "data"
 SD = DATA / "sd_tiny_0" / "pipeline"
@@ -26,6 +29,7 @@ TINY = {
     "openclip": {"weights": VIT / "clip_hf"},
     "fusion": {"parts": [{"name": "rgb", "pca": 8}, {"name": "compact", "weight": 0.5}]},
     "hyperfeatures": {"weights": SD, "aggregator": DATA / "hyperfeatures_tiny_0" / "aggregation_network_sd_tiny.pt"},
+    "prompt_attention": {"weights": SD, "steps": 2},
     "sd_layers": {"weights": SD, "layer_pca": 8},
 }
 
@@ -35,7 +39,11 @@ def extractor(request, tmp_path_factory) -> FeatureExtractor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         built = build_extractor(request.param, device="cpu", **TINY.get(request.param, {}))
-        return anchored(built, pictures(built, seed=1)[:1])
+        first = pictures(built, seed=1)[:1]
+        if isinstance(built, LabelReader):
+            size = (first.shape[-2], first.shape[-1])
+            return built.for_label(first[0], Keypoints(np.array([[20, 20]], np.float32), ("tip",)), size)
+        return anchored(built, first)
 
 
 @pytest.fixture
