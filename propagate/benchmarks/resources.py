@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def threads_per_job(jobs: int) -> int:
@@ -37,15 +40,47 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def reset_peak_memory() -> None:
-    """Forget what this process needed so far, where the system can (Linux)."""
+    """Forget what this process needed so far, where the system can (Linux), and what it needed of the GPUs."""
     with suppress(OSError):
         _CLEAR_REFS.write_text("5")
+    for device in _used_gpus():
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory() -> int | None:
-    """Largest resident size of this process since `reset_peak_memory`, in bytes; None where the system does not say."""
+    """Largest resident size of this process since `reset_peak_memory`, in bytes; None where the system does not say.
+
+    What the process had loaded before, libraries and models of other methods among it, counts: it is still there.
+    """
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None
+
+
+def peak_device_memory() -> int | None:
+    """The most bytes that tensors of this process took on a GPU since `reset_peak_memory`; None where there is none."""
+    return max((torch.cuda.max_memory_allocated(device) for device in _used_gpus()), default=None)
+
+
+def _used_gpus() -> range:
+    """Numbers of the GPUs; none before the first use, which asking must not be."""
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
+
+
+def machine() -> dict[str, Any]:
+    """What a time depends on: processor, cores, threads, what else the machine is doing, GPUs."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", _PROCESSOR.read_text())
+    except OSError:
+        found = None
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "system": platform.platform(),
+        "processor": found[1] if found else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": None if load is None else round(load, 2),
+        "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+    }
