@@ -22,6 +22,7 @@ from torch import Tensor
 
 from propagate import affinity
 from propagate.affinity import Window, normalize, propagate_labels
+from propagate.dense import dense_transfer
 
 
 class Setting(NamedTuple):
@@ -37,19 +38,6 @@ SETTINGS = {"compact": Setting(128, 12, 5, 0.1), "Stable Diffusion": Setting(640
 WAYS = ("tiled", "torch", "dense")
 
 
-def dense(query: Tensor, keys: Tensor, labels: Tensor, *, radius: int, top_k: int, temperature: float) -> Tensor:
-    """Every query against every key of every context frame."""
-    frames, _, height, width = keys.shape
-    weights = torch.einsum("cq,ncp->qnp", query.flatten(1), keys.flatten(2)).div_(temperature).exp_()
-    ys, xs = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-    inside = ((ys[:, None] - ys).abs() <= radius) & ((xs[:, None] - xs).abs() <= radius)
-    weights *= inside.unsqueeze(1)
-    weights = weights.flatten(1)
-    weights[weights < weights.topk(top_k).values[:, -1:]] = 0
-    weights /= weights.sum(1, keepdim=True)
-    return (weights @ labels.permute(0, 2, 3, 1).reshape(frames * height * width, -1)).T.reshape(-1, height, width)
-
-
 def steps(setting: Setting, frames: int, grid: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
     generator = torch.Generator().manual_seed(0)
     query = normalize(torch.randn(setting.channels, *grid, generator=generator))
@@ -61,7 +49,7 @@ def steps(setting: Setting, frames: int, grid: tuple[int, int]) -> dict[str, Cal
     return {
         "tiled": lambda: propagate_labels(query, keys, labels, window=window, **common),
         "torch": lambda: affinity.transfer(query, keys, labels, window=window, ties="cut", tile_scores=None, **common),
-        "dense": lambda: dense(query, keys, labels, radius=setting.radius, **common),
+        "dense": lambda: dense_transfer(query, keys, labels, window=window, **common),
     }
 
 
