@@ -2,7 +2,8 @@
 
 # Annotations are evaluated here: commands are put together from the parameters of several functions.
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -147,6 +148,8 @@ def choose(
     configs: Configs = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     results: Results = None,
     jobs: Jobs = 1,
     threads: Threads = None,
@@ -155,13 +158,20 @@ def choose(
     overwrite: Overwrite = False,
     no_report: NoReport = False,
 ) -> "Choices":
-    """The options that all data sets share."""
-    from propagate.app.evaluation import Choices
+    """The options that all data sets share.
 
+    Raises:
+        UsageError: a name that no preset and no baseline has; the data set has not been looked at yet.
+    """
+    from propagate.app.evaluation import Choices
+    from propagate.benchmarks.methods import check_name
+
+    for config in configs or ():
+        check_name(config)
     return Choices(
         configs=configs or (),
         results=results or (),
-        assignments=assignments or (),
+        assignments=with_max_memory(assignments or (), max_memory),
         device=device,
         output=output,
         jobs=jobs,
@@ -170,6 +180,11 @@ def choose(
         overwrite=overwrite,
         report=not no_report,
     )
+
+
+def with_max_memory(assignments: Sequence[str], size: str | None) -> Sequence[str]:
+    """`--set` with `--max-memory`, where that is given, for every preset."""
+    return assignments if size is None else [*assignments, f"max_memory={json.dumps(size)}"]
 
 
 def _messages(quiet: options.Quiet = False, verbose: options.Verbose = 0) -> None:

@@ -23,7 +23,7 @@ from propagate.benchmarks.methods import Method, load_methods
 from propagate.benchmarks.output import Output
 from propagate.benchmarks.resources import threads_per_job
 from propagate.benchmarks.runner import Outcome, Task, run
-from propagate.benchmarks.summary import SUMMARY, MethodResult, write_summary, write_tables
+from propagate.benchmarks.summary import SUMMARY, MethodResult, memory_note, scored_share, write_summary, write_tables
 from propagate.errors import UsageError
 from propagate.provenance import versions
 from propagate.settings import DEFAULT_PRESET
@@ -65,11 +65,11 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
     """Run, score, write and print.
 
     Returns:
-        The exit code: 0, or 6 where clips failed.
+        The exit code: 0, or 6 where a clip of any method failed or could not be scored.
 
     Raises:
         UsageError, WeightsError: before anything is written.
-        InputError: results that cannot be scored, or a folder that cannot be written.
+        InputError: no results could be scored, or a folder cannot be written.
         Stopped: Ctrl-C; finished clips stay.
     """
     configs = choices.configs or ([] if choices.results else [DEFAULT_PRESET])
@@ -82,7 +82,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         raise UsageError(f"Both --config and --results are called {twice}.", "Rename one: rows are known by that name.")
     if not methods and choices.output is None:
         _print(terminal, benchmark, existing)
-        return 0
+        return _exit_code(benchmark, existing)
     output = _open(benchmark, choices, names)
     outcomes = _run(terminal, benchmark, methods, output, choices)
     with terminal.status("Scoring"):
@@ -95,7 +95,12 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
             terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
             if terminal.verbosity >= TRACEBACKS:
                 terminal.err.print(Text(outcome.trace.rstrip(), "dim"), soft_wrap=True)
-    return SOME_FAILED if any(outcome.run is None for outcome in outcomes) else 0
+    return _exit_code(benchmark, results)
+
+
+def finished_already(count: int) -> str:
+    """A sentence about clips that need not be run."""
+    return f"{count} {'clip is' if count == 1 else 'clips are'} finished already."
 
 
 @contextmanager
@@ -159,7 +164,7 @@ def _run(
         planned = plan(benchmark, methods, output)
         terminal.notes(planned.notes)
         if planned.finished:
-            terminal.note(f"{planned.finished} clips are finished already.")
+            terminal.note(finished_already(planned.finished))
         if not planned.tasks:
             return ()
         jobs = min(choices.jobs, len(planned.tasks))
@@ -204,21 +209,30 @@ def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodRes
     for result in results:
         speed = _ABSENT if result.frames_per_second is None else f"{result.frames_per_second:.3g}"
         memory = _ABSENT if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f}"
-        table.add_row(result.name, *_cells(result.scores.totals, metrics), speed, memory)
+        share = scored_share(benchmark, result)
+        label = Text.assemble(result.name, (f" ({share})", "red")) if share else Text(result.name)
+        table.add_row(label, *_cells(result.scores.totals, metrics), speed, memory)
     for row in benchmark.published:
         name = f"{row.method} (published, not run here)"
         table.add_row(name, *_cells(row.totals, metrics), _ABSENT, _ABSENT, style="dim")
     terminal.result(table)
     terminal.notes(benchmark.remarks)
+    if note := memory_note(results):
+        terminal.note(note)
     for result in results:
         prefix = f"{result.name}: " if len(results) > 1 else ""
-        terminal.notes(prefix + remark for remark in result.scores.remarks if remark not in benchmark.remarks)
-        terminal.notes(
-            f"{prefix}{clip}: {problem}"
-            for clip, problems in result.scores.problems.items()
-            if clip not in result.failed
-            for problem in problems
-        )
+        tell = terminal.note if result.scores.clips else terminal.error
+        for remark in result.scores.remarks:
+            if remark not in benchmark.remarks:
+                tell(prefix + remark)
+        for clip, problems in result.scores.problems.items():
+            tell = terminal.note if clip in result.scores.clips else terminal.error
+            for problem in problems if clip not in result.failed else ():
+                tell(f"{prefix}{clip}: {problem}")
+
+
+def _exit_code(benchmark: Benchmark, results: Sequence[MethodResult]) -> int:
+    return SOME_FAILED if any(scored_share(benchmark, result) for result in results) else 0
 
 
 def _cells(totals: Mapping[str, float], metrics: Sequence[str]) -> list[str]:

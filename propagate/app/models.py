@@ -13,7 +13,7 @@ from propagate.app.console import NORMAL, Terminal, reporting
 from propagate.app.options import Offline, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from propagate.weights import Model
+    from propagate.model_registry import Model
 
 models_app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
 

@@ -73,13 +73,24 @@ def choose(
     assignments: Assignments,
     config: options.Config = None,
     device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    offline: options.Offline = False,
     jobs: evaluate.Jobs = 1,
     threads: evaluate.Threads = None,
     resume: evaluate.Resume = False,
     output: Annotated[Path | None, options.output_option("DATASET_sweep")] = None,
     overwrite: evaluate.Overwrite = False,
 ) -> Choices:
-    """The options that all data sets share."""
+    """The options that all data sets share.
+
+    Raises:
+        UsageError: a name that no preset and no baseline has; the data set has not been looked at yet.
+    """
+    from propagate.benchmarks.methods import check_name
+
+    if config is not None:
+        check_name(config)
+    assignments = [*evaluate.with_max_memory(assignments, max_memory)]
     return Choices(config, assignments, device, jobs, threads, resume, overwrite, output)
 
 
@@ -121,7 +132,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
 def _run(
     terminal: Terminal, benchmark: "Benchmark", methods: Sequence["Method"], output: "Output", choices: Choices
 ) -> tuple["Outcome", ...]:
-    from propagate.app.evaluation import clip_progress
+    from propagate.app.evaluation import clip_progress, finished_already
     from propagate.app.interrupt import Stopped
     from propagate.benchmarks.evaluation import plan
     from propagate.benchmarks.resources import threads_per_job
@@ -131,7 +142,7 @@ def _run(
         planned = plan(benchmark, methods, output)
         terminal.notes(planned.notes)
         if planned.finished:
-            terminal.note(f"{planned.finished} clips are finished already.")
+            terminal.note(finished_already(planned.finished))
         jobs = min(choices.jobs, len(benchmark.clips))
         threads = choices.threads or threads_per_job(jobs)
         with clip_progress(terminal, planned.tasks) as observer:

@@ -22,6 +22,7 @@ from numpy import ndarray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from propagate.benchmarks.benchmark import Clip
+from propagate.benchmarks.davis_tree import FOLDERS, suggest_folder
 from propagate.benchmarks.poses import listed
 from propagate.errors import InputError, UsageError
 from propagate.formats import read_mask
@@ -53,6 +54,7 @@ _BONES = (
 SKELETON = tuple((list(CATALOG).index(start), list(CATALOG).index(end)) for start, end in _BONES)
 
 FULL_SIZE = (1080, 1920)
+_ANNOTATIONS = "joint_annotations"
 _ALL = 37
 
 
@@ -106,7 +108,8 @@ def read_badja(data: Path, davis: Path, resolution: str, sequences: Sequence[str
     for wanted in sequences:
         if wanted not in SEQUENCES:
             raise UsageError(f"--sequence {wanted}: not a video of BADJA in DAVIS.", nearest(wanted, SEQUENCES))
-    folder = data / "joint_annotations"
+    folder = data / _ANNOTATIONS
+    _check_folders(data, davis)
     names = [name for name in SEQUENCES if name in sequences or (not sequences and (folder / f"{name}.json").exists())]
     if not names:
         raise InputError(f"{folder} has none of {', '.join(SEQUENCES)} (.json).", "Give BADJA's folder with --data.")
@@ -122,6 +125,23 @@ def read_badja(data: Path, davis: Path, resolution: str, sequences: Sequence[str
             "Complete the DAVIS tree, or name the videos you have with --sequence.",
         )
     return tuple(found)
+
+
+def _check_folders(data: Path, davis: Path) -> None:
+    """Refuses folders that are not those of BADJA and DAVIS, with the ones that were probably meant."""
+    is_badja, is_davis = (data / _ANNOTATIONS).is_dir(), any((davis / name).is_dir() for name in FOLDERS)
+    if not is_badja and (davis / _ANNOTATIONS).is_dir() and any((data / name).is_dir() for name in FOLDERS):
+        raise InputError(f"--davis {davis} holds BADJA's {_ANNOTATIONS}.", "Swap the folders of --data and --davis.")
+    if not is_badja:
+        raise InputError(
+            f"--data {data} is not BADJA's folder: it has no folder {_ANNOTATIONS}.",
+            suggest_folder(data, (_ANNOTATIONS,), "--data") or "Give BADJA's folder with --data.",
+        )
+    if not is_davis:
+        raise InputError(
+            f"--davis {davis} is no DAVIS tree: it has neither {' nor '.join(FOLDERS)}.",
+            suggest_folder(davis, FOLDERS, "--davis") or f"Give the folder that holds {' and '.join(FOLDERS)}.",
+        )
 
 
 def _read_sequence(path: Path, davis: Path, resolution: str, name: str) -> BadjaSequence:

@@ -84,7 +84,7 @@ class Davis:
         elif self.split == ALL:
             part = f", {self._share}" if self._is_subset else f", {clips}: all of the tree"
         elif self._is_subset:
-            part = f" {self.split}, {self._share}"
+            part = f" {self.split}{'' if self._has_official_list else ' by another list'}, {self._share}"
         else:
             part = f" {self.split}" if self._is_official else f" {self.split} by another list, {clips}"
         size = "" if self.tree.resolution == "480p" else f" {self.tree.resolution}"
@@ -115,6 +115,9 @@ class Davis:
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know before comparing."""
         remarks = []
+        if self.listed is not None and not self._has_official_list and (self._is_subset or self.outside):
+            clips = _count(self.listed, "clip")
+            remarks.append(f"Not the official val split: its list has {clips} instead of {self._official[0]}.")
         if self.listed is None:
             remarks.append(f"A subset by name; the tree has no list of the {self.split} split.")
         elif self.outside:
@@ -124,7 +127,7 @@ class Davis:
         elif self.split == ALL:
             remarks.append("All that lies in the tree; not comparable with scores of an official split.")
         elif not self._is_official:
-            remarks.append(f"Not the official val split: {_counted(self.counts, _WHOLE_VAL[self.tree.year])}.")
+            remarks.append(f"Not the official val split: {_counted(self.counts, self._official)}.")
         return tuple(remarks)
 
     @property
@@ -223,7 +226,17 @@ class Davis:
     @property
     def _is_official(self) -> bool:
         """Whether it has the size of the official split, where that is known."""
-        return self.split != "val" or self.counts == _WHOLE_VAL[self.tree.year]
+        return self.split != "val" or self.counts == self._official
+
+    @property
+    def _has_official_list(self) -> bool:
+        """Whether the list has as many clips as the official one, where that is known; needs no clip but its names."""
+        return self.split != "val" or self.listed == self._official[0]
+
+    @property
+    def _official(self) -> tuple[int, int, int]:
+        """Clips, frames and objects of the official val split."""
+        return _WHOLE_VAL[self.tree.year]
 
     @property
     def _share(self) -> str:

@@ -40,18 +40,24 @@ def score_clip(tree: Tree, annotated: AnnotatedClip, folder: Path) -> ClipScore:
     All frames are looked at, also after the first that cannot be scored, so that everything is named at once.
     """
     if not folder.is_dir():
-        return ClipScore((), (f"Not scored: the folder {folder} does not exist.",))
+        return ClipScore((), (f"Not scored: the folder {folder} does not exist.{_deeper(folder)}",))
     name, masks, objects = annotated.clip.name, annotated.masks, range(1, annotated.objects + 1)
     positions = range(1, len(masks) - 1)
+    absent = "scored frames are missing"
+    if any(folder.glob("*.[jJ][pP]*[gG]")):
+        absent += "; the folder has .jpg files, and PNG is needed"
     values = np.zeros((2, len(objects), len(positions)))
     faults: dict[str, list[str]] = defaultdict(list)
     found: set[int] = set()
+    gray = False
     for column, position in enumerate(positions):
-        checked = _pair(tree, masks[position], folder / masks[position].name, annotated.objects)
+        path = folder / masks[position].name
+        checked = _pair(tree, masks[position], path, annotated.objects) if path.is_file() else absent
         if isinstance(checked, str):
             faults[checked].append(masks[position].name)
         elif not faults:
-            truth, prediction = checked
+            truth, prediction, has_grays = checked
+            gray |= has_grays
             found.update(prediction.objects)
             for row, number in enumerate(objects):
                 regions = truth.ids == number, prediction.ids == number
@@ -70,6 +76,8 @@ def score_clip(tree: Tree, annotated: AnnotatedClip, folder: Path) -> ClipScore:
     ]
     never = [str(number) for number in objects if number not in found]
     remarks = [f"object {number} is in none of the scored results and counts as empty." for number in never]
+    if gray:
+        remarks.append("results have gray values; everything above 0 counts as the object.")
     return ClipScore(tuple(curves), tuple(problems), tuple(remarks))
 
 
@@ -79,18 +87,30 @@ def read_result(tree: Tree, path: Path) -> Mask:
     Raises:
         InputError: unreadable, or not of one channel.
     """
-    stored = read_indexed_png(path)
+    return _counted(tree, read_indexed_png(path))
+
+
+def _counted(tree: Tree, stored: Mask) -> Mask:
+    """A stored result as it counts."""
     return counted_mask(stored, 2016) if tree.year == 2016 else stored
 
 
-def _pair(tree: Tree, truth_path: Path, path: Path, objects: int) -> tuple[Mask, Mask] | str:
-    """Truth and result as the official code would take them, or why it would stop."""
-    if not path.is_file():
-        return "scored frames are missing"
+def _is_gray(stored: Mask) -> bool:
+    """Whether there are other values than 0 and 1, or 0 and 255: soft borders or probabilities."""
+    highest = int(stored.ids.max())
+    return highest not in (0, 1, 255) or bool(((stored.ids > 0) & (stored.ids < highest)).any())
+
+
+def _pair(tree: Tree, truth_path: Path, path: Path, objects: int) -> tuple[Mask, Mask, bool] | str:
+    """Truth and result as the official code would take them and whether a result of 2016 is gray, or why it would stop.
+
+    A result of 2017 is never gray: its values are ids.
+    """
     try:
-        prediction = read_result(tree, path)
+        stored = read_indexed_png(path)
     except InputError as error:
         return error.message.replace(f"The mask {path}", "a result").replace(str(path), "a result").rstrip(".")
+    prediction = _counted(tree, stored)
     try:
         truth = tree.truth(truth_path)
     except InputError as error:
@@ -101,7 +121,13 @@ def _pair(tree: Tree, truth_path: Path, path: Path, objects: int) -> tuple[Mask,
         return "results have pixels of value 255, which is no object"
     if prediction.ids.max() > objects:
         return f"results have ids beyond those of the first mask, 1 to {objects}"
-    return truth, prediction
+    return truth, prediction, tree.year == 2016 and _is_gray(stored)
+
+
+def _deeper(folder: Path) -> str:
+    """Where the folder of a clip is instead, if the results lie one level down; starts with a space, or is nothing."""
+    found = sorted(folder.parent.glob(f"*/{folder.name}"))
+    return f" Did you mean --results {found[0].parent}?" if found else ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The files of DAVIS 2016 and 2017: which sequences there are, and whether all of their pieces are.
 
 JPEGImages/480p/SEQUENCE/00000.jpg      frames
-Annotations/480p/SEQUENCE/00000.png     truth; frames and masks belong together by their sorted order
+Annotations/480p/SEQUENCE/00000.png     truth; a frame and its mask have the same number
 ImageSets/2017/val.txt                  2017: one name per line
 ImageSets/480p/val.txt                  2016: two paths per line, of a frame and of its mask
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from propagate.benchmarks.benchmark import Clip
 from propagate.errors import InputError, UsageError
@@ -29,6 +30,9 @@ ALL = "all"
 """The split that is whatever lies in the tree, with or without lists."""
 
 FEWEST_FRAMES = 3  # the first and the last are not scored
+FOLDERS = ("JPEGImages", "Annotations")
+"""What the folder of DAVIS holds."""
+
 _SHOWN = 8  # pieces of a message before it only counts them
 
 
@@ -143,7 +147,9 @@ class Tree:
         return listed, listed
 
     def read(self, names: Sequence[str]) -> tuple[AnnotatedClip, ...]:
-        """The sequences, verified: frames and masks are there, as many of each, and the first ones fit.
+        """The sequences, verified: frames and masks are there and belong together, and masks have the frames' size.
+
+        Of every mask but the first, only the header is read.
 
         Raises:
             InputError: names every piece that is missing or does not fit.
@@ -173,14 +179,14 @@ class Tree:
             pieces += missing
             return None
         frames, masks = _files(folders["frames"], ".jpg"), _files(folders["masks"], ".png")
-        if len(frames) != len(masks) or len(masks) < FEWEST_FRAMES:
-            short = f", fewer than the {FEWEST_FRAMES} it takes to score one" if len(masks) < FEWEST_FRAMES else ""
-            pieces.append(f"{name} has {len(frames)} frames (.jpg) and {len(masks)} masks (.png){short}")
+        if unpaired := _unpaired(frames, masks):
+            pieces.append(f"{name} has {unpaired}")
             return None
         try:
             stored, (width, height) = read_indexed_png(masks[0]), read_header(frames[0])[0]
         except InputError as error:
             pieces.append(error.message.replace(str(self.root) + os.sep, "").rstrip("."))
+            pieces += [f"{self._short(folders['masks'])} has {fault}" for fault in _unfitting(masks[1:])]
             return None
         mask = counted_mask(stored, self.year)
         if mask.size != (height, width):
@@ -191,6 +197,7 @@ class Tree:
             pieces.append(f"{self._short(masks[0])} has no object{hint}")
         elif self.year == 2016 and len(np.unique(stored.ids)) > 2:
             pieces.append(f"{self._short(masks[0])} is not black and white (--year 2017?)")
+        pieces += [f"{self._short(folders['masks'])} has {fault}" for fault in _unfitting(masks, (width, height))]
         return AnnotatedClip(Clip(name, frames), masks, int(mask.ids.max()))
 
     def _short(self, path: Path) -> str:
@@ -199,14 +206,12 @@ class Tree:
 
     def _other_place(self) -> str:
         """What to give instead of a folder that has not got the usual ones."""
-        below = [f for f in (self.root / "DAVIS", self.root / "DAVIS2017", self.root / "DAVIS-2017") if f.is_dir()]
-        if below:
-            return f"Did you mean --data {below[0]}?"
-        parents = [self.root / "JPEGImages", self.root / "Annotations"]
+        parents = [self.root / name for name in FOLDERS]
         sizes = [{f.name for f in parent.iterdir() if f.is_dir()} for parent in parents if parent.is_dir()]
         if len(sizes) == len(parents) and sizes[0] & sizes[1]:
             return f"Give a resolution that is there: {', '.join(sorted(sizes[0] & sizes[1]))}."
-        return "Give the folder that holds JPEGImages and Annotations."
+        nearby = suggest_folder(self.root, FOLDERS, "--data")
+        return nearby or "Give the folder that holds JPEGImages and Annotations."
 
 
 def counted_mask(stored: Mask, year: Year) -> Mask:
@@ -216,11 +221,62 @@ def counted_mask(stored: Mask, year: Year) -> Mask:
     return Mask(np.where(stored.ids == VOID, np.uint8(BACKGROUND), stored.ids))
 
 
+def suggest_folder(given: Path, holds: Sequence[str], option: str) -> str:
+    """A question that names the folder that was probably meant: up to three levels above the given one, or one below.
+
+    Args:
+        given: the folder that is not what it should be.
+        holds: names of the folders that the right one has.
+        option: the option that `given` was given with ("--data").
+
+    Returns:
+        "Did you mean --data FOLDER?", or nothing where no such folder is near.
+    """
+    # Unlike `is_dir`, `glob` does not stop at folders that may not be entered.
+    near = [*given.absolute().parents[:3], *sorted(path.parent for path in given.glob(f"*/{holds[0]}"))]
+    meant = next((folder for folder in near if all(any(folder.glob(name)) for name in holds)), None)
+    return f"Did you mean {option} {meant}?" if meant else ""
+
+
 def _files(folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The visible files of one kind, sorted by name."""
-    return tuple(
-        sorted(f for f in folder.iterdir() if f.suffix.lower() == suffix and not f.name.startswith(".") and f.is_file())
-    )
+    """The visible files of one kind, sorted by name without suffix."""
+    files = (f for f in folder.iterdir() if f.suffix.lower() == suffix and not f.name.startswith(".") and f.is_file())
+    return tuple(sorted(files, key=lambda file: (file.stem, file.name)))
+
+
+def _unpaired(frames: Sequence[Path], masks: Sequence[Path]) -> str:
+    """What keeps a sequence from being pairs of a frame and its mask; nothing if that is what it is."""
+    stems = [[file.stem for file in files] for files in (frames, masks)]
+    counts = f"{len(frames)} frames (.jpg) and {len(masks)} masks (.png)"
+    if len(masks) < FEWEST_FRAMES:
+        return f"{counts}, fewer than the {FEWEST_FRAMES} it takes to score one"
+    alone = {
+        "frames without a mask": [frame.name for frame in frames if frame.stem not in stems[1]],
+        "masks without a frame": [mask.name for mask in masks if mask.stem not in stems[0]],
+    }
+    if any(alone.values()):
+        return " and ".join(f"{kind}: {_listed(names, ', ')}" for kind, names in alone.items() if names)
+    return "" if stems[0] == stems[1] else f"{counts}: some have the same name"
+
+
+def _unfitting(masks: Sequence[Path], frame: tuple[int, int] | None = None) -> list[str]:
+    """What the headers say: which are no PNG, and which, after the first, have not the (width, height) of the frame."""
+    sizes = {mask.name: _png_size(mask) for mask in masks}
+    broken = [name for name, size in sizes.items() if size is None]
+    faults = [f"masks that cannot be read as PNG: {_listed(broken, ', ')}"] if broken else []
+    other = [f"{name} ({size[0]}x{size[1]})" for name, size in [*sizes.items()][1:] if size and size != frame]
+    if frame and other:
+        faults.append(f"masks that are not {frame[0]}x{frame[1]} as the first frame: {_listed(other, ', ')}")
+    return faults
+
+
+def _png_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) from the header; None if there is none."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+        return None
 
 
 def _listed(pieces: Sequence[str], separator: str = "; ") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from propagate.benchmarks.benchmark import Benchmark, Scores
@@ -97,16 +97,25 @@ def score(
 def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[MethodResult, ...]:
     """What results that lie somewhere are worth, whoever made them; each is named after its folder.
 
+    A folder that does not exist, or in which nothing could be scored, has no scores and a remark that says why.
+
     Raises:
-        InputError: a folder does not exist, or nothing in it could be scored.
+        InputError: of the first folder, where there are some and none of them could be scored.
         UsageError: two of one name.
     """
     names = [folder.resolve().name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--results: two folders are called {twice[0]}.", "Rename one: rows are known by that name.")
-    results = []
+    results, errors = list[MethodResult](), list[InputError]()
     for name, folder in zip(names, folders, strict=True):
-        if not folder.is_dir():
-            raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
-        results.append(MethodResult(name, {}, {}, "", benchmark.score(folder), folder))
+        try:
+            if not folder.is_dir():
+                raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
+            scores = benchmark.score(folder)
+        except InputError as error:
+            errors.append(error)
+            scores = replace(_NOTHING, remarks=(error.message,))
+        results.append(MethodResult(name, {}, {}, "", scores, folder))
+    if errors and len(errors) == len(results):
+        raise errors[0]
     return tuple(results)

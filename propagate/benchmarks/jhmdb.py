@@ -98,8 +98,10 @@ class Jhmdb:
 
     @property
     def title(self) -> str:
-        """Data, split and protocol."""
-        return f"JHMDB test split {self.split}, poses, protocol {self.protocol}"
+        """Data, split, how many clips unless it is all of split 1, and protocol."""
+        number = f"{len(self.sequences)} of {TEST_CLIPS}" if self.split == 1 else f"{len(self.sequences)}"
+        part = "" if self._is_whole else f", {number} test clips"
+        return f"JHMDB test split {self.split}{part}, poses, protocol {self.protocol}"
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -121,13 +123,13 @@ class Jhmdb:
     @property
     def published(self) -> tuple[Published, ...]:
         """The tables follow the protocol `videowalk` on all of split 1."""
-        return PUBLISHED if self.protocol == "videowalk" and self.split == 1 and not self.subset else ()
+        return PUBLISHED if self.protocol == "videowalk" and self._is_whole else ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """How many clips these are, and what the protocol does with lost joints."""
         remarks = []
-        if self.subset:
+        if self.subset and not self._is_whole:
             remarks.append(f"A subset of {len(self.sequences)} test clips, chosen by name.")
         elif self.split == 1 and len(self.sequences) != TEST_CLIPS:
             remarks.append(f"{len(self.sequences)} test clips; the literature counts {TEST_CLIPS}.")
@@ -210,6 +212,11 @@ class Jhmdb:
             right=distances <= _DRAWN,
             tolerance=float(_DRAWN * self._judged(sequence, predicted)[1][frame]),
         )
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether these are the clips that the literature is about."""
+        return self.split == 1 and len(self.sequences) == TEST_CLIPS
 
     def _sequence(self, name: str) -> JhmdbSequence:
         return next(sequence for sequence in self.sequences if sequence.clip.name == name)

@@ -19,7 +19,7 @@ PUBLISHED = tuple(
         method,
         {"PCK@0.1": first, "PCK@0.2": second},
         "Tang et al., Emergent Correspondence from Image Diffusion, NeurIPS 2023, table",
-        f"propagate evaluate jhmdb --data JHMDB --config {preset}" if preset else "",
+        f"propagate evaluate jhmdb --data JHMDB --protocol videowalk --config {preset}" if preset else "",
     )
     for method, first, second, preset in (
         ("DIFT_adm", 0.634, 0.843, "dift_adm_jhmdb"),

@@ -21,6 +21,7 @@ from numpy import ndarray
 from scipy.io import loadmat, savemat
 
 from propagate.benchmarks.benchmark import Clip
+from propagate.benchmarks.davis_tree import suggest_folder
 from propagate.benchmarks.poses import listed
 from propagate.errors import InputError, UsageError
 from propagate.formats import atomic_path
@@ -135,11 +136,16 @@ def _listed_clips(data: Path, split: int) -> list[str]:
     without = sorted({folder.name for folder in folders if folder.is_dir()} - set(lists))
     if not lists or without:
         missing = [f"{name}{suffix}" for name in without] or [f"CLASS{suffix}"]
-        raise InputError(f"{data / 'splits'} lacks {listed(missing)}.", _SOURCE)
+        raise InputError(f"{data / 'splits'} lacks {listed(missing)}.", _other_folder(data) or _SOURCE)
     names = [f"{kind}/{video}" for kind in sorted(lists) for video in _test_videos(lists[kind])]
     if not names:
         raise InputError(f"The lists {data / 'splits'}/*{suffix} name no test clip.", _SOURCE)
     return names
+
+
+def _other_folder(data: Path) -> str:
+    """Which folder was probably meant, if this one has no lists."""
+    return "" if (data / "splits").is_dir() else suggest_folder(data, ("splits", "joint_positions"), "--data")
 
 
 def _test_videos(path: Path) -> Iterator[str]:

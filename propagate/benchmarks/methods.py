@@ -13,7 +13,7 @@ from propagate.features import FeatureExtractor, build_extractor
 from propagate.formats import settings_hash
 from propagate.pipeline import track
 from propagate.provenance import all_settings, local_weights
-from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_settings
+from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_settings, nearest, preset_names
 from propagate.types import Frame, Label, Prediction
 
 Carry = Callable[[Iterable[Frame], Label], Iterator[Prediction]]
@@ -24,6 +24,7 @@ BASELINES: Mapping[str, tuple[Carry, Mapping[str, Any]]] = {
     "flow": (flow, {"baseline": "flow", "flow": "OpenCV DIS, medium"}),
 }
 
+_FILES = (".yaml", ".yml")
 _kept: dict[str, FeatureExtractor] = {}  # the extractor that was built last, by its settings
 
 
@@ -70,6 +71,17 @@ class Method:
         return track(frames, label, extractor=_extractor(self.resolved), settings=self.resolved)
 
 
+def check_name(config: str | Path) -> None:
+    """Tell a name that nothing has, before anything is read. Files are looked at by `load_method`.
+
+    Raises:
+        UsageError: neither a baseline nor a preset, with the nearest of both.
+    """
+    known = [*BASELINES, *preset_names()]
+    if Path(config).suffix not in _FILES and str(config) not in known:
+        raise UsageError(f"--config {config}: there is no such preset or baseline.", nearest(str(config), known))
+
+
 def load_method(
     config: str | Path,
     overrides: Iterable[str] = (),
@@ -89,6 +101,7 @@ def load_method(
         UsageError: unknown name, key or option, or a value that does not fit.
         WeightsError: weights that were named cannot be read.
     """
+    check_name(config)
     if str(config) in BASELINES:
         _, settings = BASELINES[str(config)]
         return Method(str(config), settings, dict.fromkeys(settings, "baseline"), settings_hash(settings))
@@ -125,10 +138,13 @@ def load_methods(
     names = [method.name for method in methods]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(
-            f"--config {twice[0]} is given twice.", "Results are kept by that name: save one as a YAML file of another."
+            f"--config {twice[0]} is given twice.",
+            "Results are stored under that name. To compare two variants of it, save one as a YAML file with a name "
+            "of its own.",
         )
     if overrides and all(method.resolved is None for method in methods):
-        raise UsageError(f"--set {overrides[0]}: {' and '.join(names)} have no settings.", "Give it with a preset.")
+        what = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'}" if names else "existing results have"
+        raise UsageError(f"--set {overrides[0]}: {what} no settings.", "Give it with a preset.")
     return methods
 
 
@@ -139,7 +155,7 @@ def named(method: Method, name: str) -> Method:
 
 def _stem(config: str | Path) -> str:
     path = Path(config)
-    return path.stem if path.suffix in (".yaml", ".yml") else str(config)
+    return path.stem if path.suffix in _FILES else str(config)
 
 
 def _check_video(video: VideoSettings) -> None:

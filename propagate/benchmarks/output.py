@@ -32,7 +32,8 @@ class Output:
         keeps_clips: finished clips are kept.
 
     Raises:
-        UsageError: the folder is not empty and neither is given; both are; or, to resume, its clips lie otherwise.
+        UsageError: the folder is not empty and neither is given; both are; or, to resume, its clips lie otherwise or
+            a method of before is not among the methods.
         InputError: it cannot be written.
     """
 
@@ -56,6 +57,12 @@ class Output:
                 f"{folder} was written for {_listed(then)}, with the clips "
                 f"{'in it' if len(then) == 1 else 'in a folder per method'}; now there is {_listed(self._methods)}.",
                 "Choose another with --output.",
+            )
+        if resume and (dropped := [name for name in then if name not in self._methods]):
+            raise UsageError(
+                f"{folder} also holds the scores of {_listed(dropped)}, which would be dropped.",
+                "Give these methods or values too, choose another folder with --output (-o), or replace everything "
+                "with --overwrite.",
             )
 
     def of(self, method: str) -> Path:

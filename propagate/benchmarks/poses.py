@@ -27,7 +27,7 @@ KEYPOINTS_FILE = "keypoints.json"
 JudgedT = TypeVar("JudgedT")
 
 _LISTED = 10
-_SHORT_SIDE = 480  # of compared pictures: names and dots of a pose do not fit into a smaller one
+_SHORT_SIDE = 480  # of compared pictures: the dots of a pose do not fit into a smaller one
 _SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
 # sky blue and vermilion, which every kind of color vision tells apart (Okabe and Ito)
 POSE_COLORS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
@@ -134,6 +134,7 @@ def pose_pictures(
 
     In the third, every joint that counts has a grey circle of the tolerance around its true position and a line from
     there to the predicted one, blue where that is right and orange where it is wrong. An orange cross: it was lost.
+    Joints have no names: in a picture as small as a report shows it they cannot be read, and hide the pose.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -207,9 +208,9 @@ def _pixels(pictures: Iterable[Path], size: tuple[int, int]) -> Iterator[UInt8[n
 
 
 def _moved(pose: Keypoints, size: tuple[int, int], new_size: tuple[int, int]) -> Keypoints:
-    """A pose in a picture that was resized."""
+    """A pose, without names, in a picture that was resized."""
     positions = pixels_to_grid(pose.positions.astype(np.float64), size, new_size).astype(np.float32)
-    return Keypoints(positions, pose.names, pose.skeleton, pose.confidence)
+    return Keypoints(positions, ("",) * len(pose.names), pose.skeleton, pose.confidence)
 
 
 def _draw_difference(

@@ -20,7 +20,7 @@ from PIL import Image
 
 from propagate.benchmarks.benchmark import Benchmark, Published
 from propagate.benchmarks.plots import frame_curves, method_color, save_png, sequence_bars
-from propagate.benchmarks.summary import MethodResult
+from propagate.benchmarks.summary import MethodResult, memory_note, scored_share
 from propagate.benchmarks.worst import worst_frames
 from propagate.errors import PropagateError
 from propagate.formats import atomic_path, prepare_output
@@ -37,7 +37,7 @@ class _Row:
 
     name: str
     color: str
-    share: str  # "29 of 30 clips" where some are missing: their totals are not comparable
+    share: str  # "29 of 30 clips" where some are missing: its totals are not comparable with those of the others
     cells: tuple[str, ...]
     speed: str
     memory: str
@@ -86,7 +86,10 @@ def write_report(
                 "name": result.name,
                 "color": method_color(number),
                 "failed": dict(result.failed),
-                "problems": dict(result.scores.problems),
+                # of a clip that failed there are no results, which need not be told twice
+                "problems": {
+                    clip: sentences for clip, sentences in result.scores.problems.items() if clip not in result.failed
+                },
                 "worst": _worst(benchmark, result),
                 "results": str(result.results),
                 "hash": result.settings_hash,
@@ -108,6 +111,7 @@ def write_report(
         command=command,
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         absent=_ABSENT,
+        memory_note=memory_note(results),
     )
     page = folder / "report.html"
     with atomic_path(page) as temporary:
@@ -136,28 +140,24 @@ def _metrics(results: Sequence[MethodResult]) -> list[str]:
 
 
 def _ranked_rows(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[_Row]:
+    """The best first; those that lack clips, which may be the difficult ones, after all others."""
     metrics = _metrics(results)
 
-    def rank(numbered: tuple[int, MethodResult]) -> float:
+    def rank(numbered: tuple[int, MethodResult]) -> tuple[bool, float]:
         value = numbered[1].scores.totals.get(metrics[0], float("nan")) if metrics else float("nan")
-        return math.inf if math.isnan(value) else -value
+        return scored_share(benchmark, numbered[1]) != "", math.inf if math.isnan(value) else -value
 
     return [
         _Row(
             result.name,
             method_color(number),
-            _share(benchmark, result),
+            scored_share(benchmark, result),
             tuple(_percent(result.scores.totals.get(metric)) for metric in metrics),
             "" if result.frames_per_second is None else f"{result.frames_per_second:.3g}",
             "" if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f}",
         )
         for number, result in sorted(enumerate(results), key=rank)
     ]
-
-
-def _share(benchmark: Benchmark, result: MethodResult) -> str:
-    scored = sum(clip.name in result.scores.clips for clip in benchmark.clips)
-    return "" if scored == len(benchmark.clips) else f"{scored} of {len(benchmark.clips)} clips"
 
 
 def _published_row(row: Published, metrics: Sequence[str]) -> dict[str, Any]:

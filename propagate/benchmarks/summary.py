@@ -44,6 +44,20 @@ class MethodResult:
     peak_memory: int | None = None
 
 
+def scored_share(benchmark: Benchmark, result: MethodResult) -> str:
+    """ "29 of 30 clips" where some have no score: totals without them are not comparable; empty where all have one."""
+    scored = sum(clip.name in result.scores.clips for clip in benchmark.clips)
+    total = len(benchmark.clips)
+    return "" if scored == total else f"{scored} of {total} {'clip' if total == 1 else 'clips'}"
+
+
+def memory_note(results: Sequence[MethodResult]) -> str:
+    """What to know before peak memory is compared; empty where it was measured of one method at most."""
+    if sum(result.peak_memory is not None for result in results) < 2:
+        return ""
+    return "Peak memory is that of the whole process: it includes what methods that ran earlier in it had loaded."
+
+
 def write_tables(folder: Path, tables: Iterable[Table]) -> tuple[Path, ...]:
     """Write tables as CSV: UTF-8, lines end with a line feed. The same scores give the same bytes.
 

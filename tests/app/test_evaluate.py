@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,86 @@ def test_every_clip_failed(run, tree, tmp_path):
     result = run(*davis(tree, "--config", "static", "-o", out))
     assert result.exit_code == 6, result.output
     assert json.loads((out / "summary.json").read_text())["methods"][0]["failed"].keys() == {"one", "two"}
+
+
+def test_a_clip_whose_truth_cannot_be_read_is_a_failure(run, tree, tmp_path):
+    truth = tree / "Annotations" / "480p" / "two" / "00003.png"
+    truth.write_bytes(truth.read_bytes()[:-40])  # its size can still be read, which is all that is looked at before
+    out = tmp_path / "out"
+    for arguments in (["--config", "static", "-o", out, "--no-report"], ["--results", out]):
+        result = run(*davis(tree, *arguments))
+        assert result.exit_code == 6, result.output
+        assert "error: two: " in result.stderr
+        assert "00003.png" in result.stderr
+        assert "(1 of 2 clips)" in result.stdout
+
+
+def test_results_that_lack_a_clip_are_marked_and_a_failure(run, tree, tmp_path):
+    out, part = tmp_path / "out", tmp_path / "part"
+    assert run(*davis(tree, "--config", "flow", "-o", out, *QUICK)).exit_code == 0
+    shutil.copytree(out / "one", part / "one")
+    result = run(*davis(tree, "--results", out, "--results", part, "-o", tmp_path / "both"))
+    assert result.exit_code == 6, result.output
+    rows = [line.strip() for line in result.stdout.splitlines()]
+    assert any(row.startswith("part (1 of 2 clips)") for row in rows)
+    assert any(row.startswith("out ") and "clips" not in row for row in rows)
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert page.index(">out<") < page.index(">part<")
+
+
+def test_results_of_nothing_do_not_stop_the_others(run, tree, tmp_path):
+    out = tmp_path / "out"
+    assert run(*davis(tree, "--config", "static", "-o", out, *QUICK)).exit_code == 0
+    result = run(*davis(tree, "--results", tmp_path / "nowhere", "--results", out))
+    assert result.exit_code == 6, result.output
+    assert "error: nowhere: " in result.stderr
+    assert "there is no such folder" in result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["nowhere", "(0", "of", "2", "clips)"] in [row[:5] for row in rows]
+    (scores,) = [row for row in rows if row[:1] == ["out"]]
+    assert float(scores[1]) > 0
+
+
+def test_a_name_with_a_typo_is_told_before_the_data_set_is_read(run, tmp_path):
+    for command, *options in (["evaluate"], ["sweep", "--set", "propagation.top_k=1,5"]):
+        result = run(command, "davis", "--data", tmp_path / "nowhere", "--year", "2016", "-c", "statc", *options)
+        assert result.exit_code == 2, result.output
+        assert "Did you mean static?" in result.stderr
+
+
+def test_memory_can_be_limited_and_downloads_forbidden(run, tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    small = ("--device", "cpu", "--set", "video.short_side=64", "--sequence", "two")
+    more = ("--max-memory", "3GB", "--offline", "-o", tmp_path / "out", *QUICK)
+    result = run(*davis(tree, "--config", "rgb", "--config", "static", *small, *more))
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "rgb" / "two" / "run.json").read_text())
+    assert record["settings"]["max_memory"] == 3 * 10**9
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    wrong = run(*davis(tree, "--config", "rgb", "--max-memory", "much", "-o", tmp_path / "no"))
+    assert wrong.exit_code == 2
+    assert "max_memory" in wrong.stderr
+
+
+def test_memory_of_several_methods_is_not_shown_without_a_word(run, tree, tmp_path):
+    for configs, told in ((["static"], False), (["static", "flow"], True)):
+        given = [text for config in configs for text in ("--config", config)]
+        result = run(*davis(tree, *given, "--sequence", "two", "-o", tmp_path / configs[-1], "--no-report"))
+        assert result.exit_code == 0, result.output
+        assert ("methods that ran earlier" in result.stderr) == told
+
+
+def test_resume_with_a_method_less_refuses_to_drop_its_scores(run, tree, tmp_path):
+    out = tmp_path / "out"
+    given = ["--sequence", "two", "-o", out, *QUICK]
+    configs = ["--config", "static", "--config", "flow"]
+    assert run(*davis(tree, *configs, "--config", "rgb", "--set", "video.short_side=64", *given)).exit_code == 0
+    before = csv_files(out)
+    result = run(*davis(tree, *configs, *given, "--resume"))
+    assert result.exit_code == 2
+    assert "holds the scores of rgb" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert csv_files(out) == before != {}
 
 
 def test_resume_with_changed_settings(run, tree, tmp_path):

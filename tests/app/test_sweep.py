@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from propagate.app.evaluation import finished_already
 from propagate.benchmarks.davis import load_davis
 from propagate.formats import write_mask
 from propagate.types import Mask
@@ -76,6 +79,13 @@ def test_every_combination_is_run_scored_and_drawn(sweep, davis, tmp_path):
     assert all(f"{100 * float(row['J&F']):.1f}" in result.output for row in rows)
 
 
+def test_one_finished_clip_is_spoken_of_as_one():
+    assert [finished_already(count) for count in (1, 2)] == [
+        "1 clip is finished already.",
+        "2 clips are finished already.",
+    ]
+
+
 def test_resumed_it_keeps_what_is_finished_and_gives_the_same_table(sweep, tmp_path):
     axis = ("--set", "propagation.top_k=1,5")
     assert sweep(*axis).exit_code == 0
@@ -101,6 +111,27 @@ def test_a_grown_grid_goes_on_from_the_smaller_one(sweep, tmp_path):
     assert result.exit_code == 0, result.output
     assert "4 clips are finished already" in result.output
     assert table(tmp_path / "out")[:2] == small
+
+
+@pytest.mark.parametrize(("grid", "dropped"), [("1,3", "propagation.top_k=5"), ("3,4", "propagation.top_k=1")])
+def test_a_grid_that_lacks_finished_combinations_drops_none(sweep, tmp_path, grid, dropped):
+    assert sweep("--set", "propagation.top_k=1,5").exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.csv")}
+    result = sweep("--set", f"propagation.top_k={grid}", "--resume")
+    assert result.exit_code == 2
+    assert dropped in result.output
+    assert "--overwrite" in result.output
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.csv")} == before
+
+
+def test_memory_can_be_limited_and_downloads_forbidden(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    result = sweep("--set", "propagation.top_k=1,5", "--max-memory", "3GB", "--offline")
+    assert result.exit_code == 0, result.output
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    for k in (1, 5):
+        record = json.loads((tmp_path / "out" / f"propagation.top_k={k}" / "there" / "run.json").read_text())
+        assert record["settings"]["max_memory"] == 3 * 10**9
 
 
 def test_other_settings_are_not_mixed_with_finished_clips(sweep, tmp_path):

@@ -294,6 +294,37 @@ def test_a_tree_with_a_fault_says_which(tree, damage, message):
         load(tree)
 
 
+@pytest.mark.parametrize("place", ["..", "joint_annotations", "gone"])
+def test_a_wrong_level_of_badja_is_told_the_right_one(tree, place):
+    with pytest.raises(InputError, match=r"--data .* has no folder joint_annotations") as caught:
+        load_badja((tree[0] / place).resolve(), davis=tree[1])
+    assert caught.value.remedy == f"Did you mean --data {tree[0]}?"
+
+
+@pytest.mark.parametrize("place", ["..", "JPEGImages", "JPEGImages/480p", "Annotations/480p/camel", "gone"])
+@pytest.mark.parametrize("sequences", [(), ("camel",)])
+def test_a_wrong_level_of_davis_is_told_the_right_one(tree, place, sequences):
+    with pytest.raises(InputError, match=r"--davis .* has neither JPEGImages nor Annotations") as caught:
+        load_badja(tree[0], davis=(tree[1] / place).resolve(), sequences=sequences)
+    assert caught.value.remedy == f"Did you mean --davis {tree[1]}?"
+
+
+def test_swapped_folders_are_told(tree):
+    with pytest.raises(
+        InputError, match=r"--davis .*BADJA holds BADJA's joint_annotations\. Swap the folders of --data"
+    ):
+        load_badja(tree[1], davis=tree[0])
+
+
+def test_a_folder_without_anything_near_says_what_to_give(tree, tmp_path):
+    far = tmp_path / "a" / "b" / "c" / "d"
+    far.mkdir(parents=True)
+    with pytest.raises(InputError, match="Give BADJA's folder with --data"):
+        load_badja(far, davis=tree[1])
+    with pytest.raises(InputError, match="Give the folder that holds JPEGImages and Annotations"):
+        load_badja(tree[0], davis=far)
+
+
 def short_results(path):
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "frames": document["frames"][:-1]}))

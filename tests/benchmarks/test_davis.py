@@ -33,8 +33,7 @@ def add_clip(root: Path, name: str, masks: list[np.ndarray], *, palette: bool = 
     for folder in (frames, annotations):
         folder.mkdir(parents=True)
     for index, ids in enumerate(masks):
-        # frames may be numbered otherwise: it is the order that counts
-        Image.new("RGB", ids.shape[::-1], (10 * index, 90, 200)).save(frames / f"{index + 1:05d}.jpg")
+        Image.new("RGB", ids.shape[::-1], (10 * index, 90, 200)).save(frames / f"{index:05d}.jpg")
         if palette:
             write_mask(annotations / f"{index:05d}.png", Mask(ids))
         else:
@@ -81,7 +80,7 @@ def write_results(davis: Benchmark, results: Path, *, predicted=None) -> Path:
 
 def test_a_split_becomes_clips_in_the_order_of_its_list(davis):
     assert [clip.name for clip in davis.clips] == ["ant", "bee"]
-    assert [picture.name for picture in davis.clips[0].pictures] == [f"{i:05d}.jpg" for i in range(1, LENGTH + 1)]
+    assert [picture.name for picture in davis.clips[0].pictures] == [f"{i:05d}.jpg" for i in range(LENGTH)]
     assert davis.title == "DAVIS-2017 train, semi-supervised"
     assert davis.name == "davis-2017"
     assert davis.remarks == ()
@@ -257,8 +256,25 @@ def test_fewer_objects_are_filled_up_with_empty_ones(davis, tmp_path):
 def test_a_choice_by_name_is_told(tree):
     davis = load_davis(tree, year=2017, sequences=["ant"])
     assert [clip.name for clip in davis.clips] == ["ant"]
-    assert davis.title == "DAVIS-2017 val, 1 of 2 clips, semi-supervised"
-    assert davis.remarks == ("A subset: 1 of 2 clips; not comparable with scores of all.",)
+    assert davis.title == "DAVIS-2017 val by another list, 1 of 2 clips, semi-supervised"
+    assert davis.remarks == (
+        "Not the official val split: its list has 2 clips instead of 30.",
+        "A subset: 1 of 2 clips; not comparable with scores of all.",
+    )
+
+
+def test_a_choice_from_a_list_of_the_official_length_is_only_a_subset(tree):
+    add_list(tree, "2017/val.txt", ["ant", *(f"gone{number}" for number in range(29))])
+    davis = load_davis(tree, year=2017, sequences=["ant"])
+    assert davis.title == "DAVIS-2017 val, 1 of 30 clips, semi-supervised"
+    assert davis.remarks == ("A subset: 1 of 30 clips; not comparable with scores of all.",)
+
+
+def test_every_clip_of_another_list_by_name_is_not_the_official_split(tree):
+    davis = load_davis(tree, year=2017, sequences=["ant", "bee"])
+    assert davis.title == "DAVIS-2017 val by another list, 2 clips, semi-supervised"
+    (remark,) = davis.remarks
+    assert remark.startswith("Not the official val split: it has 2 clips, 12 frames, 3 objects instead of 30 clips")
 
 
 def test_a_choice_by_name_needs_no_list_and_keeps_its_order(tree):
@@ -273,7 +289,10 @@ def test_a_choice_from_outside_the_split_is_told(tree):
     add_list(tree, "2017/val.txt", ["bee"])
     davis = load_davis(tree, year=2017, sequences=["bee", "ant"])
     assert davis.title == "DAVIS-2017, 2 clips by name, semi-supervised"
-    assert davis.remarks == ("A choice by name, of which the val split has not: ant.",)
+    assert davis.remarks == (
+        "Not the official val split: its list has 1 clip instead of 30.",
+        "A choice by name, of which the val split has not: ant.",
+    )
 
 
 def test_all_that_lies_in_the_tree_needs_no_list(tree):
@@ -304,7 +323,7 @@ def test_the_whole_of_2017_val_stands_beside_what_was_published(tmp_path):
         add_clip(root, name, [truth_ids(0, objects=3 if name == "clip00" else 2)])
         for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
             first = next((root / kind / "480p" / name).iterdir())
-            for index in range(2, length + 1):
+            for index in range(1, length):
                 first.with_name(f"{index:05d}.{suffix}").symlink_to(first)
     add_list(root, "2017/val.txt", names)
     davis = load_davis(root, year=2017)
@@ -356,6 +375,39 @@ def test_2016_is_one_object_in_truth_and_results(tree_2016, tmp_path):
     assert [(curve.clip, curve.target) for curve in scores.curves] == [("ant", "1"), ("bee", "1")]
 
 
+@pytest.mark.parametrize(
+    ("values", "told"), [((0, 255), False), ((0, 1), False), ((0, 128), True), ((0, 90, 255), True), ((0, 0), False)]
+)
+def test_gray_results_of_2016_are_told(tree_2016, tmp_path, values, told):
+    davis = load_davis(tree_2016, year=2016, sequences=["ant"])
+    results = write_results(davis, tmp_path / "results", predicted=lambda _, frame: truth_ids(frame, 1))
+    ids = np.zeros(SIZE, np.uint8)
+    ids[: len(values), :] = np.array(values, np.uint8)[:, None]
+    Image.fromarray(ids).save(results / "ant" / "00002.png")
+    sentence = "ant: results have gray values; everything above 0 counts as the object."
+    assert davis.score(results).remarks == ((sentence,) if told else ())
+
+
+def test_ids_of_2017_are_no_gray_values(davis, tmp_path):
+    assert davis.score(write_results(davis, tmp_path)).remarks == ()
+
+
+def test_results_one_level_too_deep_are_found(davis, tmp_path):
+    write_results(davis, tmp_path / "results" / "480p")
+    with pytest.raises(InputError, match=r"ant: Not scored: .*exist\. Did you mean --results .*/results/480p\?"):
+        davis.score(tmp_path / "results")
+
+
+def test_results_as_jpg_are_told(davis, tmp_path):
+    results = write_results(davis, tmp_path)
+    for path in (results / "bee").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    (sentence,) = davis.score(results).problems["bee"]
+    assert sentence.startswith(
+        "Not scored: scored frames are missing; the folder has .jpg files, and PNG is needed (4 of 4: 00001.png"
+    )
+
+
 def test_every_missing_piece_is_named(tree):
     shutil.rmtree(tree / "JPEGImages" / "480p" / "ant")
     (tree / "Annotations" / "480p" / "bee" / "00003.png").unlink()
@@ -363,10 +415,52 @@ def test_every_missing_piece_is_named(tree):
     with pytest.raises(InputError) as caught:
         load_davis(tree, year=2017, split="train")
     assert caught.value.message == (
-        f"{tree} is not a whole DAVIS-2017 tree: JPEGImages/480p/ant (frames) is missing; bee has 6 frames (.jpg) and "
-        "5 masks (.png); JPEGImages/480p/cow (frames) is missing; Annotations/480p/cow (masks) is missing."
+        f"{tree} is not a whole DAVIS-2017 tree: JPEGImages/480p/ant (frames) is missing; bee has frames without "
+        "a mask: 00003.jpg; JPEGImages/480p/cow (frames) is missing; Annotations/480p/cow (masks) is missing."
     )
     assert "--sequence" in caught.value.remedy
+
+
+def test_shifted_pairs_are_refused_and_named(tree):
+    folder = tree / "JPEGImages" / "480p" / "ant"
+    for index in reversed(range(LENGTH)):  # still as many frames as masks
+        (folder / f"{index:05d}.jpg").rename(folder / f"{index + 1:05d}.jpg")
+    with pytest.raises(
+        InputError, match=r"tree: ant has frames without a mask: 00006\.jpg and masks without a frame: 00000\.png\."
+    ):
+        load_davis(tree, year=2017, split="train")
+
+
+def test_a_frame_that_is_there_twice_is_refused(tree):
+    folder = tree / "JPEGImages" / "480p" / "ant"
+    shutil.copy(folder / "00002.jpg", folder / "00002.JPG")
+    with pytest.raises(InputError, match=r"ant has 7 frames \(\.jpg\) and 6 masks \(\.png\): some have the same name"):
+        load_davis(tree, year=2017, split="train")
+
+
+def test_every_later_mask_that_does_not_fit_is_named(tree):
+    folder = tree / "Annotations" / "480p" / "ant"
+    write_mask(folder / "00003.png", Mask(np.zeros((20, 30), np.uint8)))
+    write_mask(folder / "00005.png", Mask(np.zeros(SIZE[::-1], np.uint8)))
+    (folder / "00002.png").write_bytes(b"no picture")
+    Image.new("L", SIZE[::-1]).save(folder / "00004.png", format="JPEG")
+    with pytest.raises(InputError) as caught:
+        load_davis(tree, year=2017, split="train")
+    assert caught.value.message == (
+        f"{tree} is not a whole DAVIS-2017 tree: "
+        "Annotations/480p/ant has masks that cannot be read as PNG: 00002.png, 00004.png; "
+        "Annotations/480p/ant has masks that are not 60x40 as the first frame: 00003.png (30x20), 00005.png (40x60)."
+    )
+
+
+def test_broken_masks_are_named_beside_a_broken_first_one(tree):
+    folder = tree / "Annotations" / "480p" / "ant"
+    for name in ("00000.png", "00004.png"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"ant/00000\.png .*; .*ant has masks that cannot be read as PNG: 00004\.png\."
+    ):
+        load_davis(tree, year=2017, split="train")
 
 
 def test_many_missing_pieces_are_counted(tree):
@@ -392,7 +486,7 @@ def test_a_first_mask_that_does_not_fit_is_named(tree, ids, sentence):
         load_davis(tree, year=2017, split="train")
 
 
-@pytest.mark.parametrize("broken", ["JPEGImages/480p/ant/00001.jpg", "Annotations/480p/ant/00000.png"])
+@pytest.mark.parametrize("broken", ["JPEGImages/480p/ant/00000.jpg", "Annotations/480p/ant/00000.png"])
 def test_unreadable_first_files_are_named(tree, broken):
     (tree / broken).write_bytes(b"no picture")
     with pytest.raises(InputError, match=rf"is not a whole DAVIS-2017 tree: .*{broken}"):
@@ -435,6 +529,9 @@ def test_a_folder_that_is_no_tree_says_what_to_give_instead(tree, tmp_path):
         load_davis(tmp_path / "nowhere", year=2017)
     with pytest.raises(InputError, match=r"JPEGImages/480p is missing.*Did you mean --data .*DAVIS\?"):
         load_davis(tree.parent, year=2017)
+    for deeper in ("JPEGImages", "JPEGImages/480p", "JPEGImages/480p/ant"):
+        with pytest.raises(InputError, match=r"Did you mean --data .*/DAVIS\?$"):
+            load_davis(tree / deeper, year=2017)
     with pytest.raises(InputError, match=r"Full-Resolution is missing.*Give a resolution that is there: 480p"):
         load_davis(tree, year=2017, resolution="Full-Resolution")
     (tmp_path / "empty").mkdir()

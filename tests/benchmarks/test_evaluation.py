@@ -98,6 +98,16 @@ def test_a_method_more_may_be_added_but_not_to_a_folder_of_one(squares, tmp_path
         evaluated(squares, tmp_path / "single", "static", "flow", resume=True)
 
 
+@pytest.mark.parametrize(("now", "lost"), [(("static",), "flow"), (("flow", "rgb"), "static")])
+def test_resume_refuses_to_drop_a_method(squares, tmp_path, now, lost):
+    evaluated(squares, tmp_path / "out", "static", "flow")
+    before = files(tmp_path / "out")
+    with pytest.raises(UsageError, match=lost) as error:
+        evaluated(squares, tmp_path / "out", *now, resume=True)
+    assert "--output" in error.value.remedy
+    assert files(tmp_path / "out") == before
+
+
 def test_overwrite_removes_what_is_ours_alone(squares, tmp_path):
     out = tmp_path / "out"
     place, _, _ = evaluated(squares, out, "static", "flow")
@@ -191,6 +201,10 @@ def test_existing_results_are_scored_under_the_name_of_their_folder(squares, tmp
         score_existing(squares, [tmp_path / "nowhere"])
     with pytest.raises(InputError, match="could be scored"):
         score_existing(squares, [tmp_path])
+    bad, good = score_existing(squares, [tmp_path / "nowhere", tmp_path / "theirs"])
+    assert (bad.name, bad.scores.totals, bad.scores.clips) == ("nowhere", {}, {})
+    assert "there is no such folder" in bad.scores.remarks[0]
+    assert good.scores.totals == result.scores.totals
     with pytest.raises(UsageError, match="two folders are called theirs"):
         score_existing(squares, [tmp_path / "theirs", tmp_path / "other" / "theirs"])
 

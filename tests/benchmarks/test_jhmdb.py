@@ -13,7 +13,8 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
-from propagate.benchmarks.jhmdb import load_jhmdb
+from propagate.benchmarks.jhmdb import Jhmdb, load_jhmdb
+from propagate.benchmarks.jhmdb_scores import PUBLISHED
 from propagate.benchmarks.jhmdb_tree import JOINTS, SKELETON, read_pos_img, write_pos_img
 from propagate.errors import InputError, UsageError
 from propagate.labels import JhmdbCodec
@@ -149,6 +150,7 @@ def test_the_skeleton_is_one_tree():
 def test_sequences_by_name(tree, wanted):
     benchmark = load_jhmdb(tree, protocol="videowalk", sequences=[wanted])
     assert [clip.name for clip in benchmark.clips] == ["walk/a"]
+    assert benchmark.title == "JHMDB test split 1, 1 of 268 test clips, poses, protocol videowalk"
     assert not benchmark.published
     assert "A subset of 1 test clips" in benchmark.remarks[0]
 
@@ -161,14 +163,39 @@ def test_an_unknown_sequence_is_told_the_nearest(tree):
 def test_another_number_of_clips_is_said(tree):
     benchmark = load_jhmdb(tree, protocol="videowalk")
     assert "2 test clips; the literature counts 268." in benchmark.remarks
+    assert benchmark.title == "JHMDB test split 1, 2 of 268 test clips, poses, protocol videowalk"
+    assert not benchmark.published
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_all_of_the_test_split_stands_beside_what_was_published(tree, subset):
+    sequences = load_jhmdb(tree, protocol="videowalk").sequences * (268 // 2)
+    benchmark = Jhmdb(sequences, 1, "videowalk", subset)
     assert [row.totals["PCK@0.1"] for row in benchmark.published] == [0.634, 0.619, 0.611, 0.588]
-    assert not load_jhmdb(tree, protocol="strict").published
+    assert benchmark.title == "JHMDB test split 1, poses, protocol videowalk"
+    assert not any("test clips" in remark for remark in benchmark.remarks)
+    assert not Jhmdb(sequences, 1, "strict", subset).published
+    assert not Jhmdb(sequences, 2, "videowalk", subset).published
+    assert Jhmdb(sequences, 2, "videowalk").title == "JHMDB test split 2, 268 test clips, poses, protocol videowalk"
+
+
+def test_published_commands_say_the_protocol():
+    commands = [row.command for row in PUBLISHED if row.command]
+    assert len(commands) == 2
+    assert all(" --protocol videowalk " in command for command in commands)
+
+
+def test_a_folder_above_or_below_is_suggested(tree):
+    for given in (tree.parent, tree / "splits", tree / "Rename_Images" / "walk", tree / "gone"):
+        with pytest.raises(InputError) as caught:
+            load_jhmdb(given, protocol="strict")
+        assert caught.value.remedy == f"Did you mean --data {tree}?"
 
 
 def test_name_and_title_tell_the_protocols_apart(tree):
     videowalk, strict = (load_jhmdb(tree, protocol=protocol) for protocol in ("videowalk", "strict"))
     assert (videowalk.name, strict.name) == ("jhmdb-videowalk", "jhmdb-strict")
-    assert videowalk.title == "JHMDB test split 1, poses, protocol videowalk"
+    assert videowalk.title == "JHMDB test split 1, 2 of 268 test clips, poses, protocol videowalk"
     assert "Lost joints are left out" in videowalk.remarks[-1]
     assert "Lost joints are wrong" in strict.remarks[-1]
 

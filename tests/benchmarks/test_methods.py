@@ -91,6 +91,11 @@ def test_the_extractor_is_built_once_and_only_the_last_is_kept(monkeypatch):
         (["rgb"], ["features.timestep=3"], "rgb has no such option"),
         (["rgb"], ["propagation.topk=3"], "unknown key propagation.topk"),
         (["static", "flow"], ["propagation.top_k=3"], "static and flow have no settings"),
+        (["static"], ["propagation.top_k=3"], "static has no settings"),
+        ([], ["propagation.top_k=3"], "existing results have no settings"),
+        (["statc"], [], "Did you mean static"),
+        (["flwo"], [], "Did you mean flow"),
+        (["compct"], [], "Did you mean compact"),
         (["rgb"], ["video.stride=2"], "the data set says which frames are read"),
     ],
 )

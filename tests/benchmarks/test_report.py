@@ -70,6 +70,32 @@ def test_what_was_not_measured_is_not_a_number(tmp_path):
     assert rows(write(tmp_path, unknown, ONE), section="results")[3] == ["unknown1 of 3 clips", *["–"] * 4]
 
 
+def test_a_method_that_lacks_clips_is_ranked_after_those_that_have_all(tmp_path):
+    every = method("every", dict.fromkeys(CLIPS, 0.2))
+    page = write(tmp_path, ONE, every, LOW)
+    found = rows(page, section="results")
+    assert [row[0] for row in found[2:5]] == ["every", "one1 of 3 clips", "low2 of 3 clips"]
+    assert re.findall(r'<td class="rank">([\d.]+)<', page) == ["20.0"]
+    assert "those with scores of all clips first" in page
+    assert "those with scores of all clips first" not in write(tmp_path, every)
+
+
+def test_memory_of_several_methods_says_what_it_includes(tmp_path):
+    word = "methods that ran earlier"
+    assert word in write(tmp_path, LOW, HIGH)
+    assert word not in write(tmp_path, LOW, replace(HIGH, peak_memory=None))
+
+
+def test_a_clip_that_failed_is_told_once(tmp_path):
+    problems = {"swan": ("The folder does not exist.",), "dog": ("One is missing.",)}
+    failing = replace(LOW, scores=replace(LOW.scores, problems=problems), failed={"swan": "Memory ran out."})
+    page = write(tmp_path, failing)
+    assert page.count("<li><b>swan:</b>") == 1
+    assert "The folder does not exist." not in page
+    assert "<li><b>dog:</b> One is missing.</li>" in page
+    assert "problems in the results of 1 clip<" in page
+
+
 def test_published_rows_are_marked_and_hold_only_what_was_published(usual):
     found = rows(usual, section="results")
     assert found[4] == ["Published, not run here: same data and protocol (Flat-1 val, semi-supervised)"]
