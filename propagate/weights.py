@@ -220,8 +220,8 @@ def _nowhere(message: str, tried: list[str]) -> WeightsError:
     return WeightsError(
         " ".join([message, "Tried:", "; ".join(tried) + "."]),
         "Three ways out: name weights that you have (--set features.weights=PATH; `propagate models download NAME` "
-        "gets them where there is a network), set HF_ENDPOINT to a mirror of the hub, or take the preset `compact`, whose "
-        "weights are in the package.",
+        "gets them where there is a network), set HF_ENDPOINT to a mirror of the hub, or take the preset `compact`, "
+        "whose weights are in the package.",
     )
 
 

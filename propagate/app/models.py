@@ -37,9 +37,11 @@ def list_models(quiet: Quiet = False, verbose: Verbose = 0) -> None:
 
 def _size(model: "Model") -> str:
     """Of the first source's files, configurations aside: "5.2 GB", or nothing where it is not known."""
+    from rich.filesize import decimal
+
     sizes = [file.size for file in model.sources[0].files if not file.name.endswith((".json", ".txt"))]
     known = [size for size in sizes if size is not None]
-    return f"{sum(known) / 1e9:.2g} GB" if known and len(known) == len(sizes) else ""
+    return decimal(sum(known)) if known and len(known) == len(sizes) else ""
 
 
 @models_app.command()

@@ -37,9 +37,13 @@ def test_a_named_precision_is_taken(name):
 
 
 def test_compact_takes_what_the_device_computes_in(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert build_extractor("compact", dtype="auto", device="cpu").dtype == torch.bfloat16
-    assert build_extractor("compact", device="cpu").dtype == torch.float32
+    for supported, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(
+            torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported, raising=False
+        )
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        assert build_extractor("compact", device="cpu").dtype == dtype
+    assert build_extractor("compact", dtype="bfloat16", device="cpu").dtype == torch.bfloat16
 
 
 def test_a_device_that_does_not_exist_is_refused():
