@@ -40,7 +40,7 @@ def test_list_shows_licences_and_what_is_here():
     assert set(MODELS) <= set(result.stdout.split())
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()}
     assert re.fullmatch(rf"tiny +here +{len(CONTENT)} bytes +CC0 +a tiny one", rows["tiny"].rstrip())
-    assert re.match(r"adm-256 +not here +MIT", rows["adm-256"])
+    assert re.match(r"adm-256 +not here +[0-9.]+ GB +MIT", rows["adm-256"])
 
 
 def test_path_prints_the_path_alone(cache):
