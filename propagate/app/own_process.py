@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from propagate.benchmarks.workers import deaf
 from propagate.errors import OutOfMemoryError, PropagateError
 
 _PATIENCE_S = 10.0
@@ -34,7 +34,7 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, work), daemon=True)
-    with _deaf():
+    with deaf():
         process.start()
     theirs.close()  # so that the line ends when the process does
     try:
@@ -72,19 +72,6 @@ def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> 
         connection.send(message)
         with suppress(EOFError):
             connection.recv()  # the parent ends it
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """What starts in this block ignores Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _death(exit_code: int | None) -> PropagateError:

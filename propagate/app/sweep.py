@@ -108,7 +108,8 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.app.evaluation import SOME_FAILED
     from propagate.benchmarks.evaluation import score
     from propagate.benchmarks.output import Output
-    from propagate.benchmarks.sweep import failures, grid_methods, read_grid
+    from propagate.benchmarks.summary import unscored_clips
+    from propagate.benchmarks.sweep import grid_methods, read_grid
     from propagate.settings import DEFAULT_PRESET
 
     grid = read_grid(choices.assignments)
@@ -126,7 +127,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
             terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
             if terminal.verbosity >= TRACEBACKS:
                 terminal.err.print(outcome.trace.rstrip(), soft_wrap=True)
-    return SOME_FAILED if any(failures(benchmark, result) for result in results) else 0
+    return SOME_FAILED if any(unscored_clips(benchmark, result) for result in results) else 0
 
 
 def _run(
@@ -181,10 +182,10 @@ def _print(terminal: Terminal, benchmark: "Benchmark", grid: "Grid", results: Se
     from rich.table import Table
     from rich.text import Text
 
-    from propagate.benchmarks.sweep import failures
+    from propagate.benchmarks.summary import unscored_clips
 
     metrics = list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
-    whole = [result for result in results if result.scores.totals and not failures(benchmark, result)]
+    whole = [result for result in results if result.scores.totals and not unscored_clips(benchmark, result)]
     best = max(whole, key=lambda result: result.scores.totals[metrics[0]], default=None)
     table = Table(box=SIMPLE_HEAD, title=Text(f"{benchmark.title} (per cent)"), title_justify="left")
     for heading in (*(axis.key for axis in grid.axes), *metrics, "frames/s"):

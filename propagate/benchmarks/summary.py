@@ -44,11 +44,18 @@ class MethodResult:
     peak_memory: int | None = None
 
 
+def unscored_clips(benchmark: Benchmark, result: MethodResult) -> tuple[str, ...]:
+    """The clips that have no score: totals without them are not comparable with those of others."""
+    return tuple(
+        clip.name for clip in benchmark.clips if clip.name in result.failed or clip.name not in result.scores.clips
+    )
+
+
 def scored_share(benchmark: Benchmark, result: MethodResult) -> str:
-    """ "29 of 30 clips" where some have no score: totals without them are not comparable; empty where all have one."""
-    scored = sum(clip.name in result.scores.clips for clip in benchmark.clips)
+    """ "29 of 30 clips" where some have no score; empty where all have one."""
     total = len(benchmark.clips)
-    return "" if scored == total else f"{scored} of {total} {'clip' if total == 1 else 'clips'}"
+    missing = len(unscored_clips(benchmark, result))
+    return f"{total - missing} of {total} {'clip' if total == 1 else 'clips'}" if missing else ""
 
 
 def memory_note(results: Sequence[MethodResult]) -> str:

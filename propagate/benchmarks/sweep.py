@@ -22,7 +22,7 @@ from propagate.benchmarks.benchmark import Benchmark, Table
 from propagate.benchmarks.methods import Method, load_methods
 from propagate.benchmarks.plots import heat_map, value_line
 from propagate.benchmarks.runner import Observer, Outcome, Task, run
-from propagate.benchmarks.summary import MethodResult
+from propagate.benchmarks.summary import MethodResult, unscored_clips
 from propagate.errors import PropagateError, UsageError
 
 TABLE, FIGURE = "sweep.csv", "sweep.png"
@@ -167,13 +167,6 @@ class _Listener:
         self._observer.ended(outcome)
 
 
-def failures(benchmark: Benchmark, result: MethodResult) -> tuple[str, ...]:
-    """The clips that a combination lacks: totals without them are not comparable with those of the others."""
-    return tuple(
-        clip.name for clip in benchmark.clips if clip.name in result.failed or clip.name not in result.scores.clips
-    )
-
-
 def sweep_table(grid: Grid, benchmark: Benchmark, results: Sequence[MethodResult]) -> Table:
     """`sweep.csv`: a row per combination with its values and all totals as shares with six decimals.
 
@@ -188,7 +181,7 @@ def sweep_table(grid: Grid, benchmark: Benchmark, results: Sequence[MethodResult
     rows = []
     for cell, result in zip(grid.cells, results, strict=True):
         values = [axis.values[position] for axis, position in zip(grid.axes, cell, strict=True)]
-        missing = failures(benchmark, result)
+        missing = unscored_clips(benchmark, result)
         totals = [_six(math.nan if missing else result.scores.totals.get(metric, math.nan)) for metric in metrics]
         rows.append((*values, *totals, " ".join(missing)))
     return Table(TABLE, (*(axis.key for axis in grid.axes), *metrics, "failed"), tuple(rows))
@@ -205,7 +198,7 @@ def sweep_figure(grid: Grid, benchmark: Benchmark, results: Sequence[MethodResul
     metric = next(iter(_metrics(results)), "")
     values = np.array(
         [
-            math.nan if failures(benchmark, result) else float(result.scores.totals.get(metric, math.nan))
+            math.nan if unscored_clips(benchmark, result) else float(result.scores.totals.get(metric, math.nan))
             for result in results
         ]
     ).reshape([len(axis.values) for axis in grid.axes])

@@ -73,7 +73,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.is_alive = True
         self._process = context.Process(target=_work, args=(theirs, benchmark, threads), daemon=True)
-        with _deaf():
+        with deaf():
             self._process.start()
         theirs.close()  # so that the line ends when the process does
 
@@ -123,7 +123,7 @@ def _work(connection: Connection, benchmark: Benchmark, threads: int) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes that start in this block never hear Ctrl-C, which goes to all of a terminal; their parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -9,8 +9,8 @@ from propagate.benchmarks import sweep
 from propagate.benchmarks.clip_folder import Run
 from propagate.benchmarks.methods import load_method
 from propagate.benchmarks.runner import Outcome, Task
-from propagate.benchmarks.summary import MethodResult
-from propagate.benchmarks.sweep import failures, grid_methods, read_grid, run_grid, sweep_figure, sweep_table
+from propagate.benchmarks.summary import MethodResult, unscored_clips
+from propagate.benchmarks.sweep import grid_methods, read_grid, run_grid, sweep_figure, sweep_table
 from propagate.errors import UsageError, WeightsError
 from tests.benchmarks.reporting import CLIPS, FlatPictures, method
 
@@ -110,7 +110,7 @@ def test_a_combination_that_lacks_clips_is_failed_and_has_no_totals():
     found = results(0.5, 0.25, 0.75, 0.625, 0.5, 0.125)
     found[2] = method(found[2].name, {CLIPS[0]: 0.99})  # one clip of three: its total is the best of all
     found[3] = replace(found[3], failed={CLIPS[1]: "Memory ran out."})
-    assert failures(FlatPictures(), found[2]) == CLIPS[1:]
+    assert unscored_clips(FlatPictures(), found[2]) == CLIPS[1:]
     table = sweep_table(TWO, FlatPictures(), found)
     assert table.rows[2] == ("51", "1", "", "", " ".join(CLIPS[1:]))
     assert table.rows[3] == ("51", "2", "", "", CLIPS[1])
