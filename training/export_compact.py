@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     weights = {name: value.to(torch.float16).contiguous() for name, value in read_weights(options.run, "ema").items()}
+    channels = [len(weights[f"down_blocks.{level}.resnets.0.conv1.weight"]) for level in range(4)]
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.out / "model.safetensors", metadata={"format": "pt"})
     config = {
-        "unet": UNET_CONFIG,
+        "unet": {**UNET_CONFIG, "block_out_channels": channels},
         "space_to_depth": SPACE_TO_DEPTH,
         "prediction_type": "v_prediction",
         "betas": {"schedule": "linear", "start": 1e-4, "end": 0.02, "steps": 1000},

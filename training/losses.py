@@ -1,4 +1,4 @@
-"""The two losses of the compact model: denoising and matching."""
+"""The losses of the compact model: denoising, matching, label transfer."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def matching_loss(
     partner: Float[Tensor, "b n 2"],
     has_partner: Bool[Tensor, "b n"],
     *,
+    chosen: Int[Tensor, " m"] | None = None,
     temperature: float = 0.07,
     blind_radius: float = 1.25,
     other_pictures: int = 3,
@@ -33,10 +34,13 @@ def matching_loss(
 
     A cell of A is to find its own place in B (`partner`, (x, y) in cells, sampled bilinearly) among all of B's cells
     and those of `other_pictures` other pictures of the batch. Cells of B within `blind_radius` cells of the true place
-    are neither right nor wrong and are left out. The mean is over the cells that have a partner.
+    are neither right nor wrong and are left out. The mean is over the cells that have a partner, and of those over the
+    `chosen` ones only (flat indices), where all would be too many.
     """
     batch, _, height, width = features_b.shape
     query = F.normalize(features_a.flatten(2).transpose(1, 2), dim=-1)
+    if chosen is not None:
+        query, partner, has_partner = query[:, chosen], partner[:, chosen], has_partner[:, chosen]
     span = features_b.new_tensor([width, height])
     places = ((partner + 0.5) / span * 2 - 1).unsqueeze(2)
     positive = F.grid_sample(features_b, places, align_corners=False, padding_mode="border")[..., 0].transpose(1, 2)
@@ -50,3 +54,23 @@ def matching_loss(
     scores += [query @ keys.roll(shift, 0) for shift in range(1, min(other_pictures, batch - 1) + 1)]
     logits = torch.cat(scores, -1)[has_partner] / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def label_transfer_loss(
+    query: Float[Tensor, "b c h w"],
+    keys: list[Float[Tensor, "b c h w"]],
+    query_shares: Float[Tensor, "b n l"],
+    key_shares: list[Float[Tensor, "b n l"]],
+    *,
+    temperature: float = 0.07,
+) -> Float[Tensor, ""]:
+    """Cross-entropy between what a view shows and what the transfer step would say of it.
+
+    The layers' shares of the `keys` views are carried to the `query` view by the softmax over all of their cells, as
+    `propagate.affinity` does with labels. Unlike the matching loss it also teaches cells without a partner: ground that
+    has just been uncovered has to resemble other ground more than the thing that stood before it.
+    """
+    cells = F.normalize(query.flatten(2).transpose(1, 2), dim=-1)
+    bank = torch.cat([F.normalize(view.flatten(2), dim=1) for view in keys], -1)
+    carried = (cells @ bank / temperature).softmax(-1) @ torch.cat(key_shares, 1)
+    return -(query_shares * (carried + 1e-4).log()).sum(-1).mean()

@@ -1,8 +1,9 @@
 """Train the compact diffusion model: `python -m training.train_compact --photos DIR --run DIR --stage denoise|match`.
 
-Stage `denoise` is a plain diffusion model on small crops. Stage `match` goes on from its last weights: the matching
-loss on the tapped block's cells of pairs of views, each noised to the timestep of use, plus the denoising loss at
-random timesteps on some of the views, so that the model stays a diffusion model. Both are deterministic for a
+Stage `denoise` is a plain diffusion model on small crops. Stage `match` goes on from its last weights, on scenes of
+three views (`training.scenes`), each noised to the timestep of use: the matching loss on the tapped block at stride 8
+and at stride 4, the label transfer loss, and the denoising loss at random timesteps on some of the views, so that the
+model stays a diffusion model. Both are deterministic for a
 seed (batch n is a function of seed and n), keep an exponential moving average of the weights, and write
 `RUN/checkpoint.safetensors` + `RUN/state.pt` every `--save-every` steps, from which a stopped run goes on.
 `RUN/loss.csv` holds the loss curve. Export the average with `python -m training.export_compact`.
@@ -14,7 +15,7 @@ import argparse
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG, pooled_block
-from training.losses import matching_loss, velocity_target
+from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG
+from propagate.features.diffusion import run_until
+from training.crops import CropBatches
+from training.cutouts import read_cutouts
+from training.losses import label_transfer_loss, matching_loss, velocity_target
 from training.photos import load_photos
-from training.views import CropBatches, PairBatches, ViewSettings
+from training.scenes import PAIRS, SceneBatches, SceneSettings
+
+CHANNELS: Sequence[int] = UNET_CONFIG["block_out_channels"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,12 @@ class Recipe:
     learning_rate: float
     ema: float
     warmup: int = 200
+    denoising_weight: float = 1.0
     matching_weight: float = 0.0
+    fine_weight: float = 0.0
+    transfer_weight: float = 0.0
+    coarse_cells: int = 200  # of a view that are matched, drawn anew in each step: all of them cost a fifth more time
+    fine_cells: int = 128
     denoised_views: int | None = None  # None: all of the batch
     block: int = 2
 
@@ -50,7 +61,16 @@ class Recipe:
 RECIPES = {
     "denoise": Recipe(steps=700, batch=64, size=64, learning_rate=6e-4, ema=0.999),
     "match": Recipe(
-        steps=2600, batch=12, size=160, learning_rate=4e-4, ema=0.998, matching_weight=0.5, denoised_views=4
+        steps=4000,
+        batch=8,
+        size=160,
+        learning_rate=5e-4,
+        ema=0.998,
+        denoising_weight=0.5,
+        matching_weight=0.5,
+        fine_weight=0.25,
+        transfer_weight=1.0,
+        denoised_views=4,
     ),
 }
 
@@ -58,10 +78,11 @@ RECIPES = {
 class Trainer:
     """One stage: model, average, optimizer and the step that has been reached."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, seed: int) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, seed: int, channels: Sequence[int] = CHANNELS) -> None:
         torch.manual_seed(seed)
         self.recipe, self.device, self.seed = recipe, device, seed
-        self.model = UNet2DModel(**UNET_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        config = {**UNET_CONFIG, "block_out_channels": tuple(channels)}
+        self.model = UNet2DModel(**config).to(device, memory_format=torch.channels_last)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
         schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
@@ -77,14 +98,17 @@ class Trainer:
         recipe = self.recipe
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         if recipe.matching_weight:
-            pixels, partner, has_partner = (part.to(self.device) for part in batch)
-            chosen = torch.randperm(len(pixels), generator=generator)[: recipe.denoised_views]
-            clean = self._clean(pixels)
-            losses = {
-                "denoise": self._denoising(clean[chosen.to(self.device)], generator),
-                "match": self._matching(clean, partner, has_partner, generator),
-            }
-            total = losses["denoise"] + recipe.matching_weight * losses["match"]
+            scenes = {name: part.to(self.device) for name, part in batch.items()}
+            clean = self._clean(scenes["views"])
+            chosen = torch.randperm(len(clean), generator=generator)[: recipe.denoised_views]
+            losses = {"denoise": self._denoising(clean[chosen.to(self.device)], generator)}
+            losses |= self._matching(clean, scenes, generator)
+            total = (
+                recipe.denoising_weight * losses["denoise"]
+                + recipe.matching_weight * losses["match"]
+                + recipe.fine_weight * losses["fine"]
+                + recipe.transfer_weight * losses["transfer"]
+            )
         else:
             total = self._denoising(self._clean(batch.to(self.device)), generator)
             losses = {"denoise": total}
@@ -114,13 +138,28 @@ class Trainer:
             predicted = self.model(noisy, timesteps).sample
         return F.mse_loss(predicted.float(), velocity_target(clean, noise, timesteps, self.alphas_cumprod))
 
-    def _matching(self, clean: Tensor, partner: Tensor, has_partner: Tensor, generator: torch.Generator) -> Tensor:
+    def _matching(self, clean: Tensor, scenes: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         timesteps = torch.full((len(clean),), TRAINING_TIMESTEP, device=self.device)
         noisy, _ = self._noised(clean, timesteps, generator)
         with torch.autocast(self.device.type, torch.bfloat16):
-            features = pooled_block(self.model, self.recipe.block, noisy, timesteps)
-        view_a, view_b = features.float().chunk(2)
-        return matching_loss(view_a, view_b, partner, has_partner)
+            block = self.model.up_blocks[self.recipe.block]
+            output = run_until(block, lambda: self.model(noisy, timesteps)).float()
+        views, fine = F.avg_pool2d(output, 2).chunk(3), output.chunk(3)
+        coarse, sharp_cells = (
+            torch.randperm(part[0][0, 0].numel(), generator=generator)[:most].to(self.device)
+            for part, most in ((views, self.recipe.coarse_cells), (fine, self.recipe.fine_cells))
+        )
+        match, sharp, transfer = [], [], []
+        for pair, (a, b) in enumerate(PAIRS):
+            places, visible = scenes["partner_8"][pair], scenes["visible_8"][pair]
+            match.append(matching_loss(views[a], views[b], places, visible, chosen=coarse))
+            places, visible = scenes["partner_4"][pair], scenes["visible_4"][pair]
+            sharp.append(matching_loss(fine[a], fine[b], places, visible, chosen=sharp_cells, other_pictures=0))
+            others = [view for view in range(len(views)) if view != a]
+            keys, shown = [views[view] for view in others], [scenes["shares"][view] for view in others]
+            transfer.append(label_transfer_loss(views[a], keys, scenes["shares"][a], shown))
+        losses = {"match": match, "fine": sharp, "transfer": transfer}
+        return {name: torch.stack(parts).mean() for name, parts in losses.items()}
 
     def _learning_rate(self) -> float:
         recipe = self.recipe
@@ -159,11 +198,12 @@ def read_weights(run: Path, kind: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(f"{kind}.")}
 
 
-def batches(recipe: Recipe, photos_folder: Path, seed: int, start: int) -> Iterator[Any]:
+def batches(recipe: Recipe, photos_folder: Path, cutouts: list[Path], seed: int, start: int) -> Iterator[Any]:
     photos = load_photos(photos_folder)
     if recipe.matching_weight > 0:
-        views = ViewSettings(size=recipe.size)
-        data: Any = PairBatches(photos, views, batch=recipe.batch, seed=seed, start=start)
+        pieces = [read_cutouts(folder) for folder in cutouts]
+        settings = SceneSettings(size=recipe.size)
+        data: Any = SceneBatches(photos, pieces, settings, batch=recipe.batch, seed=seed, start=start)
     else:
         data = CropBatches(photos, batch=recipe.batch, size=recipe.size, seed=seed, start=start)
     # One worker only: batch n must not depend on how many there are.
@@ -173,11 +213,13 @@ def batches(recipe: Recipe, photos_folder: Path, seed: int, start: int) -> Itera
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--cutouts", type=Path, nargs="*", default=[], help="folders of pictures with transparency")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the loss curve")
     parser.add_argument("--stage", choices=sorted(RECIPES), required=True)
     parser.add_argument("--start-from", type=Path, help="run whose last weights this stage begins with")
     parser.add_argument("--steps", type=int, help="length of the schedule, instead of the recipe's number")
     parser.add_argument("--stop-at", type=int, help="stop at this step, with the schedule unfinished")
+    parser.add_argument("--channels", type=int, nargs=4, default=CHANNELS, help="of the four levels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=200)
     options = parser.parse_args()
@@ -188,7 +230,7 @@ def main() -> None:
     device = torch.device(
         "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     )
-    trainer = Trainer(recipe, device, options.seed)
+    trainer = Trainer(recipe, device, options.seed, options.channels)
     options.run.mkdir(parents=True, exist_ok=True)
     if (options.run / "state.pt").exists():
         trainer.resume(options.run)
@@ -199,7 +241,7 @@ def main() -> None:
     with curve.open("a", newline="") as file:
         writer = csv.writer(file)
         sums: dict[str, float] = {}
-        for batch in batches(recipe, options.photos, options.seed, trainer.step):
+        for batch in batches(recipe, options.photos, options.cutouts, options.seed, trainer.step):
             if trainer.step >= min(recipe.steps, options.stop_at or recipe.steps):
                 break
             for name, loss in trainer.train_step(batch).items():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.losses import matching_loss, velocity_target
+from training.losses import label_transfer_loss, matching_loss, velocity_target
 
 
 def test_velocity_turns_the_noised_sample_back():
@@ -61,3 +61,44 @@ def test_fewer_other_pictures_than_asked_for_are_all_there_are(others):
     features = torch.randn(2, 8, 3, 3)
     loss = matching_loss(features, features, grid(3, 3), torch.ones(2, 9, dtype=torch.bool), other_pictures=others)
     assert loss.isfinite()
+
+
+def test_only_the_chosen_cells_count():
+    a, b = torch.randn(2, 2, 8, 3, 4, generator=torch.Generator().manual_seed(0))
+    everywhere = torch.ones(2, 12, dtype=torch.bool)
+    chosen = torch.tensor([0, 5, 7])
+    others = everywhere.clone()
+    others[:, chosen] = False
+    some = matching_loss(a, b, grid(3, 4), everywhere, chosen=chosen)
+    torch.testing.assert_close(some, matching_loss(a, b, grid(3, 4), everywhere & ~others))
+
+
+def halves(height: int = 4, width: int = 6) -> torch.Tensor:
+    """Shares of two layers: left and right half."""
+    left = (torch.arange(width) < width / 2).float().expand(1, height, width).reshape(1, -1)
+    return torch.stack([left, 1 - left], -1)
+
+
+def test_features_that_tell_the_layers_carry_them():
+    layers = halves()[0].T.reshape(1, 2, 4, 6)
+    right = label_transfer_loss(layers, [layers, layers], halves(), [halves(), halves()])
+    wrong = label_transfer_loss(layers, [layers.flip(1)], halves(), [halves()])
+    assert right < 0.01 < 2 < wrong
+
+
+def test_ground_without_partner_is_to_resemble_other_ground():
+    """A cell that exists in no other view costs little if it looks like its own layer, and much if it does not."""
+    keys, query = halves()[0].T.reshape(1, 2, 4, 6), halves()[0].T.reshape(1, 2, 4, 6).clone()
+    own = label_transfer_loss(query, [keys], halves(), [halves()])
+    query[:, :, 0, 0] = query[:, :, 0, 5]
+    assert label_transfer_loss(query, [keys], halves(), [halves()]) - own > 0.2
+
+
+def test_a_layer_that_no_key_shows_costs_a_finite_price():
+    shown = torch.tensor([[[1.0, 0.0]] * 4])
+    unseen = torch.tensor([[[0.0, 1.0]] * 4])
+    query = torch.randn(1, 3, 2, 2, requires_grad=True)
+    loss = label_transfer_loss(query, [torch.randn(1, 3, 2, 2)], unseen, [shown])
+    loss.backward()
+    assert loss.isfinite()
+    assert query.grad.isfinite().all()

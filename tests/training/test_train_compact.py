@@ -7,33 +7,28 @@ import pytest
 import torch
 
 from propagate.features import build_extractor
-from propagate.features.compact import UNET_CONFIG
-from training import export_compact, train_compact
+from training import export_compact
+from training.crops import CropBatches
+from training.scenes import SceneBatches, SceneSettings
 from training.train_compact import RECIPES, Trainer, read_weights
-from training.views import CropBatches, PairBatches, ViewSettings
 
 PHOTOS = [np.random.default_rng(n).integers(0, 255, (80, 90, 3), np.uint8) for n in range(3)]
 
 
-@pytest.fixture(autouse=True)
-def narrow_network(monkeypatch):
-    """The same network with few channels: what is tested is the training, not the size."""
-    config = {**UNET_CONFIG, "block_out_channels": (16, 16, 32, 32)}
-    monkeypatch.setattr(train_compact, "UNET_CONFIG", config)
-    monkeypatch.setattr(export_compact, "UNET_CONFIG", config)
-
-
 def trainer(stage: str, **changes: int) -> Trainer:
-    return Trainer(replace(RECIPES[stage], warmup=1, **changes), torch.device("cpu"), seed=0)
+    """The same network with few channels: what is tested is the training, not the size."""
+    return Trainer(replace(RECIPES[stage], warmup=1, **changes), torch.device("cpu"), 0, (16, 16, 32, 32))
 
 
 def batches(stage: str, start: int = 0):
     if stage == "match":
-        return iter(PairBatches(PHOTOS, ViewSettings(size=64), batch=2, seed=0, start=start))
+        return iter(SceneBatches(PHOTOS, [], SceneSettings(size=64), batch=2, seed=0, start=start))
     return iter(CropBatches(PHOTOS, batch=2, size=32, seed=0, start=start))
 
 
-@pytest.mark.parametrize(("stage", "losses"), [("denoise", {"denoise"}), ("match", {"denoise", "match"})])
+@pytest.mark.parametrize(
+    ("stage", "losses"), [("denoise", {"denoise"}), ("match", {"denoise", "match", "fine", "transfer"})]
+)
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(stage, losses, tmp_path):
     whole, first = trainer(stage), trainer(stage)
     data = batches(stage)
