@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from propagate.formats import read_keypoints, read_mask, write_keypoints, write_mask
     from propagate.pipeline import track
     from propagate.propagator import LabelPropagator
+    from propagate.reference_labels import Reference, label_from_references
     from propagate.settings import Settings, load_settings
     from propagate.types import Frame, FrameInfo, Keypoints, Mask, Prediction
     from propagate.video import open_video
@@ -30,6 +31,7 @@ _HOMES = {
     "propagate.formats": ["read_keypoints", "read_mask", "write_keypoints", "write_mask"],
     "propagate.pipeline": ["track"],
     "propagate.propagator": ["LabelPropagator"],
+    "propagate.reference_labels": ["Reference", "label_from_references"],
     "propagate.settings": ["Settings", "load_settings"],
     "propagate.types": ["Frame", "FrameInfo", "Keypoints", "Mask", "Prediction"],
     "propagate.video": ["open_video"],
@@ -47,10 +49,12 @@ __all__ = [
     "OutOfMemoryError",
     "Prediction",
     "PropagateError",
+    "Reference",
     "Settings",
     "UsageError",
     "WeightsError",
     "build_extractor",
+    "label_from_references",
     "load_settings",
     "open_video",
     "read_keypoints",

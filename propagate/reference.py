@@ -22,7 +22,7 @@ from propagate.affinity import Window, normalize, propagate_labels
 from propagate.matching import mutual_neighbors
 
 # from the pictures to the frame: DINO's settings, but for the window
-_TOP_K, _TEMPERATURE = 5, 0.1
+TOP_K, _TEMPERATURE = 5, 0.1
 # from mutual cells to those around them: radius 6, 12 and 20 gave 0.48, 0.48 and 0.46, 5 to 20 cells the same
 _SPREAD = Window("square", 12)
 _SPREAD_TOP_K = 10
@@ -48,7 +48,11 @@ class FoundLabels:
 
 @torch.no_grad()
 def label_frame(
-    query: Float[Tensor, "c h w"], keys: Float[Tensor, "n c h w"], labels: Float[Tensor, "n l h w"]
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    labels: Float[Tensor, "n l h w"],
+    *,
+    tile_scores: int | None = None,
 ) -> FoundLabels:
     """Label a frame from annotated pictures on grids of its size.
 
@@ -57,6 +61,7 @@ def label_frame(
         keys: of the pictures.
         labels: of the pictures, channel 0 the background. A cell with no label in any channel is void: it is not
             looked at.
+        tile_scores: see `propagate_labels`.
     """
     query, known = normalize(query), labels.sum(1) > 0.5
     keys = normalize(keys) * known[:, None]
@@ -65,11 +70,25 @@ def label_frame(
         return FoundLabels(_background(labels[0]), torch.zeros_like(labels[0]), nothing, nothing > 0)
     cosine, mutual = mutual_neighbors(query, keys, known)
     mutual = mutual & (cosine > 0)
-    voted = propagate_labels(query, keys, labels * known[:, None], window=None, top_k=_TOP_K, temperature=_TEMPERATURE)
+    voted = propagate_labels(
+        query,
+        keys,
+        labels * known[:, None],
+        window=None,
+        top_k=TOP_K,
+        temperature=_TEMPERATURE,
+        tile_scores=tile_scores,
+    )
     # the last channel says how much of the weight met a mutual cell
     carried = torch.cat([voted, torch.ones_like(voted[:1])]) * mutual
     spread = propagate_labels(
-        query, (query * mutual)[None], carried[None], window=_SPREAD, top_k=_SPREAD_TOP_K, temperature=_TEMPERATURE
+        query,
+        (query * mutual)[None],
+        carried[None],
+        window=_SPREAD,
+        top_k=_SPREAD_TOP_K,
+        temperature=_TEMPERATURE,
+        tile_scores=tile_scores,
     )
     reached = spread[-1] > 1e-6
     soft = torch.where(reached, spread[:-1] / spread[-1].clamp(min=1e-6), _background(voted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,19 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from propagate.budget import MemoryPlan, plan_memory
 from propagate.errors import InputError, UsageError
 from propagate.features import FeatureExtractor
-from propagate.features.anchoring import anchored
+from propagate.features.anchoring import AnchoredExtractor, anchored
 from propagate.features.label_reader import LabelReader
+from propagate.features.passes import Passes
 from propagate.fitting import check_fit
 from propagate.geometry import pixels_to_grid, resize_frame, to_tensor, working_size
-from propagate.labels import KeypointCodec, LabelCodec, codec_for
+from propagate.labels import KeypointCodec, LabelCodec, codec_for, label_channels
 from propagate.labels.masks import objects_of
-from propagate.reference import FoundLabels, label_frame
+from propagate.reference import TOP_K, FoundLabels, label_frame
 from propagate.reference_crop import Piece, pieces
-from propagate.settings import Settings
+from propagate.settings import PropagationSettings, Settings
 from propagate.types import Frame, Keypoints, Label, Mask
 
 LOW_SHARE, LOW_COSINE = 0.45, 0.68
@@ -36,6 +38,9 @@ turned, the 10 above lay within 10 pixels of 640; of the 6 below 2 lay 60 away a
 
 # in cells; 0.7, 1.5 and 2.5 brought 8, 10 and 9 of those 16 to within 12 pixels
 _SIGMA = 1.5
+
+# how often the references' features are in memory at a time: as they came, normalized, and as rows to be compared
+_COPIES = 3
 
 _REMEDY = (
     "Choose a reference that shows the object from the same side and about as large, or features that know kinds of "
@@ -98,8 +103,9 @@ def label_from_references(
 ) -> FoundLabel:
     """Label a frame from other pictures.
 
-    An extractor that fits a basis fits it on the frame and all references together. The pictures go through the network
-    one at a time; the frame's index stands for the index of all.
+    An extractor that fits a basis fits it on the frame and all references together, which `settings.max_memory` does
+    not count; a note says so. Else the pictures go through the network one at a time, and how much of one and of the
+    matching is done at a time follows from that limit. The frame's index stands for the index of all.
 
     Args:
         frame: the frame to label.
@@ -112,6 +118,7 @@ def label_from_references(
         InputError: not one object or joint was found, or a mask's size differs from its picture's.
         UsageError: masks and keypoints together, or other joints, or an extractor that learns from the first frame's
             own label; see also `check_fit`.
+        OutOfMemoryError: `settings.max_memory` is too little.
     """
     if isinstance(extractor, LabelReader):
         raise UsageError(
@@ -123,16 +130,41 @@ def label_from_references(
     check_fit(frame.size, extractor, settings, masks=isinstance(labels[0], Mask))
     canvas = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
     shown = [(reference, piece) for reference in references for piece in _pieces(reference, canvas)]
+    plan = _plan(frame, len(shown), label_channels(labels), extractor, settings)
     pictures = [resize_frame(frame.pixels, canvas), *(piece.pixels(reference.pixels) for reference, piece in shown)]
-    query, *keys = _features(pictures, extractor, frame.index)
+    features = _features(pictures, extractor if plan is None else Passes(extractor, plan.passes), frame.index)
+    query, keys = features[0], features[1:]
     grid = (query.shape[1], query.shape[2])
     encoded = torch.stack([_encoded(reference.label, piece, codec, grid) for reference, piece in shown]).to(query)
-    found = label_frame(query, torch.stack(keys), encoded)
+    found = label_frame(query, keys, encoded, tile_scores=None if plan is None else plan.tile_scores)
     if isinstance(codec, KeypointCodec):
-        return _found_keypoints(frame, codec, found)
-    mask = codec.decode(found.soft, frame).mask
-    assert mask is not None
-    return _found_mask(mask, objects_of(label for label in labels if isinstance(label, Mask)), found)
+        label = _found_keypoints(frame, codec, found)
+    else:
+        mask = codec.decode(found.soft, frame).mask
+        assert mask is not None
+        label = _found_mask(mask, objects_of(label for label in labels if isinstance(label, Mask)), found)
+    if plan is not None and isinstance(extractor, AnchoredExtractor):
+        return replace(label, notes=(*label.notes, _uncounted(len(pictures))))
+    return label
+
+
+def _plan(
+    frame: Frame, pictures: int, channels: int, extractor: FeatureExtractor, settings: Settings
+) -> MemoryPlan | None:
+    """How much is done at a time, the pictures being anchors without a window; None where there is no limit."""
+    if settings.max_memory is None:
+        return None
+    propagation = PropagationSettings(n_last=0, top_k=TOP_K, window="none")
+    one_by_one = settings.features.model_copy(update={"batch_size": 1})
+    alike = settings.model_copy(update={"propagation": propagation, "features": one_by_one})
+    return plan_memory(extractor, frame.size, alike, anchors=_COPIES * pictures, labels=channels)
+
+
+def _uncounted(pictures: int) -> str:
+    return (
+        f"These features may fit a basis, on the frame and the references' {pictures - 1} pictures together; "
+        "max_memory does not count that."
+    )
 
 
 def _codec(labels: Sequence[Label], stride: int, settings: Settings) -> LabelCodec[Any]:
@@ -163,10 +195,10 @@ def _pieces(reference: Reference, canvas: tuple[int, int]) -> list[Piece]:
 
 def _features(
     pictures: Sequence[UInt8[ndarray, "y x 3"]], extractor: FeatureExtractor, index: int
-) -> list[Float[Tensor, "c h w"]]:
+) -> Float[Tensor, "n c h w"]:
     images = torch.stack([to_tensor(picture) for picture in pictures])
     extractor = anchored(extractor, images, [index] * len(images))
-    return [extractor(image[None], indices=[index])[0].float() for image in images]
+    return torch.stack([extractor(image[None], indices=[index])[0].float() for image in images])
 
 
 def _found_mask(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabel:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from propagate.errors import InputError, UsageError
+import propagate
+from propagate import reference_labels
+from propagate.affinity import default_tile_scores
+from propagate.budget import MemoryPlan, plan_memory
+from propagate.errors import InputError, OutOfMemoryError, UsageError
+from propagate.features import build_extractor
 from propagate.features.rgb import ColorPatches
 from propagate.reference import label_frame
 from propagate.reference_crop import SHARES, pieces
@@ -194,3 +199,63 @@ def test_masks_and_keypoints_together_are_refused():
     points = Keypoints(np.array([[30, 30]], np.float32), ("a",))
     with pytest.raises(UsageError, match="together"):
         find(pixels, Reference(pixels, Mask(ids)), Reference(pixels, points))
+
+
+def test_a_reference_of_another_size_than_the_video():
+    pixels, ids = scene(16, 24)
+    larger, larger_ids = (array.repeat(3, 0).repeat(3, 1)[:180, :250] for array in (pixels, ids))
+    frame, truth = scene(56, 16)
+    found = find(frame, Reference(larger, Mask(larger_ids)))
+    assert isinstance(found.label, Mask)
+    inside, expected = found.label.ids == 1, truth == 1
+    assert (inside & expected).sum() / (inside | expected).sum() > 0.5
+
+
+def limited(max_memory: int):
+    return SETTINGS.model_copy(update={"max_memory": max_memory})
+
+
+def test_a_memory_limit_is_kept_to_and_changes_nothing(monkeypatch):
+    plans: list[MemoryPlan] = []
+    monkeypatch.setattr(
+        reference_labels, "plan_memory", lambda *given, **named: plans.append(plan_memory(*given, **named)) or plans[-1]
+    )
+    pixels, ids = scene(16, 24)
+    frame, _ = scene(56, 16)
+    free = find(frame, Reference(pixels, Mask(ids)))
+    assert plans == []
+    given = Frame(frame, 0, 0.0), [Reference(pixels, Mask(ids))], ColorPatches("cpu")
+    label_from_references(*given, limited(2**40))
+    assert plans[0].tile_scores == default_tile_scores("cpu")
+    limit = plans[0].estimate.total - 1
+    found = label_from_references(*given, limited(limit))
+    assert plans[1].estimate.total <= limit
+    assert plans[1].tile_scores < plans[0].tile_scores
+    assert isinstance(found.label, Mask)
+    assert isinstance(free.label, Mask)
+    np.testing.assert_array_equal(found.label.ids, free.label.ids)
+    # each reference has to be held, and is counted
+    label_from_references(given[0], given[1] * 2, given[2], limited(2**40))
+    bank = 64 // 8 * 96 // 8 * 4 * (ColorPatches.channels + 2)
+    assert plans[2].estimate.bank - plans[0].estimate.bank >= len(SHARES) * bank
+
+
+def test_a_memory_limit_that_is_too_little():
+    pixels, ids = scene(16, 24)
+    with pytest.raises(OutOfMemoryError, match="max_memory = 1 MiB"):
+        label_from_references(
+            Frame(pixels, 0, 0.0), [Reference(pixels, Mask(ids))], ColorPatches("cpu"), limited(2**20)
+        )
+
+
+def test_what_a_memory_limit_does_not_count_is_said():
+    pixels, ids = scene(16, 24)
+    fusion = build_extractor("fusion", parts=[{"name": "rgb", "pca": 8}], device="cpu")
+    given = Frame(pixels, 0, 0.0), [Reference(pixels, Mask(ids))], fusion
+    assert "max_memory does not count" in label_from_references(*given, limited(2**40)).notes[-1]
+    assert not any("max_memory" in note for note in label_from_references(*given, SETTINGS).notes)
+
+
+def test_references_are_public():
+    assert propagate.Reference is Reference
+    assert propagate.label_from_references is label_from_references

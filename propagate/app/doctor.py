@@ -65,7 +65,7 @@ def doctor(
 
 def _checks(resolved: ResolvedSettings) -> Iterator[Check]:
     yield from _packages()
-    for look in (_devices, _readers, _encoder, _presets):
+    for look in (_devices, _readers, _encoder, _presets, _extractors):
         yield from look()
     yield from _preset(resolved.settings)
 
@@ -119,6 +119,22 @@ def _presets() -> Iterator[Check]:
     from propagate.settings import preset_names
 
     yield Check("presets", ", ".join(preset_names()))
+
+
+def _extractors() -> Iterator[Check]:
+    """All that can be named; of other packages', which may be broken, also whether they can be imported."""
+    from propagate.errors import UsageError
+    from propagate.features import EXTRACTORS, extractor_options
+    from propagate.features.installed import installed_extractors, provider
+
+    others = installed_extractors()
+    told = [f"{name} ({', '.join(provider(entry) for entry in entries)})" for name, entries in others.items()]
+    yield Check("extractors", ", ".join([*EXTRACTORS, *told]))
+    for name in others:
+        try:
+            extractor_options(name)
+        except UsageError as error:
+            yield Check(f"extractor {name}", error.message, error.remedy)
 
 
 def _preset(settings: Settings) -> Iterator[Check]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from propagate.features.installed import providers
 from propagate.formats import settings_hash
 from propagate.provenance import all_settings
 from propagate.settings import ResolvedSettings
@@ -13,9 +14,9 @@ from propagate.types import FrameInfo, Label, Mask
 
 
 def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
-    """Every setting, where it came from, the seed, and a hash.
+    """Every setting, where it came from, the seed, a hash, and the package of an extractor that is not ours.
 
-    The hash covers every setting, the extractor's defaults included: the same hash and the same input give the same
+    The hash covers every setting, the extractor's defaults included: the same hash, package and input give the same
     output on the same kind of device.
     """
     settings = all_settings(resolved)
@@ -25,6 +26,7 @@ def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
         "origins": {key: setting.origin for key, setting in settings.items()},
         "settings_hash": settings_hash(values),
         "seed": values.get("features.seed"),
+        **({"extractor_package": package} if (package := providers(resolved.settings.features.name)) else {}),
     }
 
 

@@ -11,6 +11,7 @@ from propagate.benchmarks.baselines import flow, static
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.formats import settings_hash
+from propagate.labels.jhmdb import STRIDE as JHMDB_STRIDE
 from propagate.pipeline import track
 from propagate.provenance import all_settings, local_weights
 from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_settings, nearest, preset_names
@@ -50,10 +51,18 @@ class Method:
         """Build the extractor, where it is not the one that this process built last.
 
         Raises:
-            UsageError, WeightsError, OutOfMemoryError: see `build_extractor`.
+            UsageError: videowalk's codec with features of another stride than its; see also `build_extractor`.
+            WeightsError, OutOfMemoryError: see `build_extractor`.
         """
-        if self.resolved is not None:
-            _extractor(self.resolved)
+        if self.resolved is None:
+            return
+        extractor = _extractor(self.resolved)
+        if self.resolved.labels.keypoints.codec == "jhmdb" and extractor.stride != JHMDB_STRIDE:
+            raise UsageError(
+                f"--config {self.name}: its features have cells of {extractor.stride} pixels, and videowalk's poses "
+                f"(labels.keypoints.codec = jhmdb) are those of cells of {JHMDB_STRIDE}.",
+                f"Take features of stride {JHMDB_STRIDE} (features.up_ft_index, features.block) or --protocol strict.",
+            )
 
     def carry(self, frames: Iterable[Frame], label: Label) -> Iterator[Prediction]:
         """One prediction per frame, in order.

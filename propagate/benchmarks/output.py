@@ -18,8 +18,9 @@ MANIFEST = ".evaluation.json"
 class Output:
     """A folder to evaluate into.
 
-    The clips of one method lie in it directly, those of several in a folder per method. A hidden file lists what an
-    evaluation writes here, and is written before the things themselves; nothing else is ever removed or replaced.
+    The clips of one method lie in it directly, those of several in a folder per method; where others join one method
+    with `resume`, its clips stay where they are. A hidden file lists what an evaluation writes here, and is written
+    before the things themselves; nothing else is ever removed or replaced.
 
     Args:
         folder: is created where it does not exist.
@@ -32,8 +33,8 @@ class Output:
         keeps_clips: finished clips are kept.
 
     Raises:
-        UsageError: the folder is not empty and neither is given; both are; or, to resume, its clips lie otherwise or
-            a method of before is not among the methods.
+        UsageError: the folder is not empty and neither is given; both are; or, to resume, a method of before is not
+            among the methods, or a new one is called like a clip that lies where its folder would be.
         InputError: it cannot be written.
     """
 
@@ -52,10 +53,12 @@ class Output:
         before = self._read()
         self._files, self._clips = set(before.get("files", ())), set(before.get("clips", ()))
         then = before.get("methods", ())
-        if resume and then and (len(then) > 1) != (len(self._methods) > 1):
+        alone = then if resume and then else self._methods
+        self._at_top = before.get("at_top") if resume and len(then) > 1 else alone[0] if len(alone) == 1 else None
+        places = {Path(clip).parts[0] for clip in self._clips} if resume and self._at_top is not None else set()
+        if taken := sorted(places & {name for name in self._methods if name != self._at_top and name not in then}):
             raise UsageError(
-                f"{folder} was written for {_listed(then)}, with the clips "
-                f"{'in it' if len(then) == 1 else 'in a folder per method'}; now there is {_listed(self._methods)}.",
+                f"{folder / taken[0]} holds a clip of {self._at_top}; it would be the folder of the method {taken[0]}.",
                 "Choose another with --output.",
             )
         if resume and (dropped := [name for name in then if name not in self._methods]):
@@ -67,7 +70,7 @@ class Output:
 
     def of(self, method: str) -> Path:
         """The folder of a method's clips and tables."""
-        return self.folder / method if len(self._methods) > 1 else self.folder
+        return self.folder if method == self._at_top else self.folder / method
 
     def make_way(self, clips: Iterable[Path]) -> None:
         """Remove what is ours and stands in the way: unfinished clips, those to be run again, and all scores.
@@ -147,7 +150,12 @@ class Output:
         return content if isinstance(content, dict) else {}
 
     def _write(self) -> None:
-        content = {"methods": self._methods, "files": sorted(self._files), "clips": sorted(self._clips)}
+        content = {
+            "methods": self._methods,
+            "at_top": self._at_top,
+            "files": sorted(self._files),
+            "clips": sorted(self._clips),
+        }
         with atomic_path(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

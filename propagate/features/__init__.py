@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from propagate.errors import UsageError
 from propagate.features.extractor import FeatureExtractor
+from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
 from propagate.settings import nearest
 
 __all__ = ["EXTRACTORS", "FeatureExtractor", "build_extractor", "extractor_names", "extractor_options"]
@@ -37,15 +38,18 @@ EXTRACTORS = {
     "sd_layers": "propagate.features.sd_layers:StableDiffusionLayers",
 }
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def build_extractor(name: str, **options: Any) -> FeatureExtractor:
     """The extractor of that name; options are its builder's keywords, the same as in presets.
 
     Raises:
-        UsageError: unknown name or option, or a value that does not fit.
+        UsageError: unknown name or option, an option that is missing, or a value that does not fit; a name that two
+            packages chose, or a package whose extractor cannot be imported or is none.
         WeightsError: its weights are not there.
     """
-    builder = _builder(name)
+    builder, entry = _builder(name)
     known = inspect.signature(builder).parameters
     hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
     checked = {}
@@ -53,29 +57,47 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
         if option not in known:
             raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, known))
         try:
-            checked[option] = TypeAdapter(hints[option]).validate_python(value)
+            checked[option] = TypeAdapter(hints.get(option, Any)).validate_python(value)
         except ValidationError as error:
             raise UsageError(
                 f"features.{option} = {value!r}: {error.errors()[0]['msg']}.", f"See `propagate config show {name}`."
             ) from error
-    return cast("FeatureExtractor", builder(**checked))
+    for option, parameter in known.items():
+        required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if required and option not in options:
+            raise UsageError(f"features.{option}: {name} needs it.", f"Set it with --set features.{option}=VALUE.")
+    extractor = builder(**checked)
+    if entry is not None:
+        check_contract(extractor, entry)
+    return cast("FeatureExtractor", extractor)
 
 
 def extractor_names() -> list[str]:
     """All names that can be built: ours and those of installed packages."""
-    return sorted({*EXTRACTORS, *(entry.name for entry in entry_points(group="propagate.extractors"))})
+    return sorted({*EXTRACTORS, *installed_extractors()})
 
 
 def extractor_options(name: str) -> dict[str, Any]:
-    """Option -> default of an extractor; `inspect.Parameter.empty` where there is none."""
-    return {key: parameter.default for key, parameter in inspect.signature(_builder(name)).parameters.items()}
+    """Option -> default of an extractor; `inspect.Parameter.empty` where there is none.
+
+    Raises:
+        UsageError: as for `build_extractor`, no such extractor, or none that can be imported.
+    """
+    return {key: parameter.default for key, parameter in inspect.signature(_builder(name)[0]).parameters.items()}
 
 
-def _builder(name: str) -> Callable[..., Any]:
-    if name in EXTRACTORS:
-        module, _, attribute = EXTRACTORS[name].partition(":")
-        return cast("Callable[..., Any]", getattr(import_module(module), attribute))
-    for entry in entry_points(group="propagate.extractors"):
-        if entry.name == name:
-            return cast("Callable[..., Any]", entry.load())
-    raise UsageError(f"features.name = {name}: there is no such extractor.", nearest(name, extractor_names()))
+def _builder(name: str) -> tuple[Callable[..., Any], EntryPoint | None]:
+    """What builds the extractor of that name, and who registered it where that is another package."""
+    entries = installed_extractors().get(name, [])
+    claimants = [*(["dift-propagate itself"] if name in EXTRACTORS else []), *map(provider, entries)]
+    if len(claimants) > 1:
+        raise UsageError(
+            f"features.name = {name}: {' and '.join(claimants)} have an extractor of that name.",
+            f"Rename the entry point of {claimants[-1]}, or uninstall it.",
+        )
+    if entries:
+        return load_builder(entries[0]), entries[0]
+    if name not in EXTRACTORS:
+        raise UsageError(f"features.name = {name}: there is no such extractor.", nearest(name, extractor_names()))
+    module, _, attribute = EXTRACTORS[name].partition(":")
+    return cast("Callable[..., Any]", getattr(import_module(module), attribute)), None

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from propagate.errors import UsageError
 from propagate.features.anchoring import anchored
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
+from propagate.geometry import grid_size
 
 _T = TypeVar("_T")
 
@@ -73,6 +75,7 @@ class Passes:
         """See `FeatureExtractor`.
 
         Raises:
+            UsageError: the extractor gives something else than `FeatureExtractor` says.
             torch.OutOfMemoryError: half the pass is still too much, or there is nothing to halve.
         """
         return self._halving(len(images), lambda: self._in_parts(images, indices))
@@ -114,10 +117,27 @@ class Passes:
         numbers = range(len(images)) if indices is None else indices
         with _draws_per_pass(self._extractor, self.size.draws):
             parts = [
-                self._extractor(images[start : start + self.size.frames], numbers[start : start + self.size.frames])
+                self._pass(images[start : start + self.size.frames], numbers[start : start + self.size.frames])
                 for start in range(0, len(images), self.size.frames)
             ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _pass(self, images: Tensor, indices: Sequence[int]) -> Tensor:
+        features = self._extractor(images, indices)
+        grid = grid_size((images.shape[-2], images.shape[-1]), self.stride)
+        expected = (len(images), self.channels, *grid)
+        if not isinstance(features, Tensor) or tuple(features.shape) != expected or not features.is_floating_point():
+            found = (
+                f"a tensor of the shape {tuple(features.shape)} and the type {features.dtype}"
+                if isinstance(features, Tensor)
+                else f"a {type(features).__name__}"
+            )
+            raise UsageError(
+                f"{type(self._extractor).__name__} gives {found} for pictures of the shape {tuple(images.shape)}; with "
+                f"its stride ({self.stride}) and channels ({self.channels}) it has to be {expected} of floats.",
+                "Repair the extractor; docs/extending.md says what one is.",
+            )
+        return features
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from propagate.labels.keypoints import check_names, given_keypoints
 from propagate.types import Frame, Keypoints, Prediction
 
 SIGMA = 0.5  # cells
+STRIDE = 8  # pixels per cell: its 320 x 320 pixels are 40 x 40 cells, with any other features too
 TOP_K = 3
 
 

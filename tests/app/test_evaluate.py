@@ -195,6 +195,22 @@ def test_memory_of_several_methods_is_not_shown_without_a_word(run, tree, tmp_pa
         assert ("methods that ran earlier" in result.stderr) == told
 
 
+def test_resume_adds_a_method_beside_the_first(run, tree, tmp_path):
+    out = tmp_path / "out"
+    given = ["--sequence", "two", "-o", out, *QUICK]
+    assert run(*davis(tree, "--config", "static", *given)).exit_code == 0
+    before = csv_files(out)
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "two").iterdir()}
+    result = run(*davis(tree, "--config", "static", "--config", "flow", *given, "--resume"))
+    assert result.exit_code == 0, result.output
+    assert {path: path.stat().st_mtime_ns for path in (out / "two").iterdir()} == stamps != {}
+    after = csv_files(out)
+    assert {name: after[name] for name in before} == before != {}
+    assert {path.parts[0] for path in map(Path, after.keys() - before.keys())} == {"flow"}
+    names = [method["name"] for method in json.loads((out / "summary.json").read_text())["methods"]]
+    assert names == ["static", "flow"]
+
+
 def test_resume_with_a_method_less_refuses_to_drop_its_scores(run, tree, tmp_path):
     out = tmp_path / "out"
     given = ["--sequence", "two", "-o", out, *QUICK]

@@ -125,3 +125,13 @@ def test_only_options_that_name_files_are_looked_up(tmp_path, monkeypatch):
     Path("dog").write_text("no weights")
     features = FeatureSettings(name="dift_sd", prompt="dog", weights="nobody/nothing")
     assert local_weights(features) == {}
+
+
+def test_videowalks_poses_need_its_stride():
+    """Under videowalk's protocol a grid of another stride is refused before a clip is run; any other codec takes it."""
+    options = ["labels.keypoints.codec=jhmdb", "video.short_side=64", "features.block=0"]
+    with pytest.raises(UsageError, match=r"cells of 16 pixels.*those of cells of 8") as error:
+        load_method("compact", options, device="cpu").prepare()
+    assert "--protocol strict" in error.value.remedy
+    load_method("compact", options[1:], device="cpu").prepare()
+    load_method("compact", options[:2], device="cpu").prepare()

@@ -42,7 +42,7 @@ def named(monkeypatch):
     """Extractors that can be named as parts, beside the usual ones."""
     made = {}
     usual = features._builder
-    monkeypatch.setattr(features, "_builder", lambda name: (lambda: made[name]) if name in made else usual(name))
+    monkeypatch.setattr(features, "_builder", lambda name: (lambda: made[name], None) if name in made else usual(name))
     return made
 
 

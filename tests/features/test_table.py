@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-
 import pytest
 import torch
 
-from propagate import features
 from propagate.errors import UsageError
-from propagate.features import FeatureExtractor, build_extractor, extractor_names, extractor_options
+from propagate.features import build_extractor, extractor_names, extractor_options
 from propagate.features.device import available_devices, resolve_device
 
 
@@ -20,13 +17,6 @@ def test_options_are_the_builders_keywords():
     assert extractor_options("compact")["timestep"] == 51
 
 
-def test_a_package_can_add_its_own(monkeypatch):
-    entry = EntryPoint("patches", "propagate.features.rgb:ColorPatches", "propagate.extractors")
-    monkeypatch.setattr(features, "entry_points", lambda group: [entry] if group == "propagate.extractors" else [])
-    assert "patches" in extractor_names()
-    assert isinstance(build_extractor("patches", device="cpu"), FeatureExtractor)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
@@ -34,6 +24,7 @@ def test_a_package_can_add_its_own(monkeypatch):
         ("compact", {"timesteps": 3}, "features.timesteps: compact has no such option. Did you mean timestep?"),
         ("compact", {"timestep": 1000}, "features.timestep = 1000: Input should be less than or equal to 999"),
         ("compact", {"dtype": "int8"}, "features.dtype = 'int8'"),
+        ("fusion", {}, "features.parts: fusion needs it."),
         ("rgb", {"device": "abacus"}, "device abacus: there is no such kind of device"),
         ("rgb", {"device": "cuda:99"}, "device cuda:99 is not available on this machine"),
     ],

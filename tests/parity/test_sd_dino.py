@@ -119,7 +119,7 @@ def test_fusion(monkeypatch, weighted):
     ]
     tokens = {number: golden()[f"image{number}_dino"].T.reshape(20, 12, 12).contiguous() for number in (1, 2)}
     made = {"sd": extractor, "dino": Stored(tokens)}
-    monkeypatch.setattr(features, "_builder", lambda name: lambda: made[name])
+    monkeypatch.setattr(features, "_builder", lambda name: (lambda: made[name], None))
     fusion = build_fusion([{"name": "sd", "weight": sd}, {"name": "dino", "weight": dino}])
     fusion = anchored(fusion, torch.cat([picture(1), picture(2)]))
     found = [fusion(picture(number))[0].flatten(1).T for number in (1, 2)]

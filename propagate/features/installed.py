@@ -1,0 +1,72 @@
+"""Extractors of other packages, which register theirs under the entry-point group `propagate.extractors`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from propagate.errors import UsageError
+
+GROUP = "propagate.extractors"
+
+
+def installed_extractors() -> dict[str, list[EntryPoint]]:
+    """Name -> the entry points of that name; more than one where several packages chose it."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def provider(entry: EntryPoint) -> str:
+    """The package that registers an entry point, with its version."""
+    return "an unknown package" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def providers(name: str) -> str:
+    """The packages that register an extractor of this name, with their versions; empty for one of ours."""
+    return ", ".join(provider(entry) for entry in installed_extractors().get(name, []))
+
+
+def load_builder(entry: EntryPoint) -> Callable[..., Any]:
+    """What an entry point names: the class or function that builds the extractor.
+
+    Raises:
+        UsageError: it cannot be imported, is not there, or cannot be called.
+    """
+    told = f"features.name = {entry.name}: {entry.value} of the package {provider(entry)}"
+    try:
+        builder = entry.load()
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise UsageError(f"{told} cannot be imported ({type(error).__name__}: {error}).", _remedy(entry)) from error
+    if not callable(builder):
+        raise UsageError(f"{told} is a {type(builder).__name__}, not a class or function.", _remedy(entry))
+    return cast("Callable[..., Any]", builder)
+
+
+def check_contract(extractor: object, entry: EntryPoint) -> None:
+    """Hold what another package built against `FeatureExtractor`, as far as it shows before the first call.
+
+    What a call gives is looked at by `propagate.features.passes`.
+
+    Raises:
+        UsageError: an attribute is missing or no count, or it cannot be called as an extractor is.
+    """
+    told = f"features.name = {entry.name}: the {type(extractor).__name__} of the package {provider(entry)}"
+    for attribute in ("stride", "channels", "multiple"):
+        value = getattr(extractor, attribute, None)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            what = f"has {attribute} = {value!r}" if hasattr(extractor, attribute) else f"has no {attribute}"
+            raise UsageError(f"{told} {what}; it has to be a whole number above 0.", _remedy(entry))
+    try:
+        inspect.signature(cast("Callable[..., Any]", extractor)).bind(None, indices=None)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{told} cannot be called with (images, indices=...), as every extractor is ({error}).", _remedy(entry)
+        ) from error
+
+
+def _remedy(entry: EntryPoint) -> str:
+    return f"Repair or uninstall {provider(entry)}; docs/extending.md says what an extractor is."
