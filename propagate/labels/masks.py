@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from propagate.errors import InputError
+from propagate.labels.color_sides import REACH, Box, Contest, color_evidence, reduction_of
 from propagate.labels.resampling import (
     Upsampling,
     area_matrix,
@@ -20,8 +22,6 @@ from propagate.labels.resampling import (
     sample_nearest,
 )
 from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
-
-Box = tuple[slice, slice]
 
 # of torch's bicubic weights in two dimensions: 2 * 1.1875 * 0.1875, halfway between cells
 NEGATIVE_WEIGHT = 0.4453125
@@ -45,7 +45,8 @@ class MaskCodec:
             "blend": the mean of the two; where the center is void, the area alone.
             With area and blend an object that has a label of 0.5 nowhere gets the cell it covers most, whole (the
             first object, where several lie inside one cell).
-        upsample: how the soft map comes to the frame's own size.
+        upsample: how the soft map comes to the frame's own size. "guided": bicubic, and where that leaves an outline
+            undecided the colors of the frame decide, see `propagate.labels.color_sides`.
         stretch: stretch each channel from its least and greatest value on the grid to 0 and 1 before the channels are
             compared. It gives back the size of an object whose label has become weak. A constant channel stays.
         vanish: an object whose label is below this everywhere has left: it is not stretched and not predicted. The
@@ -57,13 +58,14 @@ class MaskCodec:
         ids: tuple[int, ...],
         *,
         encode: Literal["area", "blend", "nearest"] = "blend",
-        upsample: Upsampling = "bicubic",
+        upsample: Literal["guided"] | Upsampling = "bicubic",
         stretch: bool = True,
         vanish: float = 0.1,
     ) -> None:
         self.ids = ids
         self.encoding = encode
-        self.upsampling = upsample
+        self.guided = upsample == "guided"
+        self.upsampling: Upsampling = "bicubic" if upsample == "guided" else upsample
         self.stretch = stretch
         self.vanish = vanish
 
@@ -99,13 +101,13 @@ class MaskCodec:
         pixels it was given, cut to [0, 1]; 0 where it was given none. A sharp label is near 1 inside and 0.5 at the
         outline, so large objects reach values above 0.9 and small ones less.
 
-        Computed on the CPU, on the part of the frame that objects reach: one float32 and one uint8 per pixel of it.
+        Computed on the CPU, on the part of the frame that objects reach: three float32 and three uint8 per pixel of it.
         """
         soft = soft.detach().to("cpu", torch.float32)
         lowest, spread = self._stretching(soft)
         stretched = (soft - lowest[:, None, None]) / spread[:, None, None]
         present = [i for i in range(1, len(soft)) if float(soft[i].amax()) >= self.vanish]
-        ids, sums = self._largest(stretched, present, frame.size)
+        ids, sums = self._largest(stretched, present, frame)
         counts = np.bincount(ids.ravel(), minlength=VOID + 1)
         confidence = {}
         for channel, object_id in enumerate(self.ids, start=1):
@@ -135,35 +137,41 @@ class MaskCodec:
         return torch.where(stretches, lowest, 0), torch.where(stretches, highest - lowest, 1)
 
     def _largest(
-        self, soft: Float[Tensor, "l h w"], present: list[int], size: tuple[int, int]
+        self, soft: Float[Tensor, "l h w"], present: list[int], frame: Frame
     ) -> tuple[UInt8[ndarray, "y x"], Float[ndarray, "256"]]:
         """The id of the greatest channel per pixel, and per id the sum of its values over the pixels it has."""
-        ids, sums = torch.zeros(size, dtype=torch.uint8), np.zeros(VOID + 1)
+        ids, size, grid = np.zeros(frame.size, np.uint8), frame.size, soft[0].shape
         boxes = _contended_boxes(soft, present)
         if not boxes:
-            return ids.numpy(), sums
+            return ids, np.zeros(VOID + 1)
+        if self.guided:
+            boxes = {channel: _within_reach(box, grid) for channel, box in boxes.items()}
         rows, columns = zip(*boxes.values(), strict=True)
         whole = _hull(rows), _hull(columns)
-        greatest = self._upsample(soft[BACKGROUND], whole, size).clamp_(min=0)
-        region = _pixels_of(whole, soft[0].shape, size)
-        owner = ids[region]
+        region = _pixels_of(whole, grid, size)
+        inside = {channel: _relative(_pixels_of(box, grid, size), region) for channel, box in boxes.items()}
+        contest = Contest(self._upsample(soft[BACKGROUND], whole, size).clip(min=0))
         for channel, box in boxes.items():
-            inside = tuple(
-                slice(pixels.start - outer.start, pixels.stop - outer.start)
-                for pixels, outer in zip(_pixels_of(box, soft[0].shape, size), region, strict=True)
-            )
-            values = self._upsample(soft[channel], box, size)
-            owner[inside].masked_fill_(values > greatest[inside], self.ids[channel - 1])
-            torch.maximum(greatest[inside], values, out=greatest[inside])
-        sums += torch.bincount(owner.flatten(), weights=greatest.flatten().double(), minlength=VOID + 1).numpy()
-        return ids.numpy(), sums
+            contest.enter(self.ids[channel - 1], inside[channel], self._upsample(soft[channel], box, size))
+        if self.guided:
+            cell = size[0] / grid[0], size[1] / grid[1]
+            for channel, box in boxes.items():
+                object_id, part = self.ids[channel - 1], inside[channel]
+                margin = contest.margin(object_id, part, self._upsample(soft[channel], box, size))
+                pixels = frame.pixels[region][part]
+                contest.hear(object_id, part, color_evidence(pixels, margin, cell, reduction_of(size)))
+            contest.settle()
+        ids[region] = contest.owner
+        sums = np.bincount(contest.owner.ravel(), weights=contest.greatest.ravel(), minlength=VOID + 1)
+        return ids, sums
 
-    def _upsample(self, channel: Float[Tensor, "h w"], box: Box, size: tuple[int, int]) -> Float[Tensor, "y x"]:
+    def _upsample(self, channel: Float[Tensor, "h w"], box: Box, size: tuple[int, int]) -> Float32[ndarray, "y x"]:
         """A channel at the pixels of a box of cells."""
         pixels, cells = _pixels_of(box, channel.shape, size), tuple(_widened(side) for side in box)
         rows = interpolation_matrix(channel.shape[0], size[0], self.upsampling)[pixels[0], cells[0]]
         columns = interpolation_matrix(channel.shape[1], size[1], self.upsampling)[pixels[1], cells[1]]
-        return rows @ channel[cells] @ columns.T
+        upsampled: ndarray = (rows @ channel[cells] @ columns.T).numpy()
+        return upsampled
 
 
 def objects_of(masks: Iterable[Mask]) -> tuple[int, ...]:
@@ -235,6 +243,23 @@ def _pixels_of(box: Box, grid: Sequence[int], size: tuple[int, int]) -> tuple[sl
     rows, columns = (
         slice(side.start * pixels // cells, -(-side.stop * pixels // cells))
         for side, cells, pixels in zip(box, grid, size, strict=True)
+    )
+    return rows, columns
+
+
+def _within_reach(box: Box, grid: Sequence[int]) -> Box:
+    """A box of cells and what the colors in it are compared with."""
+    reach = math.ceil(REACH)
+    rows, columns = (
+        slice(max(side.start - reach, 0), min(side.stop + reach, cells)) for side, cells in zip(box, grid, strict=True)
+    )
+    return rows, columns
+
+
+def _relative(box: Box, region: Box) -> Box:
+    """A box of pixels as it lies in a region around it."""
+    rows, columns = (
+        slice(side.start - outer.start, side.stop - outer.start) for side, outer in zip(box, region, strict=True)
     )
     return rows, columns
 

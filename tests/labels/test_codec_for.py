@@ -34,6 +34,14 @@ def test_masks_get_a_codec_for_all_their_objects():
     assert (codec.encoding, codec.upsampling, codec.stretch, codec.vanish) == ("area", "bilinear", False, 0.25)
 
 
+@pytest.mark.parametrize(("upsample", "guided"), [("guided", True), ("bicubic", False), ("bilinear", False)])
+def test_outlines_follow_the_picture_where_asked_for(upsample, guided):
+    options = MaskLabelSettings(upsample=upsample)
+    codec = codec_for([mask_of(1)], 8, LabelSettings(masks=options))
+    assert isinstance(codec, MaskCodec)
+    assert codec.guided is guided
+
+
 def test_keypoints_get_a_codec_for_their_joints():
     options = KeypointLabelSettings(encode="bilinear", sigma=1.5, absent=0.3)
     codec = codec_for([pose_of("a", "b"), pose_of("a", "b")], 8, LabelSettings(keypoints=options))
