@@ -1,8 +1,13 @@
-"""Which device a model runs on, and in which precision."""
+"""Which device a model runs on, in which precision, and whether it is compiled."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
 import torch
+from torch import nn
 
 from propagate.errors import UsageError
 
@@ -54,6 +59,53 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     # torch tells of these two since 2.6, by functions that are not public
     told = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in told)
+
+
+def compile_blocks(network: nn.Module, *taps: nn.Module) -> None:
+    """Give a network to `torch.compile`, in place: the largest of its parts that have no tap inside.
+
+    What ends a pass at a tap, or looks at its output, is a hook on it, and would not be called inside compiled code.
+    The first picture of each size waits for the compiler. The features differ from those that are not compiled by
+    rounding: operations are joined. A dry run, whose tensors have no content, goes through the parts as they were.
+
+    Args:
+        network: or a list of its blocks, as they will be used: on their device, in their precision.
+        taps: modules of it at which passes end or are looked at.
+    """
+    for part in _parts(network, set(taps)):
+        part.forward = _compiled(part.forward)
+
+
+def _parts(module: nn.Module, taps: set[nn.Module]) -> Iterator[nn.Module]:
+    """The largest parts without a tap inside; a lone layer is not worth the calls."""
+    inner = set(module.modules()) - {module}
+    if inner & taps or isinstance(module, nn.ModuleList):
+        for child in module.children():
+            yield from _parts(child, taps)
+    elif inner:
+        yield module
+
+
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = torch.compile(forward)
+
+    @wraps(forward)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        from torch._dynamo.exc import BackendCompilerFailed, InternalTorchDynamoError
+        from torch._guards import active_fake_mode
+
+        if active_fake_mode() is not None:
+            return forward(*args, **kwargs)
+        try:
+            return compiled(*args, **kwargs)
+        except (BackendCompilerFailed, InternalTorchDynamoError) as error:
+            cause = str(error).strip().partition("\n")[0]
+            raise UsageError(
+                f"features.compile = true: the network cannot be compiled here ({cause}).",
+                "Install a C++ compiler (g++ or clang++), or set features.compile=false.",
+            ) from error
+
+    return call
 
 
 def _remedy() -> str:
