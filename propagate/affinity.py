@@ -15,12 +15,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from propagate.affinity_keys import RoundedKeys
 
 Ties = Literal["cut", "keep"]
 
@@ -72,6 +74,8 @@ def propagate_labels(
     temperature: float,
     ties: Ties = "cut",
     tile_scores: int | None = None,
+    rounded: RoundedKeys | None = None,
+    stamps: tuple[int, ...] | None = None,
 ) -> Float[Tensor, "l h w"]:
     """Labels of the query frame from the labels of its context.
 
@@ -84,7 +88,10 @@ def propagate_labels(
         top_k: keys that count; where fewer can be reached, all of these do.
         temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
         ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
-        tile_scores: scores that are held at a time; None: `default_tile_scores`. The labels do not depend on it.
+        tile_scores: scores that are held at a time; None: `default_tile_scores`. The labels do not depend on it. The
+            Triton kernel (`propagate.affinity_triton`) holds none.
+        rounded, stamps: what `propagate.affinity_cpu` may keep of the keys between the steps with one memory, and a
+            number for every context frame that stays as long as its keys do. They save time and change no bit.
 
     Returns:
         (L, h, w) in the labels' dtype. A query that reaches no key at all (a circle of radius 0 without exempt
@@ -97,19 +104,20 @@ def propagate_labels(
         raise ValueError(f"top_k must be at least 1, not {top_k}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
-    from propagate import affinity_cpu  # which imports this module
+    from propagate import affinity_cpu, affinity_triton  # which import this module
 
-    step = affinity_cpu.transfer if affinity_cpu.can_transfer(query, keys, labels, top_k) else transfer
-    return step(
-        query,
-        keys,
-        labels,
-        window=window,
-        top_k=top_k,
-        temperature=temperature,
-        ties=ties,
-        tile_scores=tile_scores,
-    )
+    if affinity_triton.can_transfer(query, keys, labels, top_k, ties):
+        return affinity_triton.transfer(query, keys, labels, window=window, top_k=top_k, temperature=temperature)
+    options: dict[str, Any] = {
+        "window": window,
+        "top_k": top_k,
+        "temperature": temperature,
+        "ties": ties,
+        "tile_scores": tile_scores,
+    }
+    if affinity_cpu.can_transfer(query, keys, labels, top_k):
+        return affinity_cpu.transfer(query, keys, labels, rounded=rounded, stamps=stamps, **options)
+    return transfer(query, keys, labels, **options)
 
 
 def transfer(
@@ -124,13 +132,55 @@ def transfer(
     tile_scores: int | None,
 ) -> Float[Tensor, "l h w"]:
     """`propagate_labels` in operations of torch: for any device and precision."""
-    frames, channels, height, width = keys.shape
-    cells = height * width
-    key_rows = keys.permute(0, 2, 3, 1).contiguous()
-    label_rows = labels.permute(0, 2, 3, 1).reshape(frames * cells, -1)
-    query_rows = query.permute(1, 2, 0)
+    frames, _, height, width = keys.shape
+    label_rows = labels.permute(0, 2, 3, 1).reshape(frames * height * width, -1)
     result = torch.empty(height, width, label_rows.shape[1], dtype=labels.dtype, device=labels.device)
-    index = torch.arange(frames * cells, device=keys.device).view(frames, height, width)
+    for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
+        if ties == "keep":
+            soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
+        else:
+            soft = _weigh_best(scores, label_rows, columns, top_k, temperature)
+        result[ys, xs] = soft.view(_length(ys), _length(xs), -1)
+    return result.permute(2, 0, 1)
+
+
+@torch.no_grad()
+def best_keys(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    *,
+    window: Window | None,
+    top_k: int,
+    tile_scores: int | None = None,
+) -> Int[Tensor, "h w k"]:
+    """The keys that `propagate_labels` with `ties="cut"` would weigh, for every query cell, in no order.
+
+    Args:
+        query, keys, window, top_k, tile_scores: as there.
+
+    Returns:
+        (h, w, top_k) int64: frame * h * w + row * w + column of each key; -1 where no more keys can be reached.
+    """
+    height, width = query.shape[1:]
+    result = torch.full((height, width, top_k), -1, device=keys.device)
+    for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
+        values, chosen = _best(scores, top_k)
+        found = columns[chosen.clamp_(max=len(columns) - 1)].masked_fill_(values == -torch.inf, -1)
+        result[ys, xs, : found.shape[1]] = found.view(_length(ys), _length(xs), -1)
+    return result
+
+
+def _scored_tiles(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    window: Window | None,
+    tile_scores: int | None,
+) -> Iterator[tuple[slice, slice, Float[Tensor, "q p"], Int[Tensor, " m"]]]:
+    """Rows and columns of every tile of queries, its scores with all keys it reaches, and the numbers of these keys."""
+    frames, channels, height, width = keys.shape
+    key_rows = keys.permute(0, 2, 3, 1).contiguous()
+    query_rows = query.permute(1, 2, 0)
+    index = torch.arange(frames * height * width, device=keys.device).view(frames, height, width)
     bound = [f for f in range(frames) if window is not None and f not in window.exempt]
     free = [f for f in range(frames) if f not in bound]
     everywhere = key_rows[free].reshape(-1, channels), index[free].flatten()
@@ -155,13 +205,7 @@ def transfer(
                 replace(window, exempt=()),
                 keys.device,
             )
-        scores = _scores(tile, found.to(tile.dtype), hiding, len(bound))
-        if ties == "keep":
-            soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
-        else:
-            soft = _weigh_best(scores, label_rows, columns, top_k, temperature)
-        result[ys, xs] = soft.view(_length(ys), _length(xs), -1)
-    return result.permute(2, 0, 1)
+        yield ys, xs, _scores(tile, found.to(tile.dtype), hiding, len(bound)), columns
 
 
 def _scores(

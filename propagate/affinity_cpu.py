@@ -16,20 +16,19 @@ times that, for the three such sums that meet and for what else is rounded. So w
 threads and the coarse scores' precision, and the result does not.
 
 What makes it fast: where the CPU has VNNI, integers multiply four times as fast as float32; keys lie in the order (row,
-column, frame), so that those of one row that a strip of queries can reach are one matrix as they lie, and meet only the
-rows of queries that can reach them; and tiles are done by threads that never wait for each other.
+column, frame), so that those of one row that a strip of queries can reach are neighbours, and meet only the rows of
+queries that can reach them; their scores are read while they are in the cache; what was rounded can be kept until the
+next step (`propagate.affinity_keys`), at which one frame of the memory is new; and tiles are done by threads that never
+wait for each other.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
-from threading import Barrier
+from functools import cache
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,11 +37,14 @@ from numpy import ndarray
 from torch import Tensor
 
 from propagate.affinity import Ties, Window
+from propagate.affinity_keys import Codes, RoundedKeys, rounded_queries
+from propagate.affinity_threads import in_threads
 
 Precision = Literal["int8", "float32"]
 
-_TILE_SCORES = 2**22  # 16 MiB of scores per thread
-_BAND = 4  # rows that a thread rounds at a time
+_TILE_SCORES = 2**22  # 16 MiB of scores per thread, where they are products of whole matrices
+_STRIP_SCORES = 2**17  # 512 KiB, where they are read while they are in the cache
+_STRIP_ROWS = 15  # at least: so many pieces there are for threads to share
 _WIDE = 8  # columns of a tile: wider ones meet more keys in vain, narrower ones make the products small
 _MOST_THREADS = 16  # each holds a tile's scores
 _MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with its length
@@ -74,34 +76,12 @@ def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int) -> boo
 
 @cache
 def fastest_precision() -> Precision:
-    """Of the coarse scores: "int8" where the CPU multiplies integers fast and torch does it without error."""
-    if not getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
-        return "float32"
-    # the largest products there are: kernels for older CPUs add two of them in 16 bits, which is too few
-    codes = torch.full((16, 64), 127, dtype=torch.int8)
-    try:
-        right = all(
-            torch.equal(torch._int_mm(codes, (sign * codes).T), torch.full((16, 16), sign * 127 * 127 * 64).int())
-            for sign in (1, -1)
-        )
-    except (AttributeError, RuntimeError):
-        return "float32"
-    return "int8" if right else "float32"
+    """Of the coarse scores: "int8" where the CPU multiplies integers fast."""
+    loops = kernels()
+    return "int8" if loops is not None and loops.multiplies_integers() else "float32"
 
 
-class _Vectors(NamedTuple):
-    """Vectors as the coarse scores take them.
-
-    Attributes:
-        codes: (h, w, n, c) int8 or float32.
-        facts: scale, length of what rounding took, and own length, (h, w, n) float32 each.
-    """
-
-    codes: Tensor
-    facts: tuple[Tensor, Tensor, Tensor]
-
-
-_Run = Callable[[Callable[[Any], None], list[Any]], None]
+_OneTile = Callable[[tuple[int, int, int, int]], None]
 
 
 @torch.no_grad()
@@ -115,6 +95,8 @@ def transfer(
     temperature: float,
     ties: Ties = "cut",
     tile_scores: int | None = None,
+    rounded: RoundedKeys | None = None,
+    stamps: tuple[int, ...] | None = None,
     precision: Precision | None = None,
     threads: int | None = None,
 ) -> Float32[Tensor, "l h w"]:
@@ -122,66 +104,117 @@ def transfer(
 
     Args:
         query, keys, labels, window, top_k, temperature, ties: as there; the features may be of any length.
-        tile_scores: scores (4 bytes each) that one thread holds at a time.
+        tile_scores: scores (4 bytes each) that one thread holds at a time, if that is enough for the smallest tile.
+        rounded: what is kept of the keys between the steps with one memory; None: nothing.
+        stamps: a number for every context frame, the same as in an earlier step only if its keys are the same.
         precision: of the coarse scores; None: `fastest_precision`. The result does not depend on it.
         threads: None: as many as torch would take. The result does not depend on it.
     """
     loops = kernels()
     assert loops is not None
     frames, channels, height, width = keys.shape
-    grid = height, width
     if precision is None:
         precision = "float32" if channels > _MOST_CHANNELS else fastest_precision()
-    run = _pool_map(min(threads or torch.get_num_threads(), _MOST_THREADS))
+    run = in_threads(min(threads or torch.get_num_threads(), _MOST_THREADS))
     rows = keys.detach().permute(0, 2, 3, 1).contiguous()
     query_rows = query.detach().permute(1, 2, 0).contiguous()
     label_rows = labels.detach().permute(0, 2, 3, 1).contiguous()
-    near, free, half = _reach(window, frames, grid)
+    near, free, half = _reach(window, frames, (height, width))
     if not len(near) + len(free):
         return torch.zeros_like(labels[0])
-    rows_off, columns_off = len(half) - 1, int(half.max())
-
-    if precision == "int8":
-        mean = rows[:, ::4, ::4].flatten(0, 2).float().mean(0)
-        near_keys, free_keys = (_rounded(loops, rows, part, mean, run) for part in (near, free))
-        asked = _rounded(loops, query_rows[None], np.zeros(1, np.int64), torch.zeros_like(mean), run)
-    else:
-        mean = torch.zeros(channels)
-        near_keys, free_keys = (_as_they_are(rows[part].float()) for part in (near, free))
-        asked = _as_they_are(query_rows[None])
-    scales, errors, lengths = (
-        torch.cat([near_fact.flatten(), free_fact.flatten()])
-        for near_fact, free_fact in zip(near_keys.facts, free_keys.facts, strict=True)
-    )
-    query_codes = asked.codes.squeeze(2)
     result = torch.empty(height, width, label_rows.shape[3])
-    given = (
-        (near, free), scales.numpy(), errors.numpy(), grid, tuple(fact.squeeze(2).numpy() for fact in asked.facts),
-        (np.float32(errors.max()), np.float32(lengths.max())), mean.numpy(), query_rows.numpy(), *_readable(rows),
-        label_rows.numpy(), top_k, float(temperature), ties == "keep", result.numpy(),
+    exact = (
+        query_rows.numpy(), *_readable(rows), label_rows.numpy(), top_k, float(temperature), ties == "keep",
+        result.numpy(),
     )  # fmt: skip
+    if precision == "float32":
+        one_tile, size = _by_floats(loops, query_rows, rows, (near, free), half, tile_scores or _TILE_SCORES, exact)
+    else:
+        codes = (rounded or RoundedKeys()).update(loops, rows, (near, free), stamps, run)
+        one_tile, size = _by_integers(loops, query_rows, codes, (near, free), half, tile_scores, exact)
+    run(one_tile, _tiles((height, width), size))
+    return result.permute(2, 0, 1)
+
+
+def _by_integers(
+    loops: ModuleType,
+    query_rows: Float32[Tensor, "h w c"],
+    rounded: tuple[Codes, Codes, Float32[Tensor, " c"]],
+    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    half: Int64[ndarray, " rows"],
+    tile_scores: int | None,
+    exact: tuple[Any, ...],
+) -> tuple[_OneTile, tuple[int, int]]:
+    """What does one tile with integer products, and how large tiles are."""
+    near, free, mean = rounded
+    queries = rounded_queries(loops, query_rows, loops.QUERIES)
+    errors = np.concatenate([near.errors.ravel(), free.errors.ravel()])
+    bounds = np.float32(errors.max()), max(np.float32(part.lengths.max(initial=0)) for part in (near, free))
+    given = (
+        half, parts, near.scales.shape[1], errors, queries.facts, bounds, mean.numpy(), *exact,
+    )  # fmt: skip
+    height, width, _ = query_rows.shape
+    row_scores = loops.QUERIES * _reached((height, width), half, parts, loops.QUERIES)
+    tall = max(1, (tile_scores or _STRIP_SCORES) // max(1, row_scores))
+
+    def one_strip(strip: tuple[int, int, int, int]) -> None:
+        loops.select_by_integers(
+            (near.codes, near.scales), (free.codes, free.scales), queries.codes, queries.offsets, strip, tall, *given
+        )
+
+    return one_strip, (_STRIP_ROWS, loops.QUERIES)
+
+
+def _by_floats(
+    loops: ModuleType,
+    query_rows: Float32[Tensor, "h w c"],
+    rows: Float[Tensor, "n h w c"],
+    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    half: Int64[ndarray, " rows"],
+    tile_scores: int,
+    exact: tuple[Any, ...],
+) -> tuple[_OneTile, tuple[int, int]]:
+    """What does one tile with products in float32, by torch, and how large tiles are."""
+    height, width, channels = query_rows.shape
+    near, free = parts
+    near_keys, free_keys = (rows[part].float().permute(1, 2, 0, 3).contiguous() for part in parts)
+    lengths = np.float32(max(float(part.norm(dim=-1).max()) for part in (near_keys, free_keys) if part.numel()) + 1e-17)
+    errors = np.zeros(height * width * (len(near) + len(free)), np.float32)
+    query_facts = (
+        np.ones((height, width), np.float32), np.zeros((height, width), np.float32),
+        query_rows.norm(dim=-1).numpy() + np.float32(1e-17),  # squares below 1e-38 count as 0
+    )  # fmt: skip
+    given = (
+        parts, width * len(near), errors, query_facts, (np.float32(0), lengths), np.zeros(channels, np.float32), *exact,
+    )  # fmt: skip
+    rows_off, columns_off = len(half) - 1, int(half.max())
 
     def one_tile(tile: tuple[int, int, int, int]) -> None:
         top, left, tall, wide = tile
-        box = (
-            *(max(0, top - rows_off), min(height, top + tall + rows_off)),
-            *(max(0, left - columns_off), min(width, left + wide + columns_off)),
-        )
-        mine = query_codes[top : top + tall, left : left + wide].reshape(tall * wide, channels)
+        box = 0, 0, 0, 0
+        if len(near):
+            box = (
+                *(max(0, top - rows_off), min(height, top + tall + rows_off)),
+                *(max(0, left - columns_off), min(width, left + wide + columns_off)),
+            )
+        mine = query_rows[top : top + tall, left : left + wide].reshape(tall * wide, channels)
+        step = (box[3] - box[2]) * len(near)
         # where the scores of each row of keys begin and with which row of queries; the free keys come last
         begin, first = np.zeros(height + 1, np.int64), np.zeros(height, np.int64)
-        pairs = []
-        for row in range(box[0], box[1] if len(near) else box[0]):
+        pairs, done = [], 0
+        for row in range(box[0], box[1]):
             low, high = max(top, row - rows_off), min(top + tall, row + rows_off + 1)
-            pairs.append((mine[(low - top) * wide : (high - top) * wide], near_keys.codes[row, box[2] : box[3]]))
-            begin[row + 1], first[row] = begin[row] + (high - low) * wide * (box[3] - box[2]) * len(near), low
-        begin[height] = begin.max()
-        if len(free):
-            pairs.append((mine, free_keys.codes))
-        loops.select(_products(pairs).numpy(), begin, first, box, half, tile, *given)
+            pairs.append(
+                (mine[(low - top) * wide : (high - top) * wide], near_keys[row, box[2] : box[3]].flatten(0, 1))
+            )
+            begin[row], first[row] = done, low
+            done += (high - low) * wide * step
+        begin[height] = done
+        pairs.append((mine, free_keys.flatten(0, 2)))
+        line = box[2] * len(near), step, free_keys[..., 0].numel()
+        loops.select(_products(pairs, loops.LANES).numpy(), begin, first, line, box, half, tile, wide, *given)
 
-    run(one_tile, _tiles(grid, _tile_size(grid, half, len(near), len(free), tile_scores or _TILE_SCORES)))
-    return result.permute(2, 0, 1)
+    return one_tile, _tile_size((height, width), half, parts, tile_scores)
 
 
 def _reach(
@@ -199,38 +232,6 @@ def _reach(
     return everything[~np.isin(everything, window.exempt)], free, half
 
 
-def _rounded(
-    loops: ModuleType,
-    rows: Float[Tensor, "n h w c"],
-    frames: Int64[ndarray, " m"],
-    mean: Float32[Tensor, " c"],
-    run: _Run,
-) -> _Vectors:
-    """These frames' vectors, less the mean, as int8."""
-    _, height, width, channels = rows.shape
-    codes = torch.empty(height, width, len(frames), channels, dtype=torch.int8)
-    scales, errors, lengths = torch.empty(3, height, width, len(frames))
-
-    def one_band(band: tuple[int, int]) -> None:
-        part = slice(*band)
-        given, first, which = rows, band[0], frames
-        if rows.dtype != torch.float32:
-            given, first, which = rows[frames, part].float(), 0, np.arange(len(frames))
-        written = (whole[part].numpy() for whole in (codes, scales, errors, lengths))
-        loops.quantize(given.numpy(), which, first, mean.numpy(), *written)
-
-    if len(frames):
-        run(one_band, [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)])
-    return _Vectors(codes, (scales, errors, lengths))
-
-
-def _as_they_are(rows: Float32[Tensor, "n h w c"]) -> _Vectors:
-    """Without any rounding."""
-    codes = rows.permute(1, 2, 0, 3).contiguous()
-    lengths = codes.norm(dim=-1) + 1e-17  # squares below 1e-38 count as 0
-    return _Vectors(codes, (torch.ones_like(lengths), torch.zeros_like(lengths), lengths))
-
-
 def _readable(rows: Float[Tensor, "n h w c"]) -> tuple[Shaped[ndarray, "n h w c"], Float32[ndarray, " values"] | None]:
     """The vectors as numpy knows them: half precision as its 16 bits, beside a table of the numbers these stand for."""
     if rows.dtype == torch.float32:
@@ -239,35 +240,41 @@ def _readable(rows: Float[Tensor, "n h w c"]) -> tuple[Shaped[ndarray, "n h w c"
     return rows.view(torch.uint16).numpy(), bits.view(rows.dtype).float().numpy()
 
 
-def _products(pairs: list[tuple[Tensor, Tensor]]) -> Shaped[Tensor, " scores"]:
-    """Products of all queries (q, c) with all keys (..., c) of each pair, one after the other."""
-    flat = [(queries, keys.flatten(0, -2)) for queries, keys in pairs]
-    whole = pairs[0][0].dtype == torch.int8
-    multiply = torch._int_mm if whole else torch.mm
-    scores = torch.empty(sum(len(a) * len(b) for a, b in flat), dtype=torch.int32 if whole else torch.float32)
+def _products(pairs: list[tuple[Float32[Tensor, "_ c"], Float32[Tensor, "_ c"]]], beyond: int) -> Float32[Tensor, " m"]:
+    """Products of all queries with all keys of each pair, one after the other, and some values more."""
+    scores = torch.empty(sum(len(queries) * len(keys) for queries, keys in pairs) + beyond)
     done = 0
-    for queries, keys in flat:
+    for queries, keys in pairs:
         size = len(queries) * len(keys)
-        multiply(queries, keys.T, out=scores[done : done + size].view(len(queries), len(keys)))
+        torch.mm(queries, keys.T, out=scores[done : done + size].view(len(queries), len(keys)))
         done += size
     return scores
 
 
+def _reached(
+    grid: tuple[int, int],
+    half: Int64[ndarray, " rows"],
+    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    wide: int,
+) -> int:
+    """The most keys in reach of a query and its neighbours, so many side by side."""
+    near, free = (len(part) for part in parts)
+    rows, columns = min(2 * len(half) - 1, grid[0]), min(wide + 2 * int(half.max()), grid[1])
+    return rows * columns * near + grid[0] * grid[1] * free
+
+
 def _tile_size(
-    grid: tuple[int, int], half: Int64[ndarray, " rows"], near: int, free: int, tile_scores: int
+    grid: tuple[int, int],
+    half: Int64[ndarray, " rows"],
+    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    tile_scores: int,
 ) -> tuple[int, int]:
     """(rows, columns) of the queries of a tile, as many as the scores allow, at least one."""
-    height, width = grid
-    tall = min(2 * len(half) - 1, height) * near
-
-    def keys(wide: int) -> int:
-        return tall * min(wide + 2 * int(half.max()), width) + free * height * width
-
-    wide = min(_WIDE, width)
-    while wide > 1 and wide * keys(wide) > tile_scores:
+    wide = min(_WIDE, grid[1])
+    while wide > 1 and wide * _reached(grid, half, parts, wide) > tile_scores:
         wide //= 2
-    parts = math.ceil(height / max(1, tile_scores // max(1, wide * keys(wide))))
-    return math.ceil(height / parts), wide
+    fitting = max(1, tile_scores // max(1, wide * _reached(grid, half, parts, wide)))
+    return math.ceil(grid[0] / math.ceil(grid[0] / fitting)), wide
 
 
 def _tiles(grid: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
@@ -277,40 +284,3 @@ def _tiles(grid: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int,
         for left in range(0, grid[1], size[1])
         for top in range(0, grid[0], size[0])
     ]
-
-
-def _pool_map(threads: int) -> _Run:
-    """A function that calls a function with each of some things, `threads` at a time."""
-
-    def run(function: Callable[[Any], None], things: list[Any]) -> None:
-        if threads == 1:
-            for thing in things:
-                function(thing)
-        else:
-            for _ in _pool(threads).map(function, things):  # raises what a thread raised
-                pass
-
-    return run
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads whose torch operations take one thread each: torch's own would wait for each other at every product."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
-    # torch takes the number for a thread that sets it, and also for threads that are yet to come
-    usual = torch.get_num_threads()
-    ready = Barrier(threads + 1)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        ready.wait()
-
-    for _ in range(threads):
-        pool.submit(start)
-    ready.wait()
-    torch.set_num_threads(usual)
-    return pool
-
-
-if hasattr(os, "register_at_fork"):  # a child has the pool's object and none of its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)

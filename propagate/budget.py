@@ -11,7 +11,8 @@ What is counted, in bytes:
 - *activations*: what the network makes on the way, by a dry run of the extractor with tensors that have no content
   (`propagate.dry_run`). On a CPU times 1.7: convolutions also keep rearranged copies, and the peaks measured at
   480x832 were 1.2 to 1.9 times what the dry run sees.
-- *bank*: the memory bank, by its formula: (anchors + n_last) * h * w * (C * feature_bytes + L * 4).
+- *bank*: the memory bank, by its formula: (anchors + n_last + n_older) * h * w * (C * feature_bytes + L * 4); with
+  `propagation.finer` that for C channels without labels, and for f^2 times as many finer channels and labels.
 - *transfer*: the scores and the gathered keys of one tile, the window's masks, and copies of labels and features.
 
 Activations and transfer take turns, so that only the larger one counts. Not counted: loading the weights.
@@ -31,6 +32,7 @@ from propagate.affinity import Window, default_tile_scores, tile_keys, tile_size
 from propagate.dry_run import Footprint, dry_run
 from propagate.errors import OutOfMemoryError, PropagateError, UsageError
 from propagate.features import FeatureExtractor
+from propagate.features.finer import BothMaps, both_maps
 from propagate.features.label_reader import LabelReader
 from propagate.features.passes import Passes, PassSize, largest_pass
 from propagate.geometry import grid_size, working_size
@@ -43,7 +45,7 @@ MIB = 2**20
 _PROGRAM_CPU, _PROGRAM_GPU = 550 * MIB, 500 * MIB
 _BYTES_PER_PIXEL, _BYTES_PER_WAITING_PIXEL, _BYTES_PER_RESIZED_PIXEL = 160, 3, 12
 _CPU_ACTIVATIONS = 1.7
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_BYTES = {"auto": 4, "float32": 4, "float16": 2, "bfloat16": 2}  # auto: at most; on a GPU it is half of that
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Load:
         labels: channels of a soft label: the background and each object or joint.
         anchors: annotated frames.
         propagation: the settings of the transfer step.
+        factor, finer_channels: of the finer map, with `propagation.finer`.
     """
 
     frame: tuple[int, int]
@@ -121,6 +124,13 @@ class Load:
     labels: int
     anchors: int
     propagation: PropagationSettings
+    factor: int = 1
+    finer_channels: int = 0
+
+    @property
+    def slots(self) -> int:
+        """Frames that the memory has room for."""
+        return self.anchors + self.propagation.n_last + self.propagation.n_older
 
     @property
     def frame_bytes(self) -> int:
@@ -134,13 +144,43 @@ class Load:
     def bank_bytes(self) -> int:
         """Of the memory bank."""
         rows, columns = self.grid
-        slots = self.anchors + self.propagation.n_last
-        return slots * rows * columns * (self.channels * _BYTES[self.propagation.memory_dtype] + self.labels * 4)
+        stored, children = _BYTES[self.propagation.memory_dtype], self.factor**2
+        vectors = (self.channels + children * self.finer_channels) * stored
+        return self.slots * rows * columns * (vectors + children * self.labels * 4)
+
+    @property
+    def rounded_bytes(self) -> int:
+        """Of the keys that `propagate.affinity_keys` keeps on a CPU, at most; the finer step has none."""
+        rows, columns = self.grid
+        return 0 if self.finer_channels else self.slots * rows * columns * (self.channels + 12)
 
     def transfer_bytes(self, tile_scores: int) -> int:
         """Of one transfer step, at its fullest tile."""
+        stored, cells = _BYTES[self.propagation.memory_dtype], self.grid[0] * self.grid[1]
+        free, tiles = self._search(tile_scores)
+        copied = free > 0 or self.anchors > 1  # of the bank: free frames, and while not all anchors have come
+        copies = self.slots * cells * copied * self.channels * stored
+        if not self.finer_channels:
+            return tiles + self.slots * cells * self.labels * 4 + copies
+        labels, found = self.factor**2 * self.labels * 4, self.propagation.finer_from * 8
+        of_frame = self.factor**2 * self.finer_channels * 4 * 3  # as taken apart, normalized and by cell
+        bank = self.slots * cells * (labels + (self.anchors > 1) * self.factor**2 * self.finer_channels * stored)
+        return cells * (of_frame + found) + max(tiles + copies, self._refinement(tile_scores) + bank + cells * labels)
+
+    def _refinement(self, tile_scores: int) -> int:
+        """Of the finer cells of the keys that were found, for one tile of queries."""
+        options, children, stored = self.propagation, self.factor**2, _BYTES[self.propagation.memory_dtype]
+        values = options.finer_from * children * self.finer_channels
+        queries = min(max(1, tile_scores // values), self.grid[0] * self.grid[1])
+        as_float = 4 if stored != 4 else 0
+        # scores; those that are chosen with their places; weights; and the keys of the tile before
+        weighing = children * options.finer_from * children * 4 * 3 + children * options.top_k * 12
+        return queries * (values * (2 * stored + as_float) + weighing + options.finer_from * children * self.labels * 4)
+
+    def _search(self, tile_scores: int) -> tuple[int, int]:
+        """Frames that no window binds, and the bytes of the fullest tile."""
         options, stored = self.propagation, _BYTES[self.propagation.memory_dtype]
-        cells, slots = self.grid[0] * self.grid[1], self.anchors + options.n_last
+        cells, slots = self.grid[0] * self.grid[1], self.slots
         window = None if options.window == "none" else Window(options.window, options.radius)
         free = slots if window is None else self.anchors if options.exempt_anchors else 0
         bound = slots - free
@@ -156,8 +196,7 @@ class Load:
         tiles = near + max((joined or near) + scores, joined + as_float + weighing)
         if window is not None and bound:
             tiles += _window_masks(self.grid, tile, window.reach) * queries * (keys - free * cells) // bound * 4
-        copied = free > 0 or self.anchors > 1  # of the bank: free frames, and while not all anchors have come
-        return tiles + slots * cells * (self.labels * 4 + copied * self.channels * stored)
+        return free, tiles
 
 
 def _window_masks(grid: tuple[int, int], tile: tuple[int, int], reach: int) -> int:
@@ -181,19 +220,22 @@ def plan_memory(
     Raises:
         OutOfMemoryError: even the smallest steps do not fit. Not a UsageError: the limit describes a machine, and on
             that machine memory would run out.
-        UsageError: the extractor cannot be estimated.
+        UsageError: the extractor cannot be estimated, or has no finer map for `propagation.finer`.
     """
     batch, limit = settings.features.batch_size, settings.max_memory
+    extractor = both_maps(extractor) if settings.propagation.finer else extractor
     size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
     load = Load(
         frame=frame_size,
         resized=size,
         batch=batch,
         grid=grid_size(size, extractor.stride),
-        channels=extractor.channels,
+        channels=extractor.coarse_channels if isinstance(extractor, BothMaps) else extractor.channels,
         labels=labels,
         anchors=anchors,
         propagation=settings.propagation,
+        factor=extractor.factor if isinstance(extractor, BothMaps) else 1,
+        finer_channels=extractor.finer_channels if isinstance(extractor, BothMaps) else 0,
     )
     passes = largest_pass(extractor, batch)
     network = _network(extractor, size, batch, passes)
@@ -280,6 +322,6 @@ def _estimate(network: Footprint, load: Load, tile_scores: int) -> MemoryEstimat
         frames=load.frame_bytes if on_cpu else 0,
         weights=network.given,
         activations=int(network.created * (_CPU_ACTIVATIONS if on_cpu else 1)),
-        bank=load.bank_bytes,
+        bank=load.bank_bytes + (load.rounded_bytes if on_cpu else 0),
         transfer=load.transfer_bytes(tile_scores),
     )

@@ -22,7 +22,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ from propagate.feature_cache import FeatureCache
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_options
 from propagate.features.anchoring import AnchoredExtractor, anchored
 from propagate.features.device import computes_in_bfloat16, resolve_device
-from propagate.features.extractor import EnsembleExtractor
+from propagate.features.extractor import EnsembleExtractor, FinerExtractor
+from propagate.features.finer import both_maps
+from propagate.features.installed import providers
 from propagate.formats import atomic_path, prepare_output, settings_hash
 from propagate.provenance import all_settings, local_weights, versions
 from propagate.settings import FeatureSettings, ResolvedSettings
@@ -53,6 +54,8 @@ class _Description:
     multiple: int
     draws_per_pass: int | None
     learns: bool
+    finer_stride: int | None
+    finer_channels: int
 
 
 class CachedExtractor:
@@ -85,6 +88,7 @@ class CachedExtractor:
             known = _describe(self.network)
             _record(self._folder, {**identity, **asdict(known)})
         self.stride, self.channels, self.multiple = known.stride, known.channels, known.multiple
+        self.finer_stride, self.finer_channels = known.finer_stride, known.finer_channels
         if known.draws_per_pass is not None:
             self.draws_per_pass = known.draws_per_pass
         self._learns = known.learns
@@ -107,15 +111,25 @@ class CachedExtractor:
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b c y x"]:
         """See `FeatureExtractor`."""
+        return self._features(images, indices, finer=False)
+
+    @torch.no_grad()
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """See `FinerExtractor`; kept beside what a call gives."""
+        return self._features(images, indices, finer=True)
+
+    def _features(self, images: Tensor, indices: Sequence[int] | None, *, finer: bool) -> Tensor:
         numbers = list(range(len(images)) if indices is None else indices)
         if is_in_torch_dispatch_mode():  # an estimate: the pictures have no content
-            return self._computed(images, numbers)
-        paths = [self._path(image, number) for image, number in zip(images, numbers, strict=True)]
-        found = [self._load(path, image) for path, image in zip(paths, images, strict=True)]
+            return self._computed(images, numbers, finer)
+        paths = [self._path(image, number, finer) for image, number in zip(images, numbers, strict=True)]
+        found = [self._load(path, image, finer) for path, image in zip(paths, images, strict=True)]
         missing = [place for place, features in enumerate(found) if features is None]
         if missing:
             chosen = images if len(missing) == len(images) else images[missing]
-            computed = self._computed(chosen, [numbers[place] for place in missing])
+            computed = self._computed(chosen, [numbers[place] for place in missing], finer)
             for place, features in zip(missing, computed, strict=True):
                 self._cache.keep(paths[place], features)
                 found[place] = features
@@ -134,21 +148,24 @@ class CachedExtractor:
         fitted._anchor_digest = _digest(images, indices or range(len(images)))
         return fitted
 
-    def _computed(self, images: Tensor, numbers: Sequence[int]) -> Tensor:
+    def _computed(self, images: Tensor, numbers: Sequence[int], finer: bool) -> Tensor:
         if self._fitted is None:
             self._fitted = self.network if self._anchor is None else anchored(self.network, *self._anchor)
         if isinstance(self._fitted, EnsembleExtractor) and isinstance(self, EnsembleExtractor):
             self._fitted.draws_per_pass = self.draws_per_pass
+        if finer and isinstance(self._fitted, FinerExtractor):
+            return self._fitted.with_finer(images, numbers)
         return self._fitted(images, numbers)
 
-    def _path(self, image: Tensor, number: int) -> Path:
+    def _path(self, image: Tensor, number: int, finer: bool) -> Path:
         digest = hashlib.sha256(self._anchor_digest + _digest(image, (number,)))
-        return self._folder / f"{digest.hexdigest()[:40]}.safetensors"
+        return self._folder / f"{digest.hexdigest()[:40]}{'-finer' if finer else ''}.safetensors"
 
-    def _load(self, path: Path, image: Tensor) -> Tensor | None:
+    def _load(self, path: Path, image: Tensor, finer: bool) -> Tensor | None:
         rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
+        channels = both_maps(self).channels if finer else self.channels
         found = self._cache.load(path)
-        return found if found is not None and found.shape == (self.channels, rows, columns) else None
+        return found if found is not None and found.shape == (channels, rows, columns) else None
 
 
 class _Lazy:
@@ -181,7 +198,7 @@ def _identity(resolved: ResolvedSettings, device: torch.device) -> dict[str, Any
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
         "versions": {name: known[name] for name in ("propagate", "torch", "diffusers")},
-        "code": _code() if features.name in EXTRACTORS else _provider(features.name),
+        "code": _code() if features.name in EXTRACTORS else providers(features.name),
     }
 
 
@@ -195,14 +212,6 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _provider(name: str) -> str:
-    """The package that brings an extractor, with its version."""
-    for entry in entry_points(group="propagate.extractors"):
-        if entry.name == name and entry.dist is not None:
-            return f"{entry.dist.name} {entry.dist.version}"
-    return "unknown"
-
-
 def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:
     content = pictures.cpu().contiguous()
     digest = hashlib.sha256(f"{[int(index) for index in indices]} {tuple(content.shape)} {content.dtype} ".encode())
@@ -213,7 +222,8 @@ def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:
 def _describe(network: FeatureExtractor) -> _Description:
     draws = network.draws_per_pass if isinstance(network, EnsembleExtractor) else None
     learns = isinstance(network, AnchoredExtractor)
-    return _Description(network.stride, network.channels, network.multiple, draws, learns)
+    finer = (network.finer_stride, network.finer_channels) if isinstance(network, FinerExtractor) else (None, 0)
+    return _Description(network.stride, network.channels, network.multiple, draws, learns, *finer)
 
 
 def _described(path: Path) -> _Description | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from propagate.errors import InputError, UsageError
 from propagate.features import FeatureExtractor
+from propagate.features.finer import both_maps
 from propagate.geometry import working_size
 from propagate.settings import Settings
 
@@ -18,10 +19,11 @@ def check_fit(frame_size: tuple[int, int], extractor: FeatureExtractor, settings
         masks: masks are carried, not keypoints.
 
     Raises:
-        UsageError: `video.short_side` is less than the extractor's multiple, the window reaches no cell, or the mask
-            codec needs a working size of whole cells.
+        UsageError: `video.short_side` is less than the extractor's multiple, the window reaches no cell, the mask
+            codec needs a working size of whole cells, or there is no finer map for `propagation.finer`.
         InputError: the frames, left at their own size, are less than the extractor's multiple or one cell.
     """
+    extractor = both_maps(extractor) if settings.propagation.finer else extractor
     _check_size(frame_size, extractor, settings)
     size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
     if masks and settings.labels.masks.codec == "dift" and any(side % extractor.stride for side in size):

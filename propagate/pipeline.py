@@ -24,6 +24,7 @@ from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_lear
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
+from propagate.features.finer import BothMaps, both_maps
 from propagate.features.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, largest_pass
 from propagate.fitting import check_fit
@@ -34,6 +35,8 @@ from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
 from propagate.types import Frame, Keypoints, Label, Mask, Prediction
 from propagate.video import frames_from_arrays
+
+SplitMaps = Callable[[Float[Tensor, "c h w"]], tuple[Float[Tensor, "_ _ _"], ...]]
 
 
 def track(
@@ -81,7 +84,8 @@ def track(
         raise InputError("The video has no frames.", "Check --from-frame, --to-frame and the file.")
     by_index = _by_index(anchors, first)
     labels = list(by_index.values())
-    codec = codec_for(labels, extractor.stride, settings.labels)
+    extractor = both_maps(extractor) if settings.propagation.finer else extractor
+    codec = codec_for(labels, label_stride(extractor), settings.labels)
     check_fit(first.size, extractor, settings, masks=isinstance(labels[0], Mask))
     extractor = for_label(extractor, by_index[first.index], first, settings)
     if plan is None and settings.max_memory is not None:
@@ -89,7 +93,8 @@ def track(
     passes = largest_pass(extractor, settings.features.batch_size) if plan is None else plan.passes
     tile_scores = None if plan is None else plan.tile_scores
     propagator = _propagator(extractor, len(labels), tile_scores, settings)
-    return _track(chain([first], stream), by_index, Passes(extractor, passes), propagator, codec, settings)
+    features = extract(chain([first], stream), Passes(extractor, passes), settings)
+    return _track(features, by_index, maps_of(extractor), propagator, codec, settings)
 
 
 def for_label(
@@ -130,14 +135,14 @@ def _propagator(
 
 
 def _track(
-    frames: Iterator[Frame],
+    features: Iterator[tuple[Frame, Float[Tensor, "c h w"]]],
     anchors: Mapping[int, Label],
-    extractor: FeatureExtractor,
+    maps_of: SplitMaps,
     propagator: LabelPropagator | AttentionLabels,
     codec: LabelCodec[Any],
     settings: Settings,
 ) -> Iterator[Prediction]:
-    carried = _carry(frames, anchors, extractor, propagator, codec, settings)
+    carried = _carry(features, anchors, maps_of, propagator, codec)
     for soft, decode in ahead(carried, LABELS_AHEAD, initializer=_on_this_device()):
         with _memory_errors():
             prediction = decode()
@@ -145,25 +150,39 @@ def _track(
 
 
 def _carry(
-    frames: Iterator[Frame],
+    features: Iterator[tuple[Frame, Float[Tensor, "c h w"]]],
     anchors: Mapping[int, Label],
-    extractor: FeatureExtractor,
+    maps_of: SplitMaps,
     propagator: LabelPropagator | AttentionLabels,
     codec: LabelCodec[Any],
-    settings: Settings,
 ) -> Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]:
     """Every frame's soft labels, and how to make its prediction."""
-    for frame, features in extract(frames, extractor, settings):
+    for frame, packed in features:
         with _memory_errors(), torch.no_grad():
-            label = anchors.get(frame.index)
+            label, (searched, *finer) = anchors.get(frame.index), maps_of(packed)
             if label is not None:
                 _check_size(label, frame)
-                soft = propagator.anchor(features, codec.encode(label, frame.size, _grid(features)).to(features.device))
+                grid = _grid(finer[0] if finer else searched)
+                soft = propagator.anchor(searched, codec.encode(label, frame.size, grid).to(packed.device), *finer)
                 decode = partial(codec.given, label, frame)
             else:
-                soft = propagator.step(features)
+                soft = propagator.step(searched, *finer)
                 decode = partial(codec.decode, soft, frame)
         yield soft, decode
+
+
+def maps_of(extractor: FeatureExtractor) -> SplitMaps:
+    """What takes a frame's features apart into the maps that a propagator wants: one, or with `propagation.finer` two.
+
+    Args:
+        extractor: of the run; with `propagation.finer` what `both_maps` makes of it.
+    """
+    return extractor.split if isinstance(extractor, BothMaps) else lambda features: (features,)
+
+
+def label_stride(extractor: FeatureExtractor) -> int:
+    """Pixels per cell of the grid on which labels are carried; see `maps_of`."""
+    return extractor.finer_stride if isinstance(extractor, BothMaps) else extractor.stride
 
 
 def with_frames(

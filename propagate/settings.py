@@ -115,13 +115,21 @@ class PropagationSettings(_Section):
     """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
 
     n_last: Annotated[int, Field(ge=0)] = Field(7, description="most recent frames in memory beside the anchors")
+    n_older: Annotated[int, Field(ge=0)] = Field(0, description="frames before these that stay in memory, too")
+    older_every: Annotated[int, Field(ge=1)] = Field(5, description="one frame in so many stays so")
     top_k: Annotated[int, Field(ge=1)] = 5
     temperature: Annotated[float, Field(gt=0)] = 0.1
     window: Literal["square", "circle", "none"] = "square"
     radius: Annotated[float, Field(ge=0)] = Field(12, description="of the window, in grid cells")
     exempt_anchors: bool = Field(False, description="anchors are searched without a window")
     ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
-    memory_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    memory_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: float16 on CUDA unless ties = keep, else float32"
+    )
+    finer: bool = Field(False, description="carry labels on a finer grid, for features that have a finer map, too")
+    finer_from: Annotated[int, Field(ge=1)] = Field(
+        10, description="cells found for that; of their finer ones, top_k count"
+    )
 
 
 class MaskLabelSettings(_Section):
@@ -129,7 +137,9 @@ class MaskLabelSettings(_Section):
 
     codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: as those scripts do it, to the digit")
     encode: Literal["area", "blend", "nearest"] = "area"
-    upsample: Literal["bicubic", "bilinear"] = "bicubic"
+    upsample: Literal["guided", "bicubic", "bilinear"] = Field(
+        "guided", description="guided: bicubic, and outlines follow the colors of the frame"
+    )
     stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
     vanish: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="an object whose label is below this everywhere has left and is not stretched"

@@ -56,7 +56,27 @@ def test_equals_the_dense_definition(
     if coarse == "int8" and affinity_cpu.fastest_precision() != "int8":
         coarse = "float32"
     soft = transfer(query, keys, labels, **options, tile_scores=tile_scores, precision=coarse)
-    torch.testing.assert_close(soft, dense(query, keys, labels, **options), atol=1e-5, rtol=0)
+    # in few dimensions some scores come so close that float32 takes them for equal, and the definition does not
+    clear = _clear(query, keys, options["window"], top_k)
+    torch.testing.assert_close(soft[:, clear], dense(query, keys, labels, **options)[:, clear], atol=1e-5, rtol=0)
+    assert clear.float().mean() > 0.8
+
+
+def _clear(query, keys, window, top_k):
+    """Queries whose k-th best score is further from the next one than float32 rounds; all if there are fewer keys."""
+    frames, _, height, width = keys.shape
+    scores = torch.einsum("chw,ncij->hwnij", query.double(), keys.double())
+    if window is not None:
+        dy = torch.arange(height)[:, None] - torch.arange(height)
+        dx = torch.arange(width)[:, None] - torch.arange(width)
+        inside = window.contains(dy[:, None, :, None], dx[None, :, None, :])
+        for frame in set(range(frames)) - set(window.exempt):
+            scores[:, :, frame].masked_fill_(~inside, -torch.inf)
+    flat = scores.flatten(2)
+    if flat.shape[2] <= top_k:
+        return torch.ones(height, width, dtype=torch.bool)
+    best = flat.topk(top_k + 1).values
+    return ~(best[..., -2] - best[..., -1] < 1e-6)
 
 
 @settings(deadline=None, max_examples=25)
@@ -191,19 +211,26 @@ def test_without_numba_torch_does_it(monkeypatch):
     torch.testing.assert_close(soft, compiled, atol=1e-5, rtol=0)
 
 
-def test_a_cpu_without_exact_integer_products_takes_float32(monkeypatch):
-    original = torch._int_mm
+@pytest.mark.parametrize("features", [{}, {"avx512f": True}, {"avx512vnni": False}, None])
+def test_a_cpu_without_fast_integer_products_takes_float32(features, monkeypatch):
+    def asked():
+        if features is None:
+            raise RuntimeError("unknown here")
+        return features
+
     affinity_cpu.fastest_precision.cache_clear()
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True, raising=False)
-    # as 16-bit sums would: cut off
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: original(a, b).clamp(-1000000, 1000000))
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", asked)
     try:
-        assert affinity_cpu.fastest_precision() == "float32"
-        affinity_cpu.fastest_precision.cache_clear()
-        monkeypatch.delattr(torch.cpu, "_is_vnni_supported")
         assert affinity_cpu.fastest_precision() == "float32"
     finally:
         affinity_cpu.fastest_precision.cache_clear()
+
+
+def test_code_for_another_cpu_takes_float32(monkeypatch):
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {"avx512vnni": True})
+    assert affinity_cpu.kernels().multiplies_integers()
+    monkeypatch.setattr("numba.config.CPU_NAME", "generic")
+    assert not affinity_cpu.kernels().multiplies_integers()
 
 
 def test_importing_the_package_does_not_load_numba():
@@ -217,10 +244,10 @@ def test_no_folder_for_compiled_code_is_no_error(tmp_path):
     program = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from propagate import affinity_kernels as loops\n"
+        "from propagate import affinity_kernels, affinity_selection as loops\n"
         "import numpy as np\n"
         "values, places = np.full(2, -1.0, np.float32), np.zeros(2, np.int64)\n"
-        "loops._insert(values, places, np.float32(3), 7)\n"
+        "loops.insert(values, places, np.float32(3), 7)\n"
         "print(values[0], places[0])\n"
     )
     root = Path(affinity_cpu.__file__).parents[1]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from propagate.features import build_extractor
 from propagate.features.passes import PassSize
 from propagate.formats import VideoWriter, write_mask
 from propagate.memory import MemoryBank
+from propagate.propagator import LabelPropagator
 from propagate.settings import PropagationSettings, load_settings
 from propagate.types import Mask
 
@@ -66,6 +68,41 @@ def test_the_bank_is_what_a_bank_takes(anchors, n_last, dtype):
     assert load(anchors=anchors, n_last=n_last, memory_dtype=dtype).bank_bytes == bank.nbytes
 
 
+def test_the_banks_with_older_frames_and_finer_features_are_what_they_take():
+    propagator = LabelPropagator(n_last=3, n_older=2, finer=True, memory_dtype="float16", anchors=2)
+    propagator.anchor(torch.zeros(96, 20, 32), torch.zeros(3, 60, 96), torch.zeros(5, 60, 96))
+    case = load(anchors=2, n_last=3, n_older=2, finer=True, memory_dtype="float16")
+    assert propagator.finer_memory is not None
+    case = replace(case, factor=3, finer_channels=5)
+    assert case.bank_bytes == propagator.memory.nbytes + propagator.finer_memory.nbytes
+
+
+@pytest.mark.parametrize("tile_scores", [2**20, 2**16])
+@pytest.mark.parametrize(
+    "options", [{}, {"memory_dtype": "float16"}, {"finer_from": 30, "n_older": 4}, {"window": "none"}], ids=str
+)
+def test_a_step_from_coarse_to_fine_takes_what_is_estimated_or_a_little_less(options, tile_scores):
+    case = replace(load(finer=True, **options), factor=2, finer_channels=64)
+
+    def step() -> torch.Tensor:
+        propagator = LabelPropagator(**case.propagation.model_dump(), tile_scores=tile_scores)
+        given_maps = torch.empty(96, *case.grid), torch.empty(64, 2 * case.grid[0], 2 * case.grid[1])
+        propagator.anchor(given_maps[0], torch.empty(case.labels, *given_maps[1].shape[1:]), given_maps[1])
+        propagator.memory._predictions = propagator.finer_memory._predictions = (
+            case.slots - 1 - case.propagation.n_older
+        )
+        before.append(case.bank_bytes + sum(given_map.nbytes for given_map in given_maps))
+        try:
+            return propagator.step(*given_maps)
+        finally:
+            affinity._hiding.cache_clear()
+
+    before: list[int] = []
+    affinity._hiding.cache_clear()
+    made = dry_run(step).created - before[0]
+    assert 0.8 < case.transfer_bytes(tile_scores) / made < 1.8
+
+
 def transfer_in_fact(case: Load, tile_scores: int) -> int:
     """Bytes of all tensors that a transfer step makes, without those it is given."""
     options, slots = case.propagation, case.anchors + case.propagation.n_last
@@ -79,7 +116,7 @@ def transfer_in_fact(case: Load, tile_scores: int) -> int:
             slots,
             case.channels,
             *case.grid,
-            dtype=getattr(torch, options.memory_dtype),
+            dtype=torch.float32 if options.memory_dtype == "auto" else getattr(torch, options.memory_dtype),
             memory_format=torch.channels_last,
         )
         given_bytes = sum(tensor.nbytes for tensor in (query, keys, labels))
@@ -127,7 +164,7 @@ def test_the_parts_of_an_estimate():
     assert found.weights == 2 * MIB
     assert found.activations >= 80 * MIB  # eight draws, and more for what convolutions take
     assert found.activations < 2 * 81 * MIB
-    assert found.bank == 8 * 12 * 20 * (4 * 4 + 2 * 4)
+    assert found.bank == 8 * 12 * 20 * (4 * 4 + 2 * 4 + (4 + 12))  # features, labels, features as int8
     assert found.total == found.program + found.frames + found.weights + found.bank + found.activations
     for name in ("program", "frames", "weights 2 MiB", "activations", "memory bank", "transfer"):
         assert name in str(found)

@@ -15,6 +15,8 @@ from propagate.errors import UsageError
 from propagate.feature_cache import FeatureCache
 from propagate.features import build_extractor
 from propagate.features.anchoring import anchored
+from propagate.features.compact import CompactDiffusion
+from propagate.features.finer import both_maps
 from propagate.features.passes import Passes, PassSize
 from propagate.features.rgb import ColorPatches
 from propagate.pipeline import track
@@ -166,8 +168,8 @@ def test_passes_decide_how_many_draws_go_through_together(tmp_path):
     extractor = cached(tmp_path, *options, preset="compact")
     seen = []
     network = extractor.network
-    activation = network._activation
-    network._activation = lambda noisy: seen.append(len(noisy)) or activation(noisy)
+    output = network._output
+    network._output = lambda noisy, averaged: seen.append(len(noisy)) or output(noisy, averaged=averaged)
     Passes(extractor, PassSize(1, 2))(pictures(1), [0])
     assert seen == [2, 2]
     assert cached(tmp_path, *options, preset="compact").draws_per_pass == 4
@@ -200,3 +202,38 @@ def test_another_mask_and_top_k_cost_no_features_and_change_no_bit(tmp_path, cal
     assert calls == {"built": 1, "computed": 5}
     expected = [p.soft for p in track(frames, moved, settings=other.settings)]
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
+@pytest.fixture
+def tiny_compact(monkeypatch):
+    """How often the network of `compact` runs."""
+    calls: list[str] = []
+    for name in ("__call__", "with_finer"):
+        plain = getattr(CompactDiffusion, name)
+
+        @wraps(plain)
+        def counting(self, *arguments, name=name, plain=plain, **options):
+            calls.append(name)
+            return plain(self, *arguments, **options)
+
+        monkeypatch.setattr(CompactDiffusion, name, counting)
+    return calls
+
+
+def test_both_maps_are_kept_beside_the_features(tmp_path, tiny_compact):
+    images = pictures(2)[:, :, :32, :32]
+    first = cached(tmp_path, preset="compact")
+    assert (first.finer_stride, first.finer_channels) == (4, first.channels)
+    both, plain = both_maps(first)(images, [0, 1]), first(images, [0, 1])
+    assert tiny_compact == ["with_finer", "__call__"]
+    second = cached(tmp_path, preset="compact")
+    assert torch.equal(both_maps(second)(images, [0, 1]), both)
+    assert torch.equal(second(images, [0, 1]), plain)
+    assert not second.is_built
+    assert len(tiny_compact) == 2
+
+
+def test_the_cache_of_features_without_a_finer_map_has_none(tmp_path):
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"propagation\.finer: the features have no map"):
+            both_maps(cached(tmp_path))

@@ -64,3 +64,10 @@ def test_a_window_that_reaches_nothing():
     check(**circle, propagation__exempt_anchors="true")  # the anchors are reached
     check(propagation__window="circle", propagation__radius=0.5)  # the cell itself
     check(propagation__window="square", propagation__radius=0)
+
+
+def test_a_finer_grid_needs_features_that_have_one():
+    with pytest.raises(
+        UsageError, match=r"propagation\.finer: the features have no map that is finer than .* 8 pixels"
+    ):
+        check(propagation__finer="true")

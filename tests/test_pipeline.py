@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from propagate import pipeline
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import build_extractor
+from propagate.features.finer import pack
 from propagate.features.passes import PassSize, SmallerPassWarning
 from propagate.features.rgb import ColorPatches
 from propagate.geometry import to_tensor
@@ -330,3 +332,62 @@ def test_frames_that_do_not_fit_the_features_are_said_before_they_are_looked_at(
     own = settings.model_copy(update={"video": settings.video.model_copy(update={"short_side": None})})
     with pytest.raises(InputError, match="The frames are 40x7, and the features need at least 8 pixels a side"):
         track([np.zeros((7, 40, 3), np.uint8)], small, settings=own)
+
+
+class TwoMaps:
+    """The pixels of every 8 x 8, and of every 4 x 4."""
+
+    channels, stride, multiple, finer_stride, finer_channels = 192, 8, 8, 4, 48
+
+    def __call__(self, images, indices=None):
+        return F.pixel_unshuffle(images - 0.5, 8)
+
+    def with_finer(self, images, indices=None):
+        return pack(self(images), F.pixel_unshuffle(images - 0.5, 4))
+
+
+def finely(settings: Settings, **options) -> Settings:
+    propagation = settings.propagation.model_copy(update={"finer": True, **options})
+    output = settings.output.model_copy(update={"soft": True})
+    return settings.model_copy(update={"propagation": propagation, "output": output})
+
+
+def test_labels_are_carried_on_the_finer_grid(settings):
+    plain = [
+        p.soft.shape
+        for p in track(
+            [picture(s) for s in range(2)],
+            first_mask(),
+            extractor=TwoMaps(),
+            settings=settings.model_copy(update={"output": settings.output.model_copy(update={"soft": True})}),
+        )
+    ]
+    predictions = list(
+        track([picture(s) for s in range(4)], first_mask(), extractor=TwoMaps(), settings=finely(settings))
+    )
+    _, rows, columns = plain[1]
+    for step, prediction in enumerate(predictions):
+        assert prediction.soft.shape == (2, 2 * rows, 2 * columns)
+        assert iou(prediction.mask.ids, step) > 0.85
+
+
+def test_keypoints_on_the_finer_grid_follow_their_object(settings):
+    points = Keypoints(np.array([[24.0, 40.0], [40.0, 56.0]], np.float32), ("a", "b"))
+    fine = finely(settings, top_k=1)
+    for step, prediction in enumerate(
+        track([picture(s) for s in range(4)], points, extractor=TwoMaps(), settings=fine)
+    ):
+        expected = points.positions + np.array([8 * step, 0])
+        assert np.abs(prediction.keypoints.positions - expected).max() < 4  # one finer cell
+
+
+def test_a_memory_limit_changes_nothing_on_the_finer_grid(settings):
+    free = soft_maps(finely(settings), TwoMaps())
+    limited = finely(settings).model_copy(update={"max_memory": 600 * 2**20})
+    for soft, expected in zip(soft_maps(limited, TwoMaps()), free, strict=True):
+        assert torch.equal(soft, expected)
+
+
+def test_features_without_a_finer_map_are_refused_at_once(settings):
+    with pytest.raises(UsageError, match=r"propagation\.finer: the features have no map"):
+        track([picture(0)], first_mask(), settings=finely(settings))

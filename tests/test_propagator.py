@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from propagate.affinity import normalize
+from propagate.memory import MemoryBank
 from propagate.propagator import LabelPropagator
 
 
-def moving_features(steps: int, height: int = 8, width: int = 12) -> torch.Tensor:
+def moving_features(steps: int, height: int = 8, width: int = 12, channels: int = 16) -> torch.Tensor:
     """Every cell its own direction; the whole picture moves one cell to the right per frame."""
     generator = torch.Generator().manual_seed(0)
-    canvas = torch.randn(16, height, width + steps, generator=generator)
+    canvas = torch.randn(channels, height, width + steps, generator=generator)
     return torch.stack([canvas[:, :, steps - step : steps - step + width] for step in range(steps)])
 
 
@@ -101,3 +104,115 @@ def test_the_window_of_the_video_still_binds_its_own_anchor():
     propagator.anchor(torch.zeros_like(features[0]), torch.zeros(1, 8, 12), window="none")
     propagator.anchor(features[0], far)
     assert propagator.step(features[6])[0, :, 6].max() == 0
+
+
+def pooled(finer: torch.Tensor, factor: int = 2) -> torch.Tensor:
+    return F.avg_pool2d(finer[None], factor)[0]
+
+
+def finer_features(steps: int) -> torch.Tensor:
+    """Every finer cell its own direction; the picture moves by one finer cell, half a cell, per frame."""
+    return moving_features(steps, 16, 24, channels=128)
+
+
+def test_finer_features_follow_what_moves_by_half_a_cell():
+    features = finer_features(6)
+    first = torch.zeros(2, 16, 24)
+    first[1, 4:9, 4:9] = 1
+    first[0] = 1 - first[1]
+    propagator = LabelPropagator(n_last=3, top_k=1, radius=2, finer=True, finer_from=4)
+    assert torch.equal(propagator.anchor(pooled(features[0]), first, features[0]), first)
+    for step in range(1, 6):
+        soft = propagator.step(pooled(features[step]), features[step])
+        assert soft.shape == (2, 16, 24)
+        expected = torch.zeros(16, 24)
+        expected[4:9, 4 + step : 9 + step] = 1
+        assert torch.equal(soft[1, :, 6:] > 0.5, expected[:, 6:] > 0.5)
+
+
+def test_with_everything_found_it_is_the_plain_transfer_on_the_finer_grid():
+    generator = torch.Generator().manual_seed(2)
+    features, first = torch.randn(5, 8, 16, 24, generator=generator), torch.rand(3, 16, 24, generator=generator)
+    options = {"window": "none", "top_k": 5, "n_last": 2, "n_older": 1, "older_every": 2}
+    finer = LabelPropagator(finer=True, finer_from=4 * 8 * 12, **options)
+    plain = LabelPropagator(**options)
+    finer.anchor(pooled(features[0]), first, features[0])
+    plain.anchor(features[0], first)
+    for step in range(1, 5):
+        found, expected = finer.step(pooled(features[step]), features[step]), plain.step(features[step])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_finer_memory_is_what_its_formula_says_and_stays():
+    features = finer_features(12)
+    propagator = LabelPropagator(n_last=3, n_older=2, older_every=2, radius=2, finer=True, memory_dtype="float16")
+    propagator.anchor(pooled(features[0]), torch.zeros(2, 16, 24), features[0])
+    slots, cells = 1 + 3 + 2, 8 * 12
+    expected = slots * cells * 128 * 2, slots * cells * 4 * (128 * 2 + 2 * 4)
+    assert propagator.finer_memory is not None
+    for step in range(1, 12):
+        assert (propagator.memory.nbytes, propagator.finer_memory.nbytes) == expected
+        propagator.step(pooled(features[step]), features[step])
+        assert len(propagator.memory) == len(propagator.finer_memory)
+
+
+@pytest.mark.parametrize("finer", [False, True])
+def test_finer_features_and_a_propagator_for_them_belong_together(finer):
+    features, labels = finer_features(2), torch.zeros(1, 16, 24)
+    propagator = LabelPropagator(finer=finer)
+    given = () if finer else (features[0],)
+    with pytest.raises(ValueError, match="finer features have to come with a propagator made with finer=True"):
+        propagator.anchor(pooled(features[0]), labels, *given)
+
+
+def test_finer_features_of_a_grid_that_does_not_fit():
+    propagator = LabelPropagator(finer=True)
+    with pytest.raises(ValueError, match="a grid of 16x23 does not divide the cells of one of 8x12"):
+        propagator.anchor(torch.zeros(4, 8, 12), torch.zeros(1, 16, 23), torch.zeros(4, 16, 23))
+
+
+def test_an_older_frame_is_remembered_after_the_ring_has_passed():
+    pictures = torch.randn(4, 16, 8, 12, generator=torch.Generator().manual_seed(5))
+    results = {}
+    for n_older in (0, 1):
+        propagator = LabelPropagator(n_last=1, n_older=n_older, older_every=2, top_k=1, window="none")
+        propagator.anchor(pictures[0], torch.ones(1, 8, 12))
+        propagator.step(pictures[1])
+        propagator.step(pictures[2])
+        propagator.step(pictures[3])
+        keys, _ = propagator.memory.context()
+        newest = torch.einsum("nchw,chw->nhw", keys, normalize(pictures[2])).flatten(1).mean(1)
+        results[n_older] = int((newest > 0.999).sum())
+    assert results == {0: 0, 1: 1}
+
+
+def test_precision_suits_the_device_and_what_is_compared():
+    features, labels = torch.rand(3, 2, 2), torch.rand(2, 2, 2)
+    for ties, memory_dtype, expected in (
+        ("cut", "auto", torch.float32),
+        ("keep", "auto", torch.float32),
+        ("cut", "float16", torch.float16),
+        ("keep", "bfloat16", torch.bfloat16),
+    ):
+        propagator = LabelPropagator(ties=ties, memory_dtype=memory_dtype)
+        propagator.anchor(features, labels)
+        assert propagator.memory.context()[0].dtype == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"exempt_anchors": True}, {"n_older": 2, "older_every": 2}], ids=str)
+def test_what_is_kept_between_steps_changes_no_bit(options, monkeypatch):
+    """A second anchor comes in the middle: the frames of the memory move."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(12, 20, 6, 7, generator=generator)
+    labels = torch.rand(2, 6, 7, generator=generator)
+
+    def run() -> list[torch.Tensor]:
+        propagator = LabelPropagator(n_last=3, radius=3, **options)
+        propagator.anchor(pictures[0], labels)
+        found = [propagator.step(picture) for picture in pictures[1:7]]
+        propagator.anchor(pictures[7], labels.flip(0))
+        return found + [propagator.step(picture) for picture in pictures[8:]]
+
+    kept = run()
+    monkeypatch.setattr(MemoryBank, "stamps", None)
+    assert all(torch.equal(one, two) for one, two in zip(kept, run(), strict=True))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.comparison_files import FILES, Finished, write_comparison
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Stopped
@@ -183,7 +184,11 @@ def _run(
                 on_frame()
         if not times:
             raise InputError(f"{info.source} has no frames.", "Check --from-frame, --to-frame and the file.")
-        telling = [w for w in caught if issubclass(w.category, VideoEndsEarlyWarning | SmallerPassWarning)]
+        telling = [
+            w
+            for w in caught
+            if issubclass(w.category, VideoEndsEarlyWarning | SmallerPassWarning | SlowTransferWarning)
+        ]
         finished = Finished(
             name=method.name,
             folder=folder,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Interrupt, Stopped
 from propagate.app.outputs import (
@@ -264,16 +265,19 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
             write_run_record(output, {**record, **outcome})
 
 
+_TELLING = VideoEndsEarlyWarning | SmallerPassWarning | SlowTransferWarning | CacheWarning
+
+
 @contextmanager
 def _warnings_as_notes(terminal: Terminal, notes: list[str]) -> Iterator[None]:
-    """Turn our own warnings, which tell of the video, memory and cache, into notes; other packages' are details."""
+    """Turn our own warnings (of video, memory, kernel, cache) into notes; other packages' are details."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             yield
         finally:
             for warning in caught:
-                if issubclass(warning.category, VideoEndsEarlyWarning | SmallerPassWarning | CacheWarning):
+                if issubclass(warning.category, _TELLING):
                     notes.append(str(warning.message))
                     terminal.note(str(warning.message))
                 else:

@@ -19,10 +19,11 @@ from propagate.benchmarks.timing import Timing, timed
 from propagate.benchmarks.transfer_step import Rule, Transfer
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor
+from propagate.features.finer import both_maps
 from propagate.features.label_reader import LabelReader
 from propagate.features.passes import Passes, largest_pass
 from propagate.labels import codec_for
-from propagate.pipeline import extract, track, with_frames
+from propagate.pipeline import extract, label_stride, maps_of, track, with_frames
 from propagate.propagator import LabelPropagator
 from propagate.settings import Settings
 from propagate.types import Frame, Mask, Prediction
@@ -95,10 +96,12 @@ class Stages:
         self._reader, self._subject = reader, subject
         self._device = device_of(subject.extractor)
         settings, extractor = subject.settings, subject.extractor
+        extractor = both_maps(extractor) if settings.propagation.finer else extractor
         self._frames = list(islice(iter(reader), _HELD))
         self._passes = Passes(extractor, largest_pass(extractor, settings.features.batch_size))
-        features = [features for _, features in extract(self._frames, self._passes, settings)]
-        codec = codec_for([label], extractor.stride, settings.labels)
+        split = maps_of(extractor)
+        features = [split(features) for _, features in extract(self._frames, self._passes, settings)]
+        codec = codec_for([label], label_stride(extractor), settings.labels)
         self._codec: Any = codec
         options = settings.propagation
         self._propagator = (
@@ -106,13 +109,16 @@ class Stages:
             if isinstance(extractor, LabelReader)
             else LabelPropagator(**options.model_dump(), anchors=1)
         )
-        rows, columns = features[0].shape[1:]
-        soft = codec.encode(label, self._frames[0].size, (rows, columns)).to(features[0].device)
-        self._propagator.anchor(features[0], soft)
+        rows, columns = features[0][-1].shape[1:]
+        soft = codec.encode(label, self._frames[0].size, (rows, columns)).to(features[0][0].device)
+        searched, *finer = features[0]
+        self._propagator.anchor(searched, soft, *finer)
         shown, self._queries = self._frames[1:], features[1:]
-        for query in islice(cycle(self._queries), options.n_last):
-            self._propagator.step(query)
-        self._softs = [(frame, self._propagator.step(query)) for frame, query in zip(shown, self._queries, strict=True)]
+        for query in islice(cycle(self._queries), options.n_last + options.n_older * options.older_every):
+            self._propagator.step(*query)
+        self._softs = [
+            (frame, self._propagator.step(*query)) for frame, query in zip(shown, self._queries, strict=True)
+        ]
         self._predictions = [(frame, codec.decode(soft, frame)) for frame, soft in self._softs]
 
     @torch.no_grad()
@@ -131,7 +137,7 @@ class Stages:
             deque(extract(self._frames, self._passes, self._subject.settings), maxlen=0)
         with timed(len(self._queries), self._device, timings):
             for query in self._queries:
-                self._propagator.step(query)
+                self._propagator.step(*query)
         with timed(len(self._softs), self._device, timings):
             for frame, soft in self._softs:
                 self._codec.decode(soft, frame)
@@ -145,15 +151,20 @@ class Stages:
         """One transfer step, of a query that is not in the memory, which is full.
 
         Raises:
-            UsageError: nothing is transferred: the features are the labels.
+            UsageError: nothing is transferred: the features are the labels; or it is done with `propagation.finer`.
         """
         if isinstance(self._propagator, AttentionLabels):
             raise UsageError(
                 f"--dense: {self._subject.name} reads labels from each frame and transfers none.", "Leave it out."
+            )
+        if self._propagator.finer_memory is not None:
+            raise UsageError(
+                f"--dense: {self._subject.name} transfers from coarse to fine, which has no dense form.",
+                "Leave it out, or set propagation.finer=false.",
             )
         propagation = self._subject.settings.propagation
         keys, labels = self._propagator.memory.context()
         exempt = tuple(range(self._propagator.memory.anchors)) if propagation.exempt_anchors else ()
         window = None if propagation.window == "none" else Window(propagation.window, propagation.radius, exempt)
         rule = Rule(window, propagation.top_k, propagation.temperature, propagation.ties)
-        return Transfer(normalize(self._queries[0]), keys, labels, rule)
+        return Transfer(normalize(self._queries[0][0]), keys, labels, rule)

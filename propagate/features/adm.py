@@ -7,7 +7,7 @@ Dhariwal and Nichol's ADM, 2021). No latents, no prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from propagate.errors import UsageError
 from propagate.features.adm_checkpoint import open_checkpoint
-from propagate.features.device import resolve_device
+from propagate.features.device import compile_blocks, resolve_device
 from propagate.features.diffusion import (
     Noise,
     NoiseMode,
@@ -29,6 +29,7 @@ from propagate.features.diffusion import (
     linear_alphas_cumprod,
     run_until,
 )
+from propagate.features.finer import check_finer, run_until_finer
 from propagate.features.weight_files import assign
 from propagate.weights import locate
 
@@ -54,6 +55,8 @@ class AdmDiffusion:
             repository with such a folder; None: the published 256 x 256 unconditional model, found or downloaded.
         timestep: 0 .. 999.
         up_ft_index: output block that is tapped; 0 .. 17 for the published model. 7 is stride 8.
+        finer_ft_index: a later output block of smaller cells that is kept for `propagation.finer`, which needs it;
+            of the published model 8 to 10 are stride 4. None: none.
         ensemble_size: draws of the noise whose features are averaged.
         seed: of the noise.
         dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
@@ -63,10 +66,11 @@ class AdmDiffusion:
         head_channels: channels of an attention head, the one thing that the weights do not tell; None: 64, as in the
             published unconditional models, or what a converted folder says.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        compile: the network is given to `torch.compile`, see `propagate.features.device.compile_blocks`.
 
     Raises:
         WeightsError: the weights are not there, damaged, or of another architecture.
-        UsageError: no such block, or head_channels does not fit.
+        UsageError: no such block, none that is finer, or head_channels does not fit.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class AdmDiffusion:
         weights: str | Path | None = None,
         timestep: Annotated[int, Field(ge=0, le=999)] = 51,
         up_ft_index: Annotated[int, Field(ge=0)] = 7,
+        finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
         ensemble_size: Annotated[int, Field(ge=1)] = 4,
         seed: int = 0,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
@@ -82,6 +87,7 @@ class AdmDiffusion:
         draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
         head_channels: Annotated[int, Field(ge=1)] | None = None,
         device: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = getattr(torch, dtype)
@@ -94,8 +100,14 @@ class AdmDiffusion:
             raise UsageError(f"features.up_ft_index = {up_ft_index}: there is no such block.", _listed(blocks))
         self.stride, self.channels = blocks[up_ft_index].stride, blocks[up_ft_index].channels
         self.multiple = 2 ** (len(self._unet.config.block_out_channels) - 1)
-        self._tap = cut_after(self._unet, up_ft_index)
+        self.finer_stride = check_finer(up_ft_index, finer_ft_index, [block.stride for block in blocks])
+        last = up_ft_index if finer_ft_index is None else finer_ft_index
+        self.finer_channels = blocks[last].channels
+        self._finer_tap = cut_after(self._unet, last)
+        self._tap = output_module(self._unet, up_ft_index)
         assign(self._unet, tensors, self.dtype, self.device)
+        if compile:
+            compile_blocks(self._unet, self._tap, self._finer_tap)
         self._kept = float(linear_alphas_cumprod()[timestep])
 
     @torch.no_grad()
@@ -103,12 +115,27 @@ class AdmDiffusion:
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b c y x"]:
         """See `FeatureExtractor`; both sides have to be multiples of `multiple` (32 for the published model)."""
+        return self._ensemble(images, indices, self._activation)
+
+    @torch.no_grad()
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """See `FinerExtractor`; only with a `finer_ft_index`."""
+        return self._ensemble(images, indices, self._both)
+
+    def _ensemble(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        indices: Sequence[int] | None,
+        activation: Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n d y x"]],
+    ) -> Float[Tensor, "b d y x"]:
         if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
             raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
         clean = images.to(self.device) * 2 - 1
         return ensemble_features(
             clean,
-            self._activation,
+            activation,
             noise=self.noise,
             kept=self._kept,
             indices=indices,
@@ -117,6 +144,9 @@ class AdmDiffusion:
 
     def _activation(self, noisy: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d y x"]:
         return run_until(self._tap, lambda: self._unet(noisy.to(self.dtype), self.timestep))
+
+    def _both(self, noisy: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n e y x"]:
+        return run_until_finer(self._tap, self._finer_tap, lambda: self._unet(noisy.to(self.dtype), self.timestep))
 
 
 def output_blocks(unet: UNet2DModel) -> list[OutputBlock]:
@@ -129,23 +159,30 @@ def output_blocks(unet: UNet2DModel) -> list[OutputBlock]:
     return blocks
 
 
+def output_module(unet: UNet2DModel, index: int) -> nn.Module:
+    """The module whose output is an output block's."""
+    number, layer = divmod(index, unet.config.layers_per_block + 1)
+    stage = unet.up_blocks[number]
+    module: nn.Module
+    if layer == unet.config.layers_per_block and stage.upsamplers is not None:
+        module = stage.upsamplers[0]
+    else:
+        module = (stage.attentions if hasattr(stage, "attentions") else stage.resnets)[layer]
+    return module
+
+
 def cut_after(unet: UNet2DModel, index: int) -> nn.Module:
     """Drop everything that comes after an output block and return the module whose output is the block's."""
     number, layer = divmod(index, unet.config.layers_per_block + 1)
     stage = unet.up_blocks[number]
     unet.up_blocks = unet.up_blocks[: number + 1]
     unet.conv_norm_out = unet.conv_out = None
-    tap: nn.Module
-    if layer == unet.config.layers_per_block and stage.upsamplers is not None:
-        tap = stage.upsamplers[0]
-        return tap
-    stage.upsamplers = None
-    stage.resnets = stage.resnets[: layer + 1]
-    tap = stage.resnets[layer]
-    if hasattr(stage, "attentions"):
-        stage.attentions = stage.attentions[: layer + 1]
-        tap = stage.attentions[layer]
-    return tap
+    if layer < unet.config.layers_per_block or stage.upsamplers is None:
+        stage.upsamplers = None
+        stage.resnets = stage.resnets[: layer + 1]
+        if hasattr(stage, "attentions"):
+            stage.attentions = stage.attentions[: layer + 1]
+    return output_module(unet, index)
 
 
 def _listed(blocks: list[OutputBlock]) -> str:

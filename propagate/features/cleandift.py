@@ -28,28 +28,35 @@ from propagate.weights import locate
 MODEL = "cleandift"
 # where the learned timestep starts, and with the published learning rate stays (PROTOCOLS: CleanDIFT)
 TIMESTEP = 261.0
+# of the fine-tuned U-Net's names in the published file of the whole training, which has the timestep as well
+_IN_FULL = "unet_feature_extractor_cleandift."
 
 
 class CleanDIFT:
     """CleanDIFT features.
 
     Args:
-        weights: the fine-tuned U-Net's state dict (`cleandift_sd21_unet.safetensors`) or a hub id; None: the published
-            one, from wherever it can be had.
+        weights: the fine-tuned U-Net's state dict (`cleandift_sd21_unet.safetensors`), the file of the whole training
+            that holds it (`cleandift_sd21_full.safetensors`), or a hub id; None: the published U-Net, from wherever it
+            can be had.
         revision: of the hub's repository of the weights.
         base: the Stable Diffusion 2.1 it belongs to, as `weights` of `dift_sd`; its own U-Net's weights are not needed.
-        timestep: what the U-Net is told; not cut to an integer.
+        timestep: what the U-Net is told; not cut to an integer. None: the learned one, where the file of the whole
+            training is named, else 261.
         up_ft_index: up block whose output, after its upsampler, is taken; 0, 1, 2 are the keys us3, us6, us9 of
             CleanDIFT's code.
+        finer_ft_index: a later up block of smaller cells that is kept for `propagation.finer`, which needs it; the
+            latents' cells are the smallest, so that up_ft_index has to be 0 or 1. None: none.
         prompt: text condition.
         latents: "mode" of the VAE's posterior or a "sample" of it, the same for every frame, as the reference does.
         seed: of that sample.
         multiple: as in `dift_sd`.
         dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        compile: the network is given to `torch.compile`, see `propagate.features.device.compile_blocks`.
 
     Raises:
-        UsageError: no such block or multiple.
+        UsageError: no such block, none that is finer, or no such multiple.
         WeightsError: the weights are missing, damaged or of another architecture.
     """
 
@@ -59,29 +66,35 @@ class CleanDIFT:
         weights: str | Path | None = None,
         revision: str | None = None,
         base: str | Path | None = None,
-        timestep: Annotated[float, Field(ge=0, le=999)] = TIMESTEP,
+        timestep: Annotated[float, Field(ge=0, le=999)] | None = None,
         up_ft_index: Annotated[int, Field(ge=0)] = 2,
+        finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
         prompt: str = "",
         latents: LatentMode = "mode",
         seed: int = 0,
         multiple: Annotated[int, Field(ge=1)] | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         files = open_pipeline(locate(BASE_MODEL, weights=base), unet_weights=False)
         own = locate(MODEL, weights=weights, revision=revision)
         self._model = LatentDiffusion(
-            unet=replace(files.unet, files=(own,), read=lambda: read_tensors(own)),
+            unet=replace(files.unet, files=(own,), read=lambda: _fine_tuned(own)),
             vae=files.vae,
             condition=prompt_embedding(prompt, files.text_encoder, (own,)),
             up_ft_index=up_ft_index,
+            finer_ft_index=finer_ft_index,
             dtype=getattr(torch, dtype),
             device=self.device,
         )
+        if compile:
+            self._model.compile()
         self.stride, self.channels = self._model.blocks[up_ft_index]
+        self.finer_stride, self.finer_channels = self._model.finer_stride, self._model.finer_channels
         self.multiple = working_multiple(multiple, self._model.factor)
-        self.timestep = timestep
+        self.timestep = _learned_timestep(own) if timestep is None else timestep
         self._posterior_noise = Noise(seed=seed) if latents == "sample" else None
 
     @torch.no_grad()
@@ -89,5 +102,26 @@ class CleanDIFT:
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b c y x"]:
         """See `FeatureExtractor`; both sides have to be multiples of the VAE's factor."""
-        latents = self._model.latents(images, self._posterior_noise, indices)
-        return self._model.activation(latents.flatten(0, -4), self.timestep).float()
+        return self._model.activation(self._latents(images, indices), self.timestep).float()
+
+    @torch.no_grad()
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """See `FinerExtractor`; only with a `finer_ft_index`."""
+        return self._model.with_finer(self._latents(images, indices), self.timestep)
+
+    def _latents(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None) -> Float[Tensor, "b c y x"]:
+        return self._model.latents(images, self._posterior_noise, indices).flatten(0, -4)
+
+
+def _fine_tuned(path: Path) -> dict[str, Tensor]:
+    """The U-Net of either file; of the whole training all else (the original U-Net, the VAE, adapters) is left."""
+    tensors = read_tensors(path)
+    own = {name.removeprefix(_IN_FULL): value for name, value in tensors.items() if name.startswith(_IN_FULL)}
+    return own or tensors
+
+
+def _learned_timestep(path: Path) -> float:
+    learned = read_tensors(path).get("timestep")
+    return TIMESTEP if learned is None else float(learned)

@@ -51,3 +51,29 @@ class EnsembleExtractor(FeatureExtractor, Protocol):
     """
 
     draws_per_pass: int
+
+
+@runtime_checkable
+class FinerExtractor(FeatureExtractor, Protocol):
+    """An extractor whose network, in the pass that makes the features, can make a map of smaller cells as well.
+
+    Attributes:
+        finer_stride: pixels per cell of that map, a divisor of `stride`; None: not with these options.
+        finer_channels: of a feature of that map.
+    """
+
+    finer_stride: int | None
+    finer_channels: int
+
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """Both maps of a batch, packed (`propagate.features.finer.pack`): channels of a call, then the finer ones.
+
+        Args:
+            images, indices: as for a call; both sides have to be multiples of `stride`, too.
+
+        Returns:
+            (B, channels + f^2 * finer_channels, H / stride, W / stride), f being stride / finer_stride.
+        """
+        ...

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from propagate.errors import UsageError, WeightsError
+from propagate.features.device import compile_blocks
 from propagate.features.diffusion import Noise, run_until
+from propagate.features.finer import check_finer, run_until_finer
 from propagate.features.weight_files import Component, assign, check_fits, memory_format
 
 LatentMode = Literal["mode", "sample"]
@@ -44,15 +46,17 @@ class LatentDiffusion:
         unet, vae: the networks; their shapes come from their configs.
         condition: (1, tokens, width) the prompt's embedding.
         up_ft_index: the up block to take.
+        finer_ft_index: a later one of smaller cells, to take with it; None: none.
         whole: keep what comes after the block, too, for `output`.
         dtype, device: of weights and computation.
 
     Attributes:
         blocks: all up blocks of the U-Net.
+        finer_stride, finer_channels: see `FinerExtractor`.
         factor: pixels per latent, to which both sides of a picture have to fit.
 
     Raises:
-        UsageError: there is no such up block.
+        UsageError: there is no such up block, or it is not finer.
         WeightsError: configs, weights and condition do not fit together.
     """
 
@@ -63,6 +67,7 @@ class LatentDiffusion:
         vae: Component,
         condition: Float[Tensor, "1 n d"],
         up_ft_index: int,
+        finer_ft_index: int | None = None,
         whole: bool = False,
         dtype: torch.dtype,
         device: torch.device,
@@ -76,6 +81,9 @@ class LatentDiffusion:
             raise UsageError(
                 f"features.up_ft_index = {up_ft_index}: there is no such up block.", f"There are {'; '.join(places)}."
             )
+        self.finer_stride = check_finer(up_ft_index, finer_ft_index, [block.stride for block in self.blocks])
+        self._last = up_ft_index if finer_ft_index is None else finer_ft_index
+        self.finer_channels = self.blocks[self._last].channels
         self._check(condition)
         self._load_vae(vae)
         self._load_unet(unet)
@@ -112,9 +120,19 @@ class LatentDiffusion:
         """Where gradients are wanted, compute the U-Net's activations once more for them instead of keeping them."""
         self._unet.enable_gradient_checkpointing()
 
+    def compile(self) -> None:
+        """Give the encoder and the U-Net to `torch.compile`."""
+        compile_blocks(self._vae.encoder)
+        compile_blocks(self._unet, self._unet.up_blocks[self.up_ft_index], self._unet.up_blocks[self._last])
+
     def activation(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b d v u"]:
         """The tapped block's output. The timestep may lie between two steps (it is not cut to an integer)."""
         return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self.output(latents, timestep))
+
+    def with_finer(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b e v u"]:
+        """The outputs of the tapped block and of the finer one, packed (`propagate.features.finer.pack`)."""
+        taps = self._unet.up_blocks[self.up_ft_index], self._unet.up_blocks[self._last]
+        return run_until_finer(*taps, lambda: self.output(latents, timestep))
 
     def output(
         self, latents: Float[Tensor, "b c y x"], timestep: float, condition: Float[Tensor, "_ n d"] | None = None
@@ -163,7 +181,7 @@ class LatentDiffusion:
         tensors = component.read()
         check_fits(self._unet, tensors, _source(component))
         if not self._whole:
-            for later in range(self.up_ft_index + 1, len(self.blocks)):
+            for later in range(self._last + 1, len(self.blocks)):
                 # the number of blocks stays: the U-Net decides by it where it forwards sizes that are no multiples of 8
                 self._unet.up_blocks[later] = nn.Identity()
             del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out

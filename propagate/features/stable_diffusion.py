@@ -7,7 +7,7 @@ once per draw; here it is encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,6 +39,8 @@ class StableDiffusion:
         timestep: how far the latents are noised; 0 .. 999.
         up_ft_index: up block whose output, after its upsampler, is taken. Stable Diffusion 2.1: 0: 1280 channels at
             stride 32, 1: 1280 at 16, 2: 640 at 8, 3: 320 at 8.
+        finer_ft_index: a later up block of smaller cells that is kept for `propagation.finer`, which needs it; the
+            latents' cells are the smallest, so that up_ft_index has to be 0 or 1. None: none.
         ensemble_size: draws of the noise whose features are averaged.
         prompt: text condition.
         latents: "mode" of the VAE's posterior, or a "sample" of it for every draw, as the reference does.
@@ -50,9 +52,10 @@ class StableDiffusion:
             possible. DIFT's script has 32.
         dtype: "float32" or, where the device computes in it, "bfloat16" or "float16".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        compile: the network is given to `torch.compile`, see `propagate.features.device.compile_blocks`.
 
     Raises:
-        UsageError: no such block, timestep or multiple.
+        UsageError: no such block, none that is finer, or no such timestep or multiple.
         WeightsError: the weights are missing, damaged or of another architecture.
     """
 
@@ -64,6 +67,7 @@ class StableDiffusion:
         config: Path | None = None,
         timestep: Annotated[int, Field(ge=0)] = 51,
         up_ft_index: Annotated[int, Field(ge=0)] = 2,
+        finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
         ensemble_size: Annotated[int, Field(ge=1)] = 8,
         prompt: str = "",
         latents: LatentMode = "mode",
@@ -73,6 +77,7 @@ class StableDiffusion:
         multiple: Annotated[int, Field(ge=1)] | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         files = open_pipeline(locate(MODEL, weights=weights, revision=revision), config=config)
@@ -86,10 +91,14 @@ class StableDiffusion:
             vae=files.vae,
             condition=prompt_embedding(prompt, files.text_encoder, files.unet.files),
             up_ft_index=up_ft_index,
+            finer_ft_index=finer_ft_index,
             dtype=getattr(torch, dtype),
             device=self.device,
         )
+        if compile:
+            self._model.compile()
         self.stride, self.channels = self._model.blocks[up_ft_index]
+        self.finer_stride, self.finer_channels = self._model.finer_stride, self._model.finer_channels
         self.multiple = working_multiple(multiple, self._model.factor)
         self.timestep, self.latents = timestep, latents
         self.noise = Noise(ensemble_size, seed, noise)
@@ -101,9 +110,21 @@ class StableDiffusion:
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b c y x"]:
         """See `FeatureExtractor`; both sides have to be multiples of the VAE's factor."""
+        return self._ensemble(images, indices, self._model.activation)
+
+    @torch.no_grad()
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """See `FinerExtractor`; only with a `finer_ft_index`."""
+        return self._ensemble(images, indices, self._model.with_finer)
+
+    def _ensemble(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None, activation: Callable[..., Tensor]
+    ) -> Float[Tensor, "b d y x"]:
         return ensemble_features(
             self._model.latents(images, self.noise if self.latents == "sample" else None, indices),
-            partial(self._model.activation, timestep=self.timestep),
+            partial(activation, timestep=self.timestep),
             noise=self.noise,
             kept=self._kept,
             indices=indices,

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from propagate.errors import UsageError, WeightsError
-from propagate.features.device import resolve_device
+from propagate.features.device import compile_blocks, resolve_device
 from propagate.features.diffusion import run_until
 from propagate.features.vit_families import DINO, DINOV2, DINOV3, OPENCLIP, Family
 from propagate.features.vit_files import VitFiles, build_network, open_vit
@@ -56,6 +56,7 @@ class VisionTransformer:
             all published ones, or what a folder says.
         dtype: "auto" is half precision on a CUDA GPU (float16, for DINOv3 bfloat16) and float32 elsewhere.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        compile: the blocks are given to `torch.compile`, see `propagate.features.device.compile_blocks`.
 
     Raises:
         UsageError: no such variant, layer or multiple, or an option that the model has no use for.
@@ -80,6 +81,7 @@ class VisionTransformer:
         head_channels: Annotated[int, Field(ge=1)] | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
+        compile: bool = False,
     ) -> None:
         if norm and facet != "token":
             raise UsageError(f"features.norm = true: a {facet} is never normed.", "Leave it out, or take facet=token.")
@@ -100,6 +102,8 @@ class VisionTransformer:
         self._place(config, self.family.positions[files.kind], position_offset)
         self._options = {"interpolate_pos_encoding": True} if files.kind in _TOLD_TO_INTERPOLATE else {}
         self._network.to(self.device)
+        if compile:
+            compile_blocks(blocks, self._tap)
         self._mean = _color(mean or files.mean or self.family.mean, self.device)
         self._std = _color(std or files.std or self.family.std, self.device)
 

@@ -86,6 +86,39 @@ def test_the_timestep_is_exact_in_half_precision(weights, images):
     assert told[0].tolist() == [261.0]
 
 
+@pytest.fixture
+def whole_training(tensors, tmp_path):
+    """A file of the layout of `cleandift_sd21_full.safetensors`: its names, with the timestep in between two steps."""
+    parts = {
+        "unet_feature_extractor_cleandift": tensors,
+        "unet_feature_extractor_base": {name: value * 2 for name, value in tensors.items()},
+        "ae.ae": {"encoder.conv_in.weight": torch.ones(3)},
+        "adapters.us6": {"weight": torch.ones(3)},
+        "mapping": {"weight": torch.ones(3)},
+        "time_emb": {"weight": torch.ones(3)},
+        "time_in_proj": {"weight": torch.ones(3)},
+    }
+    named = {f"{part}.{name}": value for part, inside in parts.items() for name, value in inside.items()}
+    save_file({**named, "timestep": torch.tensor(260.3125)}, tmp_path / "full.safetensors")
+    return tmp_path / "full.safetensors"
+
+
+def test_the_file_of_the_whole_training_gives_its_fine_tuned_unet_and_timestep(weights, images, whole_training):
+    full = build(whole_training)
+    assert full.timestep == 260.3125
+    assert build(weights).timestep == 261.0
+    assert torch.equal(full(images), build(weights, timestep=260.3125)(images))
+    assert torch.equal(build(whole_training, timestep=261.0)(images), build(weights)(images))
+
+
+def test_a_whole_training_of_another_base_is_refused(tensors, tmp_path):
+    wider = {f"unet_feature_extractor_cleandift.{name}": value for name, value in tensors.items()}
+    wider["unet_feature_extractor_cleandift.conv_in.bias"] = torch.zeros(9)
+    save_file(wider, tmp_path / "full.safetensors")
+    with pytest.raises(WeightsError, match=r"full\.safetensors does not hold .*conv_in\.bias"):
+        build(tmp_path / "full.safetensors")
+
+
 @pytest.mark.parametrize(
     "change", [{"conv_in.bias": None}, {"extra": torch.zeros(1)}, {"conv_in.bias": torch.zeros(9)}]
 )
