@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from propagate.affinity import Ties, Window, normalize, propagate_labels
+from propagate.affinity_keys import RoundedKeys
 from propagate.benchmarks.resources import peak_device_memory, peak_memory, reset_peak_memory
 from propagate.benchmarks.timing import Timing, synchronize, timed
 from propagate.dense import dense_transfer
@@ -39,6 +40,20 @@ class Shape:
     device: torch.device
 
 
+class Kept:
+    """What a memory keeps between its steps, at each of which one frame is new: so say the stamps, whatever the keys."""
+
+    def __init__(self) -> None:
+        self._rounded = RoundedKeys()
+        self._step = 0
+
+    def next(self, frames: int) -> dict[str, Any]:
+        """Options of `propagate_labels` for the next step."""
+        self._step += 1
+        newest = [self._step - (self._step - slot) % frames for slot in range(frames)]  # of each slot, in turns
+        return {"rounded": self._rounded, "stamps": tuple(step + frames for step in newest)}
+
+
 @dataclass(frozen=True, eq=False)
 class Transfer:
     """One transfer step, ready to be taken as often as wanted."""
@@ -47,6 +62,7 @@ class Transfer:
     keys: Float[Tensor, "n c h w"]
     labels: Float[Tensor, "n l h w"]
     rule: Rule
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def shape(self) -> Shape:
@@ -65,6 +81,7 @@ class Transfer:
             top_k=rule.top_k,
             temperature=rule.temperature,
             ties=ties or rule.ties,
+            **self.kept.next(len(self.keys)),
         )
 
     def dense(self) -> Float[Tensor, "l h w"]:
