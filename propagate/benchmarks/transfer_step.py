@@ -41,7 +41,7 @@ class Shape:
 
 
 class Kept:
-    """What a memory keeps between its steps, at each of which one frame is new: so say the stamps, whatever the keys."""
+    """What a memory keeps between its steps. At each of them one frame is new, as the stamps say, whatever the keys."""
 
     def __init__(self) -> None:
         self._rounded = RoundedKeys()
