@@ -31,7 +31,14 @@ DISTRIBUTIONS = {
     "scipy": ("scipy",),
     "safetensors": ("safetensors",),
 }
-_FILE_OPTIONS = ("weights", "base", "config", "aggregator", "embedding")  # of the extractors: those that name files
+_FILE_OPTIONS = (
+    "weights",
+    "base",
+    "config",
+    "aggregator",
+    "embedding",
+    "head",
+)  # of the extractors: those that name files
 
 
 @dataclass(frozen=True)

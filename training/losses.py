@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from training.scenes import PAIRS
 
 
 def velocity_target(
@@ -74,3 +78,26 @@ def label_transfer_loss(
     bank = torch.cat([F.normalize(view.flatten(2), dim=1) for view in keys], -1)
     carried = (cells @ bank / temperature).softmax(-1) @ torch.cat(key_shares, 1)
     return -(query_shares * (carried + 1e-4).log()).sum(-1).mean()
+
+
+def scene_losses(
+    views: Sequence[Float[Tensor, "b c h w"]], scenes: Mapping[str, Tensor], *, chosen: Int[Tensor, " m"]
+) -> dict[str, Float[Tensor, ""]]:
+    """Both losses of a batch of scenes on the grid of stride 8, each the mean over `PAIRS`.
+
+    Args:
+        views: features of the first, the second and the third views.
+        scenes: a batch of `training.scenes.SceneBatches`.
+        chosen: cells that are matched, see `matching_loss`; labels are carried to all.
+
+    Returns:
+        "match" and "transfer".
+    """
+    match, transfer = [], []
+    for pair, (a, b) in enumerate(PAIRS):
+        places, visible = scenes["partner_8"][pair], scenes["visible_8"][pair]
+        match.append(matching_loss(views[a], views[b], places, visible, chosen=chosen))
+        others = [view for view in range(len(views)) if view != a]
+        keys, shown = [views[view] for view in others], [scenes["shares"][view] for view in others]
+        transfer.append(label_transfer_loss(views[a], keys, scenes["shares"][a], shown))
+    return {"match": torch.stack(match).mean(), "transfer": torch.stack(transfer).mean()}

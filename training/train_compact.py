@@ -1,22 +1,20 @@
-"""Train the compact diffusion model: `python -m training.train_compact --photos DIR --run DIR --stage denoise|match`.
+"""Train the compact diffusion model: `python -m training.train_compact --photos DIR --run DIR --stage STAGE`.
 
 Stage `denoise` is a plain diffusion model on small crops. Stage `match` goes on from its last weights, on scenes of
 three views (`training.scenes`), each noised to the timestep of use: the matching loss on the tapped block at stride 8
 and at stride 4, the label transfer loss, and the denoising loss at random timesteps on some of the views, so that the
-model stays a diffusion model. Both are deterministic for a
-seed (batch n is a function of seed and n), keep an exponential moving average of the weights, and write
-`RUN/checkpoint.safetensors` + `RUN/state.pt` every `--save-every` steps, from which a stopped run goes on.
+model stays a diffusion model. Stage `refine` is the same with three times the weight on label transfer. All are
+deterministic for a seed (batch n is a function of seed and n), keep an exponential moving average of the weights, and
+write `RUN/checkpoint.safetensors` + `RUN/state.pt` every `--save-every` steps, from which a stopped run goes on.
 `RUN/loss.csv` holds the loss curve. Export the average with `python -m training.export_compact`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG
+from propagate.features.compact import TRAINING_TIMESTEP, UNET_CONFIG
 from propagate.features.diffusion import run_until
 from training.crops import CropBatches
 from training.cutouts import read_cutouts
-from training.losses import label_transfer_loss, matching_loss, velocity_target
+from training.loop import add_options, best_device, train
+from training.losses import matching_loss, scene_losses, velocity_target
+from training.noising import noise_like, noised, rearranged
 from training.photos import load_photos
 from training.scenes import PAIRS, SceneBatches, SceneSettings
 
@@ -57,21 +57,30 @@ class Recipe:
     denoised_views: int | None = None  # None: all of the batch
     block: int = 2
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: a linear warm-up, then a cosine down to a fiftieth."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        share = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
+
+_MATCH = Recipe(
+    steps=3000,
+    batch=8,
+    size=160,
+    learning_rate=5e-4,
+    ema=0.998,
+    denoising_weight=0.5,
+    matching_weight=0.5,
+    fine_weight=0.25,
+    transfer_weight=1.0,
+    denoised_views=4,
+)
 RECIPES = {
-    "denoise": Recipe(steps=700, batch=64, size=64, learning_rate=6e-4, ema=0.999),
-    "match": Recipe(
-        steps=4000,
-        batch=8,
-        size=160,
-        learning_rate=5e-4,
-        ema=0.998,
-        denoising_weight=0.5,
-        matching_weight=0.5,
-        fine_weight=0.25,
-        transfer_weight=1.0,
-        denoised_views=4,
-    ),
+    "denoise": Recipe(steps=800, batch=64, size=64, learning_rate=6e-4, ema=0.999),
+    "match": _MATCH,
+    "refine": replace(_MATCH, steps=1300, learning_rate=3e-4, transfer_weight=3.0),
 }
 
 
@@ -99,7 +108,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         if recipe.matching_weight:
             scenes = {name: part.to(self.device) for name, part in batch.items()}
-            clean = self._clean(scenes["views"])
+            clean = rearranged(scenes["views"])
             chosen = torch.randperm(len(clean), generator=generator)[: recipe.denoised_views]
             losses = {"denoise": self._denoising(clean[chosen.to(self.device)], generator)}
             losses |= self._matching(clean, scenes, generator)
@@ -110,10 +119,10 @@ class Trainer:
                 + recipe.transfer_weight * losses["transfer"]
             )
         else:
-            total = self._denoising(self._clean(batch.to(self.device)), generator)
+            total = self._denoising(rearranged(batch.to(self.device)), generator)
             losses = {"denoise": total}
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = recipe.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -122,25 +131,17 @@ class Trainer:
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _clean(self, pixels: Tensor) -> Tensor:
-        images = pixels.float() / 127.5 - 1
-        return F.pixel_unshuffle(images, SPACE_TO_DEPTH).contiguous(memory_format=torch.channels_last)
-
-    def _noised(self, clean: Tensor, timesteps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        kept = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        return kept.sqrt() * clean + (1 - kept).sqrt() * noise, noise
-
     def _denoising(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         timesteps = torch.randint(0, 1000, (len(clean),), generator=generator).to(self.device)
-        noisy, noise = self._noised(clean, timesteps, generator)
+        noise = noise_like(clean, generator)
+        noisy = noised(clean, noise, self.alphas_cumprod[timesteps])
         with torch.autocast(self.device.type, torch.bfloat16):
             predicted = self.model(noisy, timesteps).sample
         return F.mse_loss(predicted.float(), velocity_target(clean, noise, timesteps, self.alphas_cumprod))
 
     def _matching(self, clean: Tensor, scenes: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         timesteps = torch.full((len(clean),), TRAINING_TIMESTEP, device=self.device)
-        noisy, _ = self._noised(clean, timesteps, generator)
+        noisy = noised(clean, noise_like(clean, generator), self.alphas_cumprod[timesteps])
         with torch.autocast(self.device.type, torch.bfloat16):
             block = self.model.up_blocks[self.recipe.block]
             output = run_until(block, lambda: self.model(noisy, timesteps)).float()
@@ -149,24 +150,19 @@ class Trainer:
             torch.randperm(part[0][0, 0].numel(), generator=generator)[:most].to(self.device)
             for part, most in ((views, self.recipe.coarse_cells), (fine, self.recipe.fine_cells))
         )
-        match, sharp, transfer = [], [], []
-        for pair, (a, b) in enumerate(PAIRS):
-            places, visible = scenes["partner_8"][pair], scenes["visible_8"][pair]
-            match.append(matching_loss(views[a], views[b], places, visible, chosen=coarse))
-            places, visible = scenes["partner_4"][pair], scenes["visible_4"][pair]
-            sharp.append(matching_loss(fine[a], fine[b], places, visible, chosen=sharp_cells, other_pictures=0))
-            others = [view for view in range(len(views)) if view != a]
-            keys, shown = [views[view] for view in others], [scenes["shares"][view] for view in others]
-            transfer.append(label_transfer_loss(views[a], keys, scenes["shares"][a], shown))
-        losses = {"match": match, "fine": sharp, "transfer": transfer}
-        return {name: torch.stack(parts).mean() for name, parts in losses.items()}
-
-    def _learning_rate(self) -> float:
-        recipe = self.recipe
-        if self.step < recipe.warmup:
-            return recipe.learning_rate * (self.step + 1) / recipe.warmup
-        share = (self.step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
-        return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+        sharp = [
+            matching_loss(
+                fine[a],
+                fine[b],
+                scenes["partner_4"][pair],
+                scenes["visible_4"][pair],
+                chosen=sharp_cells,
+                other_pictures=0,
+            )
+            for pair, (a, b) in enumerate(PAIRS)
+        ]
+        losses = scene_losses(views, scenes, chosen=coarse)
+        return {"match": losses["match"], "fine": torch.stack(sharp).mean(), "transfer": losses["transfer"]}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -212,50 +208,28 @@ def batches(recipe: Recipe, photos_folder: Path, cutouts: list[Path], seed: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--cutouts", type=Path, nargs="*", default=[], help="folders of pictures with transparency")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the loss curve")
+    add_options(parser)
     parser.add_argument("--stage", choices=sorted(RECIPES), required=True)
     parser.add_argument("--start-from", type=Path, help="run whose last weights this stage begins with")
-    parser.add_argument("--steps", type=int, help="length of the schedule, instead of the recipe's number")
-    parser.add_argument("--stop-at", type=int, help="stop at this step, with the schedule unfinished")
     parser.add_argument("--channels", type=int, nargs=4, default=CHANNELS, help="of the four levels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=200)
     options = parser.parse_args()
 
     recipe = RECIPES[options.stage]
     if options.steps:
         recipe = Recipe(**{**asdict(recipe), "steps": options.steps})
-    device = torch.device(
-        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    )
-    trainer = Trainer(recipe, device, options.seed, options.channels)
+    trainer = Trainer(recipe, best_device(), options.seed, options.channels)
     options.run.mkdir(parents=True, exist_ok=True)
     if (options.run / "state.pt").exists():
         trainer.resume(options.run)
     elif options.start_from:
         trainer.start_from(read_weights(options.start_from, "model"))
-    curve = options.run / "loss.csv"
-    began, first = time.monotonic(), trainer.step
-    with curve.open("a", newline="") as file:
-        writer = csv.writer(file)
-        sums: dict[str, float] = {}
-        for batch in batches(recipe, options.photos, options.cutouts, options.seed, trainer.step):
-            if trainer.step >= min(recipe.steps, options.stop_at or recipe.steps):
-                break
-            for name, loss in trainer.train_step(batch).items():
-                sums[name] = sums.get(name, 0.0) + loss
-            if trainer.step % 25 == 0:
-                rate = (trainer.step - first) / (time.monotonic() - began)
-                means = {name: total / 25 for name, total in sums.items()}
-                writer.writerow([trainer.step, *(f"{mean:.5f}" for mean in means.values())])
-                file.flush()
-                print(f"step {trainer.step} {means} {rate:.2f} steps/s", flush=True)
-                sums = {}
-            if trainer.step % options.save_every == 0:
-                trainer.save(options.run)
-    trainer.save(options.run)
+    train(
+        trainer,
+        batches(recipe, options.photos, options.cutouts, options.seed, trainer.step),
+        options.run,
+        until=min(recipe.steps, options.stop_at or recipe.steps),
+        save_every=options.save_every,
+    )
 
 
 if __name__ == "__main__":

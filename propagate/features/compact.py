@@ -8,7 +8,8 @@ and an up block's activation is taken, averaged to one feature per 8 x 8 pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,29 +17,31 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from propagate.errors import WeightsError
-from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.compact_head import STRIDE, load_head
+from propagate.features.compact_network import CompactNetwork
+from propagate.features.device import compile_blocks, resolve_device, resolve_dtype
 from propagate.features.diffusion import (
     Noise,
     NoiseMode,
     draws_at_once,
     ensemble_features,
     linear_alphas_cumprod,
-    run_until,
 )
+from propagate.features.finer import pack
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
 UNET_CONFIG: dict[str, Any] = {
     "in_channels": 3 * SPACE_TO_DEPTH**2,
     "out_channels": 3 * SPACE_TO_DEPTH**2,
-    "block_out_channels": (64, 128, 192, 256),
+    "block_out_channels": (32, 64, 128, 256),
     "layers_per_block": 1,
     "down_block_types": ("DownBlock2D",) * 4,
     "up_block_types": ("UpBlock2D",) * 4,
@@ -53,8 +56,8 @@ class CompactDiffusion:
 
     Args:
         timestep: 0 .. 999; the matching was trained at 51.
-        block: up block whose output, after its upsampler, is taken; 0: 256 channels at stride 16, 1: 192 at 8,
-            2: 128 at 4 averaged to 8, 3: 64 at 4 averaged to 8.
+        block: up block whose output, after its upsampler, is taken; 0: 256 channels at stride 16, 1: 128 at 8,
+            2: 64 at 4 averaged to 8, 3: 32 at 4 averaged to 8. What 2 and 3 average is their finer map.
         ensemble_size: draws of the noise whose features are averaged.
         noise: "shared", "fresh" or "antithetic", see `propagate.features.diffusion.Noise`.
         seed: of the noise.
@@ -62,10 +65,15 @@ class CompactDiffusion:
             features do not depend on it beyond rounding.
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes in it, else float32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        compile: the network is given to `torch.compile`, see `propagate.features.device.compile_blocks`.
         weights: folder with `config.json` and `model.safetensors`; None: the ones in the package.
+        head: `head.safetensors` of these weights, or its folder: the features are then its mixture of several layers,
+            at stride 8, with a pass per timestep of the head. `timestep` has to be one of them and `block` the last
+            that it reads, or a later one. The finer map stays the block's, its mean over the head's timesteps.
 
     Raises:
-        WeightsError: the weights are missing or do not belong to this network.
+        UsageError: the head reads a later block, or other timesteps.
+        WeightsError: the weights or the head are missing or do not belong to this network.
     """
 
     def __init__(
@@ -79,51 +87,108 @@ class CompactDiffusion:
         draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
+        compile: bool = False,
         weights: Path | None = None,
+        head: Path | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.timestep, self.block = timestep, block
         self.noise = Noise(ensemble_size, seed, noise)
         self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
-        self.stride = 16 if block == 0 else 8
+        self.stride = 16 if block == 0 and head is None else STRIDE
         self.multiple = SPACE_TO_DEPTH * 8
-        self._unet = _load(Path(str(weights or resources.files("propagate") / "models" / "compact")))
-        # not diffusers' own `to`: it warns of casting even where there is nothing to warn of
-        nn.Module.to(self._unet, self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.channels = int(self._unet.config.block_out_channels[::-1][block])
-        self._kept = float(linear_alphas_cumprod()[timestep])
+        unet = load_unet(Path(str(weights or resources.files("propagate") / "models" / "compact")))
+        network = CompactNetwork(unet, timestep, block)
+        self.channels = self.finer_channels = network.layers[f"up_blocks.{block}"]
+        self.finer_stride = SPACE_TO_DEPTH if block >= 2 else None
+        self._head = None if head is None else load_head(head, network.layers, timestep)
+        timesteps: tuple[int, ...] = (timestep,)
+        if self._head is not None:
+            self.channels, timesteps = self._head.config.projection, self._head.config.timesteps
+            self._head.to(self.device, self.dtype)
+        self._networks = [network if t == timestep else CompactNetwork(unet, t, block) for t in timesteps]
+        for network in self._networks:
+            network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if compile:
+                compile_blocks(network)
+        self._kept = linear_alphas_cumprod()[list(timesteps)].tolist()
 
     @torch.no_grad()
     def __call__(
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b c y x"]:
         """See `FeatureExtractor`; both sides have to be multiples of 32."""
+        return self._ensemble(images, indices, self._coarse)
+
+    @torch.no_grad()
+    def with_finer(
+        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "b e y x"]:
+        """See `FinerExtractor`; blocks 2 and 3 alone have a finer map."""
+        return self._ensemble(images, indices, self._both)
+
+    def _ensemble(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        indices: Sequence[int] | None,
+        activation: Callable[[int, Float[Tensor, "n c h w"]], Float[Tensor, "n d y x"]],
+    ) -> Float[Tensor, "b d y x"]:
         if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
             raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
         clean = F.pixel_unshuffle(images.to(self.device) * 2 - 1, SPACE_TO_DEPTH)
-        return ensemble_features(
-            clean,
-            self._activation,
-            noise=self.noise,
-            kept=self._kept,
-            indices=indices,
-            draws_per_pass=self.draws_per_pass,
+        steps = (
+            ensemble_features(
+                clean,
+                partial(activation, step),
+                noise=self.noise,
+                kept=kept,
+                indices=indices,
+                draws_per_pass=self.draws_per_pass,
+            )
+            for step, kept in enumerate(self._kept)
         )
+        return reduce(torch.add, steps)
 
-    def _activation(self, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
+    def _coarse(self, step: int, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
+        return self._outputs(step, noisy, averaged=self.block >= 2)[0]
+
+    def _both(self, step: int, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e y x"]:
+        coarse, finer = self._outputs(step, noisy, averaged=False)
+        finer = finer.float()
+        if self._head is None:
+            return pack(F.avg_pool2d(finer, 2), finer)
+        return pack(coarse, finer / len(self._networks))
+
+    def _outputs(
+        self, step: int, noisy: Float[Tensor, "b c h w"], *, averaged: bool
+    ) -> tuple[Float[Tensor, "b d y x"], Float[Tensor, "b e v u"]]:
+        """The features, or their share at one timestep, and the block's output."""
         noisy = noisy.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        timesteps = torch.full((len(noisy),), self.timestep, device=self.device)
-        if self.block == 2:
-            return pooled_block(self._unet, self.block, noisy, timesteps)
-        features = run_until(self._unet.up_blocks[self.block], lambda: self._unet(noisy, timesteps))
-        return F.avg_pool2d(features, 2) if self.block == 3 else features
+        network, block = self._networks[step], f"up_blocks.{self.block}"
+        if self._head is None:
+            output: Tensor = network(noisy, (block,), averaged=averaged)[block]
+            return output, output
+        outputs = network(noisy, (*self._head.config.layers, block), averaged=averaged)
+        grid = (noisy.shape[-2] * SPACE_TO_DEPTH // STRIDE, noisy.shape[-1] * SPACE_TO_DEPTH // STRIDE)
+        return self._head.share(step, outputs, grid), outputs[block]
 
 
-def _load(folder: Path) -> UNet2DModel:
+def _as_json(config: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(config))
+
+
+def load_unet(folder: Path) -> UNet2DModel:
+    """The model of a folder with `config.json` and `model.safetensors`, in float32, in evaluation mode.
+
+    Raises:
+        WeightsError: it is missing, damaged or another network.
+    """
     remedy = "Reinstall dift-propagate, or name a folder with config.json and model.safetensors (features.weights)."
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if {**config["unet"], "block_out_channels": None} != {**_as_json(UNET_CONFIG), "block_out_channels": None}:
+            raise ValueError("config.json describes another network: only block_out_channels may differ")
         unet = UNet2DModel(**config["unet"])
         unet.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
     except FileNotFoundError as error:
@@ -131,27 +196,3 @@ def _load(folder: Path) -> UNet2DModel:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder} does not hold the compact model ({error}).", remedy) from error
     return unet.eval().requires_grad_(False)
-
-
-def pooled_block(
-    unet: UNet2DModel, block: int, noisy: Float[Tensor, "b c h w"], timesteps: Int[Tensor, " b"]
-) -> Float[Tensor, "b d h2 w2"]:
-    """Up block `block`'s output after its upsampler, averaged over 2 x 2 cells, without computing the fine cells.
-
-    Nearest upsampling, a 3x3 convolution and 2x2 averaging are linear, and together they are one 3x3 convolution on
-    the coarse grid, at a quarter of the multiplications (`fold_upsampler`).
-    """
-    stage = unet.up_blocks[block]
-    hidden = run_until(stage.resnets[-1], lambda: unet(noisy, timesteps))
-    convolution = stage.upsamplers[0].conv
-    return F.conv2d(hidden, fold_upsampler(convolution.weight), convolution.bias, padding=1)
-
-
-def fold_upsampler(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o i 3 3"]:
-    """The 3x3 kernel that equals nearest 2x upsampling, the given 3x3 kernel (zero padding) and 2x2 averaging.
-
-    Along one axis the even fine cell reads coarse cells (-1, 0, 0) with the kernel's three taps and the odd one
-    (0, 0, 1); their mean weighs cell -1 by w0/2, cell 0 by (w0 + 2 w1 + w2)/2 and cell 1 by w2/2.
-    """
-    fold = weight.new_tensor([[0.5, 0.0, 0.0], [0.5, 1.0, 0.5], [0.0, 0.0, 0.5]])
-    return torch.einsum("yp,xq,oipq->oiyx", fold, fold, weight)

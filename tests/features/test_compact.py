@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from propagate.errors import WeightsError
 from propagate.features import build_extractor
-from propagate.features.compact import UNET_CONFIG, fold_upsampler, pooled_block
-from propagate.features.diffusion import run_until
+from propagate.features.compact import UNET_CONFIG
 
 SHIPPED = Path(str(resources.files("propagate"))) / "models" / "compact"
 
@@ -23,25 +22,10 @@ def images() -> torch.Tensor:
     return torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
-def test_folding_the_upsampler_is_exact():
-    convolution = torch.nn.Conv2d(5, 7, 3, padding=1)
-    hidden = torch.randn(2, 5, 6, 9)
-    fine = convolution(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
-    folded = F.conv2d(hidden, fold_upsampler(convolution.weight), convolution.bias, padding=1)
-    torch.testing.assert_close(folded, F.avg_pool2d(fine, 2), atol=1e-5, rtol=0)
-
-
-def test_pooled_block_is_the_plain_tap_averaged():
-    torch.manual_seed(0)
-    unet = UNet2DModel(**UNET_CONFIG).eval()
-    noisy, timesteps = torch.randn(1, 48, 16, 24), torch.tensor([51])
-    with torch.no_grad():
-        plain = F.avg_pool2d(run_until(unet.up_blocks[2], lambda: unet(noisy, timesteps)), 2)
-        torch.testing.assert_close(pooled_block(unet, 2, noisy, timesteps), plain, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("block", "channels", "stride"), [(0, 256, 16), (1, 192, 8), (2, 128, 8), (3, 64, 8)])
-def test_blocks(images, block, channels, stride):
+@pytest.mark.parametrize(("block", "stride"), [(0, 16), (1, 8), (2, 8), (3, 8)])
+def test_blocks(images, block, stride):
+    config = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))
+    channels = config["unet"]["block_out_channels"][-1 - block]
     extractor = build_extractor("compact", block=block, device="cpu")
     assert (extractor.channels, extractor.stride) == (channels, stride)
     assert extractor(images).shape == (1, channels, 64 // stride, 96 // stride)
@@ -103,6 +87,14 @@ def test_weights_of_another_network_are_refused(tmp_path):
         build_extractor("compact", weights=tmp_path, device="cpu")
 
 
+def test_a_network_of_another_kind_is_refused(tmp_path):
+    config = {"unet": {**UNET_CONFIG, "add_attention": True}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match="another network"):
+        build_extractor("compact", weights=tmp_path, device="cpu")
+
+
 def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"unet": UNET_CONFIG}), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
@@ -115,6 +107,6 @@ def test_draws_can_share_a_pass():
     options = {"ensemble_size": 3, "noise": "antithetic", "device": "cpu"}
     one, together = build_extractor("compact", **options), build_extractor("compact", **options, draws_per_pass=2)
     batches: list[int] = []
-    together._unet.conv_in.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    together._networks[0].start.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
     torch.testing.assert_close(together(images), one(images), rtol=1e-4, atol=1e-4)
     assert batches == [4, 2]

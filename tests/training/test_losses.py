@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.losses import label_transfer_loss, matching_loss, velocity_target
+from training.losses import label_transfer_loss, matching_loss, scene_losses, velocity_target
+from training.scenes import PAIRS
 
 
 def test_velocity_turns_the_noised_sample_back():
@@ -102,3 +103,24 @@ def test_a_layer_that_no_key_shows_costs_a_finite_price():
     loss.backward()
     assert loss.isfinite()
     assert query.grad.isfinite().all()
+
+
+def test_the_losses_of_scenes_are_means_over_the_pairs_of_views():
+    generator = torch.Generator().manual_seed(0)
+    views = list(torch.randn(3, 2, 8, 4, 6, generator=generator))
+    scenes = {
+        "partner_8": 5 * torch.rand(3, 2, 24, 2, generator=generator),
+        "visible_8": torch.rand(3, 2, 24, generator=generator) < 0.7,
+        "shares": torch.rand(3, 2, 24, 4, generator=generator).softmax(-1),
+    }
+    chosen = torch.tensor([0, 3, 11, 20])
+    found = scene_losses(views, scenes, chosen=chosen)
+    match, transfer = 0.0, 0.0
+    for pair, ((a, b), third) in enumerate(zip(PAIRS, (2, 0, 1), strict=True)):
+        where, seen, shares = scenes["partner_8"][pair], scenes["visible_8"][pair], scenes["shares"]
+        match += float(matching_loss(views[a], views[b], where, seen, chosen=chosen)) / 3
+        transfer += (
+            float(label_transfer_loss(views[a], [views[b], views[third]], shares[a], [shares[b], shares[third]])) / 3
+        )
+    assert float(found["match"]) == pytest.approx(match, rel=1e-5)
+    assert float(found["transfer"]) == pytest.approx(transfer, rel=1e-5)

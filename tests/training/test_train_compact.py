@@ -66,8 +66,6 @@ def test_an_export_is_what_the_extractor_loads(tmp_path, monkeypatch):
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    run = trainer("denoise", steps=100)
-    rates = []
-    for run.step in (0, 1, 50, 99):
-        rates.append(run._learning_rate())
+    recipe = replace(RECIPES["denoise"], warmup=1, steps=100)
+    rates = [recipe.rate(step) for step in (0, 1, 50, 99)]
     assert rates[0] <= rates[1] > rates[2] > rates[3] > 0
