@@ -60,4 +60,4 @@ def test_memory_and_the_network_can_be_limited(run, clip, keypoints, tmp_path, m
     total = record["memory"]["estimate"]["total"]
     assert f"Memory: about {total / 2**20:.0f} MiB (program" in result.stderr
     # 2 joints and the background, at 1 anchor and 7 predictions, on 8 x 12 cells
-    assert record["memory"]["estimate"]["bank"] == 8 * 8 * 12 * (48 * 4 + 3 * 4)
+    assert record["memory"]["estimate"]["bank"] == 8 * 8 * 12 * (48 * 4 + 3 * 4 + (48 + 12))

@@ -72,7 +72,7 @@ def test_the_shipped_model_is_small_and_still_denoises():
     velocity = kept**0.5 * noise - (1 - kept) ** 0.5 * clean
     with torch.no_grad():
         predicted = unet.eval()(noisy, 261).sample
-    assert F.mse_loss(predicted, velocity) < 0.5 * velocity.square().mean()
+    assert F.mse_loss(predicted, velocity) < 0.6 * velocity.square().mean()
 
 
 def test_missing_weights_say_where_and_what_to_do(tmp_path):
