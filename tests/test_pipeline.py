@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -238,14 +239,14 @@ def test_masks_and_keypoints_do_not_mix(settings):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError,  # classes and texts: an error that outlives the test keeps its frames, and with them their threads
+        partial(torch.OutOfMemoryError, "CUDA out of memory"),
+        partial(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
 def test_out_of_memory_is_one_error_with_a_remedy(settings, monkeypatch, error):
     def fail(*args: object, **options: object) -> None:
-        raise error
+        raise error()
 
     monkeypatch.setattr(pipeline.LabelPropagator, "step", fail)
     with pytest.raises(OutOfMemoryError, match=r"Memory ran out\. Lower video\.short_side"):
