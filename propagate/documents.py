@@ -1,0 +1,218 @@
+"""Text files of other people: JSON and YAML read so that whatever is wrong with them leaves as an error of ours.
+
+Python's and PyYAML's readers raise a dozen kinds of exceptions, take the last of two equal keys, and let a few lines
+grow into millions of values. Everything the package reads as JSON or YAML passes through here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from propagate.errors import InputError, PropagateError
+
+MAX_BYTES = 512 * 2**20
+MAX_DEPTH = 60
+MAX_YAML_VALUES = 100_000  # counted with every use of an alias
+_MAX_INTEGER = 2**64
+
+ErrorType = type[PropagateError]
+
+
+def check_regular_file(path: Path, what: str = "file", error: ErrorType = InputError) -> None:
+    """Refuse what cannot be read like a file, before anything waits for it: a pipe, a device, a folder.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message ("mask", "keypoints file").
+        error: class of the error that is raised.
+
+    Raises:
+        PropagateError: of class `error`.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise error(f"The {what} {path} does not exist.", f"Check the path; looked for {path.absolute()}.") from None
+    except (OSError, ValueError) as problem:  # ValueError: a null character in the path
+        cause = getattr(problem, "strerror", None) or str(problem)
+        raise error(f"The {what} {path} cannot be read: {cause}.", "Check the path.") from None
+    if stat.S_ISDIR(mode):
+        raise error(f"The {what} {path} is a folder.", "Name a file.")
+    if not stat.S_ISREG(mode):
+        raise error(
+            f"The {what} {path} is a pipe or a device, which can be read only once.", "Save it as a file first."
+        )
+
+
+def read_text(path: Path, what: str = "file", error: ErrorType = InputError) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark.
+
+    Args:
+        path, what, error: see `check_regular_file`.
+
+    Raises:
+        PropagateError: of class `error`: missing, no file, unreadable, over 512 MiB, or not UTF-8.
+    """
+    check_regular_file(path, what, error)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise error(f"The {what} {path} cannot be read: {problem.strerror}.", "Check its permissions.") from problem
+    if len(content) > MAX_BYTES:
+        raise error(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB.", "Check that it is the right file.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"The {what} {path} is not UTF-8 text.", "Save it as UTF-8.") from problem
+
+
+def read_json(path: Path, what: str = "file", error: ErrorType = InputError) -> Any:
+    """Return the value of a JSON file; arguments and errors as `read_text` and `parse_json`."""
+    return parse_json(read_text(path, what, error), f"The {what} {path}", error)
+
+
+def parse_json(text: str, source: str, error: ErrorType = InputError) -> Any:
+    """Return the value of a JSON text.
+
+    Stricter than `json`: no NaN or infinity, no integer beyond 64 bits, no key twice in one object, no nesting deeper
+    than `MAX_DEPTH`.
+
+    Args:
+        text: the document.
+        source: where it comes from, as the beginning of a sentence ("The preset x.yaml").
+        error: class of the error that is raised.
+
+    Raises:
+        PropagateError: of class `error`.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite_float,
+            parse_int=_small_integer,
+            object_pairs_hook=_without_duplicates,
+        )
+        _check_size(value, math.inf)
+    except json.JSONDecodeError as problem:
+        raise error(f"{source} is not JSON: {problem}.", "Check it with a JSON validator.") from problem
+    except RecursionError as problem:
+        raise error(f"{source} is nested too deeply.", "Check that it is the right file.") from problem
+    except ValueError as problem:
+        raise error(f"{source} cannot be used: {problem}.", "Correct the file.") from problem
+    return value
+
+
+def parse_yaml(text: str, source: str, error: ErrorType = InputError) -> Any:
+    """Return the value of a YAML text, made of mappings with text keys, lists, text, numbers, booleans and null.
+
+    Dates, sets, binary data and other tags are refused, as are a key twice in one mapping, aliases that multiply into
+    more than `MAX_YAML_VALUES` values, and what `parse_json` refuses. NaN and infinity are kept: `.inf` is YAML.
+
+    Args:
+        text, source, error: see `parse_json`.
+
+    Raises:
+        PropagateError: of class `error`.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        _check_size(value, MAX_YAML_VALUES)
+    except yaml.YAMLError as problem:
+        raise error(f"{source} is not valid YAML: {_on_one_line(problem)}.", "Correct it there.") from problem
+    except RecursionError as problem:
+        raise error(f"{source} is nested too deeply.", "Check that it is the right file.") from problem
+    except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as problem:
+        # PyYAML's constructors let these through: a date that is none, a code point beyond Unicode, a broken tag
+        raise error(f"{source} cannot be used: {_on_one_line(problem)}.", "Correct it there.") from problem
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without the types that a setting cannot have, and with keys checked for repetition."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                if not isinstance(key, yaml.ScalarNode):
+                    raise ValueError("a key is a list or a mapping")
+                if key.value in seen:
+                    raise ValueError(f"the key {key.value!r} stands twice, in line {key.start_mark.line + 1} again")
+                seen.add(key.value)
+        mapping = super().construct_mapping(node, deep)
+        if wrong := [key for key in mapping if not isinstance(key, str)]:
+            raise ValueError(f"the key {wrong[0]!r} is not text: put it in quotes")
+        return mapping
+
+    def _refuse(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:").lstrip("!")
+        raise ValueError(f"line {node.start_mark.line + 1} is a {kind}: put quotes around it if it is text")
+
+
+for _tag in ("timestamp", "binary", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader._refuse)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large")
+    return value
+
+
+def _small_integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"{digits[:20]}... is too large")
+    return int(digits)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return values
+
+
+def _check_size(document: Any, most: float) -> None:
+    """Count values with every use of an alias, by a stack: what goes round in a circle ends at the depth."""
+    stack: list[tuple[Any, int]] = [(document, 0)]
+    count = 0
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        if count > most:
+            raise ValueError(f"it has more than {most} values")
+        if depth > MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, str):
+            value.encode()  # a lone surrogate is not text; UnicodeEncodeError is a ValueError
+        elif isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+            raise ValueError("an integer is too large")
+        else:
+            inner: Iterable[Any] = ()
+            if isinstance(value, dict):
+                inner = (*value.keys(), *value.values())
+            elif isinstance(value, list | tuple):
+                inner = value
+            stack.extend((item, depth + 1) for item in inner)
+
+
+def _on_one_line(problem: Exception) -> str:
+    if isinstance(problem, UnicodeEncodeError):
+        return "it holds a character that is not text"
+    return " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
