@@ -6,9 +6,11 @@ raised where they are known and printed in one place, `propagate.app`.
 
 from __future__ import annotations
 
+from propagate.printable import printable
+
 
 class PropagateError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of every error this package raises on purpose. Its text can be printed and encoded, whatever names it holds.
 
     Attributes:
         message: what was wrong, with which file or option.
@@ -18,6 +20,7 @@ class PropagateError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
+        message, remedy = printable(message), printable(remedy)
         super().__init__(f"{message} {remedy}".strip())
         self.message = message
         self.remedy = remedy

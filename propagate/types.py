@@ -29,11 +29,14 @@ class Frame:
         pixels: (H, W, 3) uint8, RGB.
         index: position in the source, from 0.
         time_s: presentation time in seconds.
+        name: of the picture's file, without its suffix, as the file system has it (`printable` makes it text for
+            people); None in a video.
     """
 
     pixels: UInt8[ndarray, "h w 3"]
     index: int
     time_s: float
+    name: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,6 +60,7 @@ class FrameInfo:
         source: the path, as the user gave it.
         reader: name of the reader that was chosen: "decord", "pyav", "folder" or "arrays".
         notes: things worth telling the user once, each a sentence (why this reader, what was converted).
+        names: of the chosen pictures of a folder, `Frame.name` in order; None for a video.
     """
 
     width: int
@@ -66,6 +70,7 @@ class FrameInfo:
     source: str
     reader: str
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +138,7 @@ class Prediction:
     """What was found in one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set.
 
     Attributes:
-        index, time_s: of the frame.
+        index, time_s, name: of the frame.
         mask: the objects.
         keypoints: the joints, with their confidence.
         confidence: in [0, 1], per object id (masks) or joint name (keypoints); defined by the codec.
@@ -146,6 +151,7 @@ class Prediction:
     keypoints: Keypoints | None = None
     confidence: Mapping[int, float] | Mapping[str, float] = field(default_factory=dict)
     soft: Float[Tensor, "l h w"] | None = None
+    name: str | None = None
 
     @property
     def label(self) -> Label:

@@ -202,6 +202,17 @@ def test_frames_may_start_anywhere(settings):
     assert predictions[2].time_s == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("codec", ["masks=soft", "masks=dift", "masks=crw", "keypoints=subpixel", "keypoints=jhmdb"])
+def test_predictions_have_the_names_of_their_frames(settings, codec):
+    kind, name = codec.split("=")
+    chosen = getattr(settings.labels, kind).model_copy(update={"codec": name})
+    labels = settings.labels.model_copy(update={kind: chosen})
+    label = first_mask() if kind == "masks" else Keypoints(np.array([[24.0, 40.0]], np.float32), ("a",))
+    frames = [Frame(picture(step), step, step / 25, f"img_{step}") for step in range(3)]
+    predictions = track(frames, label, settings=settings.model_copy(update={"labels": labels}))
+    assert [prediction.name for prediction in predictions] == ["img_0", "img_1", "img_2"]
+
+
 def test_an_extractor_of_ones_own(settings):
     extractor = build_extractor("rgb", device="cpu")
     predictions = list(track([picture(0), picture(1)], first_mask(), extractor=extractor, settings=settings))

@@ -142,5 +142,5 @@ def _presence(keypoints: Keypoints) -> dict[str, float]:
 
 def _prediction(frame: Frame, label: Label, confidence: dict[int, float] | dict[str, float]) -> Prediction:
     if isinstance(label, Mask):
-        return Prediction(frame.index, frame.time_s, mask=label, confidence=confidence)
-    return Prediction(frame.index, frame.time_s, keypoints=label, confidence=confidence)
+        return Prediction(frame.index, frame.time_s, name=frame.name, mask=label, confidence=confidence)
+    return Prediction(frame.index, frame.time_s, name=frame.name, keypoints=label, confidence=confidence)

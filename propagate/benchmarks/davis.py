@@ -146,7 +146,7 @@ class Davis:
             InputError: one cannot be read.
         """
         for index, path in enumerate(clip.pictures):
-            yield Frame(read_picture(path), index, index / _RATE)
+            yield Frame(read_picture(path), index, index / _RATE, path.stem)
 
     def label(self, clip: Clip) -> Mask:
         """The objects of frame 0; void is background.

@@ -55,7 +55,7 @@ class CrwMaskCodec:
             own = upsampled[channel][winners == channel]
             confidence[object_id] = float(own.mean().clip(0, 1)) if len(own) else 0.0
         ids = np.array([BACKGROUND, *self.ids], np.uint8)[winners]
-        return Prediction(frame.index, frame.time_s, mask=Mask(ids), confidence=confidence)
+        return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
 
     def given(self, label: Mask, frame: Frame) -> Prediction:
         """The anchor's own mask, untouched, as the prediction of its frame."""

@@ -57,7 +57,8 @@ class DiftMaskCodec:
             own = upsampled[channel][winners == channel]
             confidence[object_id] = float(own.mean().clamp(0, 1)) if len(own) else 0.0
         ids = np.array([BACKGROUND, *self.ids], np.uint8)[winners.numpy()]
-        return Prediction(frame.index, frame.time_s, mask=Mask(sample_nearest(ids, frame.size)), confidence=confidence)
+        mask = Mask(sample_nearest(ids, frame.size))
+        return Prediction(frame.index, frame.time_s, name=frame.name, mask=mask, confidence=confidence)
 
     def given(self, label: Mask, frame: Frame) -> Prediction:
         """The anchor's own mask, untouched, as the prediction of its frame."""

@@ -169,7 +169,7 @@ def check_names(label: Keypoints, names: tuple[str, ...]) -> None:
 def given_keypoints(label: Keypoints, frame: Frame) -> Prediction:
     """An anchor's own joints as the prediction of its frame, with the confidence they came with."""
     confidence = dict(zip(label.names, label.confidence.tolist(), strict=True))
-    return Prediction(frame.index, frame.time_s, keypoints=label, confidence=confidence)
+    return Prediction(frame.index, frame.time_s, name=frame.name, keypoints=label, confidence=confidence)
 
 
 def _gaussian(

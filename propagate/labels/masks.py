@@ -113,7 +113,7 @@ class MaskCodec:
         for channel, object_id in enumerate(self.ids, start=1):
             mean = sums[object_id] / max(counts[object_id], 1) * float(spread[channel]) + float(lowest[channel])
             confidence[object_id] = float(np.clip(mean, 0, 1)) if counts[object_id] else 0.0
-        return Prediction(frame.index, frame.time_s, mask=Mask(ids), confidence=confidence)
+        return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
 
     def given(self, label: Mask, frame: Frame) -> Prediction:
         """The anchor's own mask as the prediction of its frame: confidence 1 for the objects it has."""
@@ -197,7 +197,8 @@ def check_objects(label: Mask, ids: tuple[int, ...]) -> None:
 def given_mask(label: Mask, frame: Frame, ids: tuple[int, ...]) -> Prediction:
     """An anchor's own mask as the prediction of its frame: confidence 1 for the objects it has, 0 for the others."""
     present = label.objects
-    return Prediction(frame.index, frame.time_s, mask=label, confidence={i: 1.0 if i in present else 0.0 for i in ids})
+    confidence = {i: 1.0 if i in present else 0.0 for i in ids}
+    return Prediction(frame.index, frame.time_s, name=frame.name, mask=label, confidence=confidence)
 
 
 def _keep_small_objects(soft: Float[Tensor, "l h w"]) -> None:

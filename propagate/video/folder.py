@@ -145,7 +145,8 @@ class FolderReader:
         if len(pictures) > 1:
             notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
         width, height = self._size
-        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes))
+        names = tuple(pictures[index].stem for index in self._chosen)
+        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order.
@@ -157,7 +158,7 @@ class FolderReader:
             pixels = read_picture(self._pictures[index])
             height, width, _ = pixels.shape
             self._check_size(index, (width, height), self._size)
-            yield Frame(pixels, index, index / _RATE)
+            yield Frame(pixels, index, index / _RATE, self._pictures[index].stem)
 
     def _check_headers(self) -> tuple[tuple[int, int], dict[str, int]]:
         size: tuple[int, int] | None = None

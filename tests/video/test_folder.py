@@ -191,3 +191,11 @@ def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert "A single picture is read as a video of one frame." in video.info.notes
     with pytest.raises(InputError, match="does not exist"):
         open_video(tmp_path / "missing", reader="folder")
+
+
+def test_frames_have_the_names_of_their_files(tmp_path: Path) -> None:
+    for name in ("img_2.png", "img_10.png", "img_1.JPG"):
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+    video = open_video(tmp_path, stride=2)
+    assert video.info.names == ("img_1", "img_10")
+    assert [(frame.index, frame.name) for frame in video] == [(0, "img_1"), (2, "img_10")]
