@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,12 @@ from typing import Any
 
 from propagate.benchmarks.benchmark import Benchmark, Clip
 from propagate.benchmarks.methods import Method
-from propagate.errors import InputError, UsageError
+from propagate.benchmarks.records import RECORD, ClipRecord, ResultRecord
+from propagate.errors import InputError
 from propagate.formats import write_run_record
 from propagate.formats.atomic import write_error
 from propagate.provenance import versions
 from propagate.types import Mask
-
-RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -114,67 +115,56 @@ def write_record(folder: Path, method: Method, benchmark: Benchmark, clip: Clip,
         "threads": run.threads,
         "notes": run.notes,
         "versions": versions(),
-        "files": _sizes(folder),
+        "files": file_sizes(folder),
+        "digests": {name: _digest(folder / name) for name in file_sizes(folder)},
     }
     write_run_record(folder, record)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished clip; None where the folder is not there.
-
-    Raises:
-        UsageError: it is there and is not a clip's folder of ours.
-    """
-    if not folder.exists():
-        return None
+def is_whole(folder: Path, record: ResultRecord) -> bool:
+    """Whether every file of the record is still there, unchanged."""
+    found = file_sizes(folder)
+    if any(found.get(name) != size for name, size in record.files.items()):
+        return False
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict) or not {"settings_hash", "input_hash", "files"} <= record.keys():
-        raise UsageError(
-            f"{folder} holds something that an evaluation did not write.", "Move it away, or choose another --output."
-        )
-    return record
+        return all(_digest(folder / name) == digest for name, digest in record.digests.items())
+    except OSError:
+        return False
 
 
-def is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether every file of the record is still there, with its size."""
-    found = _sizes(folder)
-    return all(found.get(name) == size for name, size in record["files"].items())
-
-
-def differences(record: Mapping[str, Any], method: Method, benchmark: Benchmark, clip: Clip) -> list[str]:
+def differences(record: ClipRecord, method: Method, benchmark: Benchmark, clip: Clip) -> list[str]:
     """What a finished clip was made with that is another now: "key: then -> now" each; empty where nothing is.
 
     Raises:
         InputError: the clip's pictures cannot be read.
     """
     found = []
-    if record["benchmark"] != benchmark.name:
-        found.append(f"data set: {record['benchmark']} -> {benchmark.name}")
-    if record["settings_hash"] != method.settings_hash:
-        then, now = record["settings"], method.settings
+    if record.benchmark != benchmark.name:
+        found.append(f"data set: {record.benchmark} -> {benchmark.name}")
+    if record.settings_hash != method.settings_hash:
+        then, now = record.settings, method.settings
         for key in sorted({*then, *now}):
             before, after = (_text(values[key]) if key in values else "not set" for values in (then, now))
             if before != after:
                 found.append(f"{key}: {before} -> {after}")
-    if record["input_hash"] != (new := input_hash(benchmark, clip)):
-        found.append(f"pictures or first label of {clip.name}: {record['input_hash'][:12]} -> {new[:12]}")
+        if not found:
+            found.append(f"settings: {record.settings_hash[:12]} -> {method.settings_hash[:12]}")
+    if record.input_hash != (new := input_hash(benchmark, clip)):
+        found.append(f"pictures or first label of {clip.name}: {record.input_hash[:12]} -> {new[:12]}")
     return found
 
 
-def foreign_files(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Files in a clip's folder that the record does not name."""
-    return sorted(set(_sizes(folder)) - {*record["files"], RECORD})
+def foreign_files(folder: Path, record: ResultRecord) -> list[str]:
+    """Files, links and devices in a clip's folder that the record does not name."""
+    return sorted(set(file_sizes(folder)) - {*record.files, RECORD})
 
 
-def remove_clip(folder: Path, record: Mapping[str, Any]) -> None:
+def remove_clip(folder: Path, record: ResultRecord) -> None:
     """Remove the files that the record names, the record itself, and the folders that are empty then.
 
     The record goes last: a removal that is interrupted can be gone on with.
     """
-    for name in (*record["files"], RECORD):
+    for name in (*record.files, RECORD):
         (folder / name).unlink(missing_ok=True)
     for inside in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         with suppress(OSError):
@@ -183,9 +173,21 @@ def remove_clip(folder: Path, record: Mapping[str, Any]) -> None:
         folder.rmdir()
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Path below the folder -> size in bytes of everything in it that is no folder; -1 for links, pipes and devices."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                found[path.relative_to(folder).as_posix()] = size
+    return dict(sorted(found.items()))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prefix(folder: Path) -> str:

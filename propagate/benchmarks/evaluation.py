@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from propagate.benchmarks.benchmark import Benchmark, Scores
-from propagate.benchmarks.clip_folder import differences, is_whole, read_record
+from propagate.benchmarks.clip_folder import differences, is_whole
 from propagate.benchmarks.methods import Method
 from propagate.benchmarks.output import Output
+from propagate.benchmarks.records import ClipRecord, read_record
 from propagate.benchmarks.runner import Outcome, Task
 from propagate.benchmarks.summary import MethodResult
 from propagate.errors import InputError, UsageError
@@ -44,7 +45,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
     for method in methods:
         for clip in benchmark.clips:
             folder = output.of(method.name) / clip.name
-            record = read_record(folder)
+            record = read_record(folder, ClipRecord)
             if record is not None and output.keeps_clips:
                 if changed := differences(record, method, benchmark, clip):
                     raise UsageError(
@@ -54,7 +55,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
                 if is_whole(folder, record):
                     finished += 1
                     continue
-                notes.append(f"{folder} has lost files; the clip is run again.")
+                notes.append(f"{folder} has lost or changed files; the clip is run again.")
             tasks.append(Task(method, clip, folder))
     output.make_way([task.folder for task in tasks])
     return Plan(tuple(tasks), finished, tuple(notes))
@@ -75,9 +76,10 @@ def score(
     results = []
     for method in methods:
         folder = output.of(method.name)
-        records = [record for clip in benchmark.clips if (record := read_record(folder / clip.name)) is not None]
-        seconds = sum(record["seconds"] for record in records)
-        peaks = [record["peak_memory"] for record in records if record["peak_memory"] is not None]
+        found = (read_record(folder / clip.name, ClipRecord) for clip in benchmark.clips)
+        records = [record for record in found if record is not None]
+        seconds = sum(record.seconds for record in records)
+        peaks = [record.peak_memory for record in records if record.peak_memory is not None]
         results.append(
             MethodResult(
                 name=method.name,
@@ -86,7 +88,7 @@ def score(
                 settings_hash=method.settings_hash,
                 scores=benchmark.score(folder) if records else _NOTHING,
                 results=folder,
-                frames_per_second=sum(record["frames"] for record in records) / seconds if seconds else None,
+                frames_per_second=sum(record.frames for record in records) / seconds if seconds else None,
                 failed=failed[method.name],
                 peak_memory=max(peaks, default=None),
             )

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from propagate.benchmarks.clip_folder import foreign_files, read_record, remove_clip, remove_unfinished
+from propagate.benchmarks.clip_folder import foreign_files, remove_clip, remove_unfinished
+from propagate.benchmarks.records import (
+    MANIFEST,
+    RECORD,
+    Manifest,
+    ResultRecord,
+    check_inside,
+    is_plain_name,
+    read_manifest,
+    read_record,
+)
 from propagate.errors import UsageError
 from propagate.formats import atomic_path, prepare_output
-
-MANIFEST = ".evaluation.json"
+from propagate.formats.atomic import write_error
 
 
 class Output:
@@ -33,14 +41,19 @@ class Output:
         keeps_clips: finished clips are kept.
 
     Raises:
-        UsageError: the folder is not empty and neither is given; both are; or, to resume, a method of before is not
-            among the methods, or a new one is called like a clip that lies where its folder would be.
-        InputError: it cannot be written.
+        UsageError: the folder is not empty and neither is given; both are; a method's name cannot be that of a folder;
+            or, to resume, a method of before is not among the methods, or a new one is called like a clip that lies
+            where its folder would be.
+        InputError: it cannot be written, or its manifest is damaged.
     """
 
     def __init__(self, folder: Path, methods: Sequence[str], *, resume: bool = False, overwrite: bool = False) -> None:
         if resume and overwrite:
             raise UsageError("--resume and --overwrite do not go together.", "Give one of them.")
+        if wrong := [name for name in methods if not is_plain_name(name)]:
+            raise UsageError(
+                f"Results cannot be stored under the name {wrong[0][:80]!r}.", "Rename the file or folder."
+            )
         self.folder, self.keeps_clips = folder, not overwrite
         self._methods = tuple(methods)
         self._new = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -50,11 +63,11 @@ class Output:
                 "Choose another with --output, go on with --resume, or replace what is in it with --overwrite.",
             )
         prepare_output(folder, overwrite=True)
-        before = self._read()
-        self._files, self._clips = set(before.get("files", ())), set(before.get("clips", ()))
-        then = before.get("methods", ())
+        before = read_manifest(folder) or Manifest()
+        self._files, self._clips = set(before.files), set(before.clips)
+        then = before.methods
         alone = then if resume and then else self._methods
-        self._at_top = before.get("at_top") if resume and len(then) > 1 else alone[0] if len(alone) == 1 else None
+        self._at_top = before.at_top if resume and len(then) > 1 else alone[0] if len(alone) == 1 else None
         places = {Path(clip).parts[0] for clip in self._clips} if resume and self._at_top is not None else set()
         if taken := sorted(places & {name for name in self._methods if name != self._at_top and name not in then}):
             raise UsageError(
@@ -82,22 +95,34 @@ class Output:
 
         Raises:
             UsageError: something that is not ours lies among them; nothing has been removed.
+            InputError: a record is damaged or leads out of the folder, and nothing has been removed; or a file cannot
+                be removed.
         """
         coming = {self._name(clip) for clip in clips}
-        going = coming if self.keeps_clips else coming | self._clips
-        found = {name: read_record(self.folder / name) for name in sorted(going)}
+        known = coming | self._clips
+        going = coming if self.keeps_clips else known
+        check_inside(self.folder, self._files)
+        check_inside(self.folder, (f"{name}/{RECORD}" for name in known))
+        found = {name: read_record(self.folder / name, ResultRecord) for name in sorted(going)}
         for name, record in found.items():
-            if record is not None and (foreign := foreign_files(self.folder / name, record)):
+            if record is None:
+                continue
+            check_inside(self.folder / name, record.files)
+            if foreign := foreign_files(self.folder / name, record):
                 raise UsageError(
                     f"{self.folder / name} also holds files that an evaluation did not write: {_listed(foreign)}.",
                     "Move them away, or choose another --output.",
                 )
-        for name, record in found.items():
-            if record is not None:
-                remove_clip(self.folder / name, record)
-            remove_unfinished(self.folder / name)
-        for name in self._files:
-            (self.folder / name).unlink(missing_ok=True)
+        try:
+            for name, record in found.items():
+                if record is not None:
+                    remove_clip(self.folder / name, record)
+            for name in known:
+                remove_unfinished(self.folder / name)
+            for name in self._files:
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(self.folder, error) from error
         self._remove_empty([*self._files, *going])
         self._files, self._clips = set(), (self._clips if self.keeps_clips else set()) | coming
         self._write()
@@ -107,8 +132,10 @@ class Output:
 
         Raises:
             UsageError: one is there, and is not ours.
+            InputError: the way to one leads through a link.
         """
         names = {self._name(path) for path in files}
+        check_inside(self.folder, sorted(names))
         if foreign := sorted(name for name in names - self._files if (self.folder / name).exists()):
             raise UsageError(
                 f"{self.folder} holds files that an evaluation did not write: {_listed(foreign)}.",
@@ -139,15 +166,6 @@ class Output:
         for parent in sorted(parents, reverse=True):
             with suppress(OSError):
                 (self.folder / parent).rmdir()
-
-    def _read(self) -> Mapping[str, Any]:
-        try:
-            content = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.folder / MANIFEST} is damaged ({error}).", "Choose another --output.") from error
-        return content if isinstance(content, dict) else {}
 
     def _write(self) -> None:
         content = {

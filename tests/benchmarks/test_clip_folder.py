@@ -1,26 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from propagate.benchmarks.clip_folder import (
-    RECORD,
     Run,
     clip_folder,
     differences,
     foreign_files,
     input_hash,
     is_whole,
-    read_record,
     remove_clip,
     remove_unfinished,
     write_record,
 )
 from propagate.benchmarks.methods import load_method
-from propagate.errors import InputError, UsageError
+from propagate.benchmarks.records import ClipRecord, read_record
+from propagate.errors import InputError
 from tests.benchmarks.squares import make_squares
 
 
@@ -40,13 +41,14 @@ def finished(squares, folder: Path, *overrides: str, clip: int = 0) -> Path:
 
 
 def test_a_finished_folder_says_how_it_was_made(squares, tmp_path):
-    record = read_record(finished(squares, tmp_path / "out" / "one"))
-    assert record["status"] == "finished"
-    assert record["files"] == {"00000.png": 4, "sub/more.csv": 4}
-    assert (record["frames"], record["seconds"], record["threads"]) == (6, 1.5, 1)
-    assert record["settings_hash"] == load_method("rgb").settings_hash
-    assert record["input_hash"] == input_hash(squares, squares.clips[0])
-    assert {"torch", "propagate"} <= record["versions"].keys()
+    record = read_record(finished(squares, tmp_path / "out" / "one"), ClipRecord)
+    content = json.loads((tmp_path / "out" / "one" / "run.json").read_text())
+    assert content["status"] == "finished"
+    assert record.files == {"00000.png": 4, "sub/more.csv": 4}
+    assert (record.frames, record.seconds, record.threads) == (6, 1.5, 1)
+    assert record.settings_hash == load_method("rgb").settings_hash
+    assert record.input_hash == input_hash(squares, squares.clips[0])
+    assert {"torch", "propagate"} <= content["versions"].keys()
     assert differences(record, load_method("rgb"), squares, squares.clips[0]) == []
 
 
@@ -78,7 +80,9 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_differences_name_every_key_then_and_now(squares, tmp_path):
-    record = read_record(finished(squares, tmp_path / "one", "propagation.top_k=3", "labels.masks.encode=blend"))
+    record = read_record(
+        finished(squares, tmp_path / "one", "propagation.top_k=3", "labels.masks.encode=blend"), ClipRecord
+    )
     assert differences(record, load_method("rgb", ["propagation.temperature=0.2"]), squares, squares.clips[0]) == [
         "labels.masks.encode: blend -> area",
         "propagation.temperature: 0.1 -> 0.2",
@@ -87,14 +91,14 @@ def test_differences_name_every_key_then_and_now(squares, tmp_path):
 
 
 def test_an_extractor_of_other_options_is_a_difference_of_keys(squares, tmp_path):
-    record = read_record(finished(squares, tmp_path / "one"))
+    record = read_record(finished(squares, tmp_path / "one"), ClipRecord)
     found = differences(record, load_method("compact"), squares, squares.clips[0])
     assert "features.name: rgb -> compact" in found
     assert "features.timestep: not set -> 51" in found
 
 
 def test_other_pictures_and_labels_are_a_difference(squares, tmp_path):
-    record = read_record(finished(squares, tmp_path / "one"))
+    record = read_record(finished(squares, tmp_path / "one"), ClipRecord)
     picture = squares.clips[0].pictures[2]
     picture.write_bytes(squares.clips[1].pictures[2].read_bytes())
     (change,) = differences(record, load_method("rgb"), squares, squares.clips[0])
@@ -111,34 +115,37 @@ def test_the_input_is_known_by_its_content_alone(squares, tmp_path):
         input_hash(squares, squares.clips[0])
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"status": "finished"}'])
-def test_a_folder_of_somebody_else_is_not_taken_for_ours(tmp_path, content):
-    folder = tmp_path / "one"
-    assert read_record(folder) is None
-    folder.mkdir()
-    if content is not None:
-        (folder / RECORD).write_text(content)
-    with pytest.raises(UsageError, match="an evaluation did not write"):
-        read_record(folder)
+def test_other_settings_are_a_difference_even_where_none_can_be_named(squares, tmp_path):
+    record = read_record(finished(squares, tmp_path / "one"), ClipRecord)
+    other = replace(load_method("rgb"), settings_hash="0123456789abcdef")
+    (change,) = differences(record, other, squares, squares.clips[0])
+    assert change.endswith("-> 0123456789ab")
 
 
 def test_lost_and_foreign_files(squares, tmp_path):
     folder = finished(squares, tmp_path / "one")
-    record = read_record(folder)
+    record = read_record(folder, ClipRecord)
     assert is_whole(folder, record)
     assert foreign_files(folder, record) == []
     (folder / "note.txt").write_text("mine")
     assert is_whole(folder, record)
     assert foreign_files(folder, record) == ["note.txt"]
-    (folder / "00000.png").write_bytes(b"shorter"[:2])
+    (folder / "loop").symlink_to(folder)
+    (folder / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    assert foreign_files(folder, record) == ["gone", "loop", "note.txt", "pipe"]
+    for content in (b"ma", b"MASK"):
+        (folder / "00000.png").write_bytes(content)
+        assert not is_whole(folder, record)
+    (folder / "00000.png").unlink()
     assert not is_whole(folder, record)
 
 
 def test_removal_takes_what_the_record_names_and_nothing_else(squares, tmp_path):
     folder = finished(squares, tmp_path / "one")
     (folder / "note.txt").write_text("mine")
-    remove_clip(folder, read_record(folder))
+    remove_clip(folder, read_record(folder, ClipRecord))
     assert [path.name for path in folder.iterdir()] == ["note.txt"]
     whole = finished(squares, tmp_path / "two")
-    remove_clip(whole, json.loads((whole / RECORD).read_text()))
+    remove_clip(whole, read_record(whole, ClipRecord))
     assert not whole.exists()

@@ -11,7 +11,8 @@ import pytest
 from propagate.benchmarks.benchmark import Scores, Table
 from propagate.benchmarks.evaluation import plan, score, score_existing
 from propagate.benchmarks.methods import Method, load_methods
-from propagate.benchmarks.output import MANIFEST, Output
+from propagate.benchmarks.output import Output
+from propagate.benchmarks.records import MANIFEST
 from propagate.benchmarks.runner import run
 from propagate.benchmarks.summary import MethodResult, write_summary, write_tables
 from propagate.errors import InputError, UsageError
@@ -111,7 +112,7 @@ def test_a_clip_that_has_lost_a_file_is_run_again(squares, tmp_path):
     planned = plan(squares, methods, Output(out, ["static"], resume=True))
     assert [task.clip.name for task in planned.tasks] == ["one"]
     assert planned.finished == 1
-    assert "has lost files" in planned.notes[0]
+    assert "has lost or changed files" in planned.notes[0]
     assert not (out / "one").exists()
 
 
