@@ -65,10 +65,15 @@ class AttentionLabels:
         Raises:
             ValueError: no anchor has been given yet.
         """
+        soft = self.predict(features)
+        self._before = soft[1:]
+        return soft
+
+    def predict(self, features: Float[Tensor, "j h w"]) -> Float[Tensor, "l h w"]:
+        """The soft labels that `step` would give; nothing is kept. Arguments, result and errors as `step`."""
         if self._before is None or self._gain is None:
             raise ValueError("step() before anchor(): give an annotated frame first")
         soft = features.float() * self._near(self._before, features) * self._gain
-        self._before = soft
         background = (1 - soft.amax(0, keepdim=True)).clamp(min=0)
         return torch.cat([background, soft])
 

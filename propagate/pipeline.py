@@ -6,7 +6,7 @@ The only module that knows the whole program.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from propagate.labels import LabelCodec, codec_for, label_channels
 from propagate.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
-from propagate.types import Frame, Keypoints, Label, Mask, Prediction
+from propagate.types import Frame, FrameInfo, Keypoints, Label, Mask, Prediction
 from propagate.video import frames_from_arrays
 
 SplitMaps = Callable[[Float[Tensor, "c h w"]], tuple[Float[Tensor, "_ _ _"], ...]]
@@ -54,15 +54,17 @@ def track(
     that memory does not grow with the length of the video. Both threads end with the last prediction, with an error,
     and where the iterator is closed or dropped before.
 
-    A frame with an anchor is answered with the anchor itself. How much is done at a time follows from
-    `settings.max_memory`; where a GPU's memory runs out all the same, the network is given half as much, once, and
-    there is a `SmallerPassWarning`. The predictions do not depend on either.
+    A frame with an anchor is answered with the anchor itself, and with its prediction of what the anchor leaves open.
+    How much is done at a time follows from `settings.max_memory`; where a GPU's memory runs out all the same, the
+    network is given half as much, once, and there is a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
         frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays; all but the first
             are taken from it in another thread.
         anchors: the first frame's mask or keypoints, or a mapping from frame index to one (all of one kind; keypoints
-            with the same names). The first frame must have one.
+            whose names are among the first one's). The first frame must have one. A later one may annotate some of
+            the objects or joints: those that it neither shows nor calls absent (`Mask.absent`; a joint without a
+            position) keep their prediction in that frame.
         extractor: where the features come from; None: the one the settings name.
         settings: settings, the name of a preset or the path of a preset file.
         plan: how much is done at a time; None: what `plan_memory` finds where there is a `settings.max_memory`, else
@@ -70,11 +72,13 @@ def track(
 
     Raises:
         InputError: an anchor's size differs from its frame's, or the video cannot be read.
-        UsageError: the first frame has no anchor, or the settings do not fit.
+        UsageError: the first frame has no anchor, an anchor's frame is not read (known before the first frame for a
+            reader and a sequence, after the last one for another iterable), or the settings do not fit.
         OutOfMemoryError: memory ran out, or `settings.max_memory` is too little.
     """
     if not isinstance(settings, Settings):
         settings = load_settings(settings).settings
+    check_anchors(anchors, frames)
     if extractor is None:
         with _memory_errors():
             extractor = build_extractor(settings.features.name, **settings.features.options)
@@ -157,18 +161,28 @@ def _carry(
     codec: LabelCodec[Any],
 ) -> Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]:
     """Every frame's soft labels, and how to make its prediction."""
+    begun = False
+    missing = set(anchors)
     for frame, packed in features:
         with _memory_errors(), torch.no_grad():
             label, (searched, *finer) = anchors.get(frame.index), maps_of(packed)
             if label is not None:
                 _check_size(label, frame)
                 grid = _grid(finer[0] if finer else searched)
-                soft = propagator.anchor(searched, codec.encode(label, frame.size, grid).to(packed.device), *finer)
-                decode = partial(codec.given, label, frame)
+                soft = codec.encode(label, frame.size, grid).to(packed.device)
+                untouched = codec.untouched(label) if begun else ()
+                if untouched:
+                    soft = codec.complete(soft, propagator.predict(searched, *finer), untouched)
+                soft = propagator.anchor(searched, soft, *finer)
+                decode = partial(codec.given, label, frame, soft if untouched else None)
             else:
                 soft = propagator.step(searched, *finer)
                 decode = partial(codec.decode, soft, frame)
+        begun = True
+        missing.discard(frame.index)
         yield soft, decode
+    if missing:  # known before the run, unless the frames came from an iterator or the video ended early
+        raise _unread(sorted(missing))
 
 
 def maps_of(extractor: FeatureExtractor) -> SplitMaps:
@@ -244,7 +258,42 @@ def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:
     return height, width
 
 
+def check_anchors(anchors: Label | Mapping[int, Label], frames: Iterable[Any]) -> None:
+    """Refuse annotated frames that will not be read, as far as it is known which frames will be.
+
+    Args:
+        anchors: see `track`.
+        frames: see `track`; of a reader and a sequence the indices are known, of another iterable they are not.
+
+    Raises:
+        UsageError: an annotated frame is not among those that are read, or there is none.
+    """
+    if isinstance(anchors, Mask | Keypoints):
+        return
+    if not anchors:
+        raise UsageError("There are no anchors.", "Give the first frame's mask or keypoints.")
+    info = getattr(frames, "info", None)
+    if isinstance(info, FrameInfo):
+        known: Collection[int] | None = info.indices
+    elif isinstance(frames, Sequence | ndarray):
+        known = {frame.index if isinstance(frame, Frame) else number for number, frame in enumerate(frames)}
+    else:
+        known = None
+    if known is not None and (unread := sorted(set(anchors) - set(known))):
+        raise _unread(unread)
+
+
+def _unread(frames: Sequence[int]) -> UsageError:
+    several = len(frames) > 1
+    return UsageError(
+        f"Frame{'s' if several else ''} {', '.join(map(str, frames))} {'are' if several else 'is'} annotated and not "
+        "among the frames that are read.",
+        "Check --from-frame, --to-frame and --stride and the length of the video, or leave the annotation out.",
+    )
+
+
 def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int, Label]:
+    """The anchors in the order of their frames."""
     if isinstance(anchors, Mask | Keypoints):
         return {first.index: anchors}
     if first.index not in anchors:
@@ -252,7 +301,7 @@ def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int
             f"The first frame, {first.index}, has no mask or keypoints; there are some for {sorted(anchors)}.",
             "Start at an annotated frame with --from-frame.",
         )
-    return anchors
+    return dict(sorted(anchors.items()))
 
 
 def _check_size(label: Label, frame: Frame) -> None:

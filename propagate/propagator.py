@@ -123,12 +123,26 @@ class LabelPropagator:
         Raises:
             ValueError: no anchor has been given yet.
         """
+        return self._carried(features, finer, remember=True)
+
+    def predict(
+        self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None = None
+    ) -> Float[Tensor, "l y x"]:
+        """The soft labels that `step` would give; the memory stays as it is.
+
+        For an annotated frame that leaves some objects to the prediction. Arguments, result and errors as `step`.
+        """
+        return self._carried(features, finer, remember=False)
+
+    def _carried(
+        self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None, *, remember: bool
+    ) -> Float[Tensor, "l y x"]:
         if not self.memory.anchors:
             raise ValueError("step() before anchor(): give an annotated frame first")
         self._check(finer)
         query = normalize(features)
         if self.finer_memory is not None and finer is not None:
-            return self._finer_step(query, finer, self.finer_memory)
+            return self._finer_carried(query, finer, self.finer_memory, remember=remember)
         keys, labels = self.memory.context()
         soft = propagate_labels(
             query,
@@ -142,11 +156,12 @@ class LabelPropagator:
             rounded=self._rounded,
             stamps=self.memory.stamps,
         )
-        self.memory.add_prediction(query, soft)
+        if remember:
+            self.memory.add_prediction(query, soft)
         return soft
 
-    def _finer_step(
-        self, query: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"], memory: MemoryBank
+    def _finer_carried(
+        self, query: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"], memory: MemoryBank, *, remember: bool
     ) -> Float[Tensor, "l y x"]:
         factor = finer_factor(_grid(query), _grid(finer))
         finer_query = by_cell(normalize(finer), factor)
@@ -162,8 +177,9 @@ class LabelPropagator:
             ties=self.ties,
             tile_scores=self.tile_scores,
         )
-        self.memory.add_prediction(query, _no_labels(query))
-        memory.add_prediction(finer_query, soft)
+        if remember:
+            self.memory.add_prediction(query, _no_labels(query))
+            memory.add_prediction(finer_query, soft)
         return from_cells(soft, factor)
 
     def _check(self, finer: Tensor | None) -> None:

@@ -6,13 +6,15 @@ top-left pixel is (0, 0) and the picture spans from -0.5 to width - 0.5. Sizes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
+
+from propagate.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +63,7 @@ class FrameInfo:
         reader: name of the reader that was chosen: "decord", "pyav", "folder" or "arrays".
         notes: things worth telling the user once, each a sentence (why this reader, what was converted).
         names: of the chosen pictures of a folder, `Frame.name` in order; None for a video.
+        indices: indices of the frames that will be read, None where they are not known before.
     """
 
     width: int
@@ -71,6 +74,7 @@ class FrameInfo:
     reader: str
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
+    indices: range | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +83,25 @@ class Mask:
 
     Attributes:
         ids: (H, W) uint8; 0 background, 1 to 254 objects (kept as they are, never renumbered), 255 void.
+        absent: objects that are said not to be in this frame. An object that is neither in `ids` nor here is untouched:
+            where the mask annotates a later frame, it keeps its prediction there.
+
+    Raises:
+        InputError: an object in `absent` is no object's id, or is in the mask.
     """
 
     ids: UInt8[ndarray, "h w"]
+    absent: Set[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "absent", frozenset(self.absent))
+        if self.absent and (
+            wrong := [i for i in sorted(self.absent) if not BACKGROUND < i < VOID or i in self.objects]
+        ):
+            raise InputError(
+                f"Object {wrong[0]} cannot be absent: it is in the mask, or is no object.",
+                "Objects have ids from 1 to 254; erase one from the mask, or do not call it absent.",
+            )
 
     @property
     def size(self) -> tuple[int, int]:

@@ -109,3 +109,15 @@ def test_objects_of_later_anchors_alone_are_refused():
 def test_an_anchor_comes_first():
     with pytest.raises(ValueError, match="anchor"):
         AttentionLabels().step(torch.zeros(1, *GRID))
+
+
+def test_predicting_keeps_nothing():
+    """`predict` gives what `step` would, and what comes after it is as if it had not been called."""
+    codec = MaskCodec((1,))
+    ids = np.zeros(SIZE, np.uint8)
+    ids[: SIZE[0] // 2, : SIZE[1] // 2] = 1
+    labels, steps = AttentionLabels(window="square", radius=2), [gaussian(4, 8, 0.9)[None], gaussian(5, 9, 0.8)[None]]
+    labels.anchor(steps[0], codec.encode(Mask(ids), SIZE, GRID))
+    looked = labels.predict(steps[1])
+    labels.predict(gaussian(20, 20, 1.0)[None])
+    assert torch.equal(labels.step(steps[1]), looked)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from propagate import pipeline
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
@@ -25,6 +26,7 @@ from propagate.pipeline import track
 from propagate.propagator import LabelPropagator
 from propagate.settings import Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask
+from propagate.video import open_video
 
 SIZE = (96, 128)
 
@@ -238,13 +240,112 @@ def test_no_frames(settings):
 
 def test_a_first_frame_without_anchor(settings):
     with pytest.raises(UsageError, match=r"The first frame, 0, has no mask or keypoints; there are some for \[3\]"):
-        track([picture(0)], {3: first_mask()}, settings=settings)
+        track([picture(step) for step in range(4)], {3: first_mask()}, settings=settings)
+
+
+@pytest.mark.parametrize("as_frames", [False, True])
+def test_an_annotated_frame_that_will_not_be_read_is_known_before_the_run(settings, as_frames):
+    frames = [Frame(picture(step), 2 * step, step / 25) if as_frames else picture(step) for step in range(3)]
+    unread = 3 if as_frames else 5
+    with pytest.raises(UsageError, match=f"Frame {unread} is annotated and not among the frames that are read"):
+        track(frames, {0: first_mask(), unread: first_mask()}, settings=settings, extractor=NeverCalled())
+
+
+@pytest.mark.parametrize(
+    ("selection", "unread"),
+    [({"stride": 2}, "Frame 3 is"), ({"to_frame": 3}, "Frames 3, 4 are"), ({"from_frame": 4}, "Frames 0, 3 are")],
+)
+def test_a_readers_range_and_stride_count(settings, tmp_path, selection, unread):
+    for step in range(5):
+        Image.fromarray(picture(step)).save(tmp_path / f"{step}.png")
+    anchors = dict.fromkeys((0, 3, 4), first_mask())
+    with pytest.raises(UsageError, match=f"{unread} annotated"):
+        track(open_video(tmp_path, **selection), anchors, settings=settings, extractor=NeverCalled())
+
+
+def test_an_annotated_frame_beyond_the_end_of_an_iterator_is_an_error_behind_the_last_frame(settings):
+    predictions = track(iter([picture(0), picture(1)]), dict.fromkeys((0, 5), first_mask()), settings=settings)
+    assert [next(predictions).index, next(predictions).index] == [0, 1]
+    with pytest.raises(UsageError, match="Frame 5 is annotated"):
+        next(predictions)
+
+
+class NeverCalled:
+    """An extractor that no frame may reach."""
+
+    stride, channels, multiple = 8, 3, 8
+
+    def __call__(self, images: torch.Tensor, indices: object = None) -> torch.Tensor:
+        raise AssertionError("a frame was looked at")
+
+
+def two_objects(step: int) -> np.ndarray:
+    ids = np.zeros(SIZE, np.uint8)
+    ids[32:64, 16 + 8 * step : 48 + 8 * step] = 7
+    ids[72:88, 96:120] = 2
+    return ids
+
+
+def without(ids: np.ndarray, object_id: int) -> np.ndarray:
+    return np.where(ids == object_id, 0, ids).astype(np.uint8)
+
+
+@pytest.mark.parametrize("finer", [False, True])
+def test_an_object_that_a_later_anchor_leaves_out_keeps_its_prediction(settings, finer):
+    run = partial(
+        track,
+        [picture(step) for step in range(6)],
+        settings=finely(settings) if finer else settings,
+        extractor=TwoMaps() if finer else None,
+    )
+    plain = list(run(Mask(two_objects(0))))
+    corrected = list(run({0: Mask(two_objects(0)), 3: Mask(without(two_objects(3), 2))}))
+    for before, after in zip(plain[:3], corrected[:3], strict=True):
+        np.testing.assert_array_equal(before.mask.ids, after.mask.ids)
+    np.testing.assert_array_equal(corrected[3].mask.ids == 7, two_objects(3) == 7)
+    np.testing.assert_array_equal(corrected[3].mask.ids == 2, plain[3].mask.ids == 2)
+    assert corrected[3].confidence[7] == 1
+    assert corrected[3].confidence[2] == pytest.approx(plain[3].confidence[2], abs=0.05)
+    for before, after in zip(plain[4:], corrected[4:], strict=True):
+        overlap = ((before.mask.ids == 2) & (after.mask.ids == 2)).sum()
+        assert overlap > 0.9 * (before.mask.ids == 2).sum() > 0
+
+
+def test_an_object_that_a_later_anchor_calls_absent_is_gone(settings):
+    anchors = {0: Mask(two_objects(0)), 3: Mask(without(two_objects(3), 2), absent={2})}
+    exact = settings.model_copy(
+        update={"propagation": settings.propagation.model_copy(update={"n_last": 1, "top_k": 1})}
+    )
+    found = list(track([picture(step) for step in range(6)], anchors, settings=exact))
+    assert 2 in found[2].mask.objects
+    assert found[3].mask.objects == (7,)
+    assert found[3].confidence == {2: 0.0, 7: 1.0}
+
+
+def test_joints_that_a_later_anchor_does_not_name_keep_their_prediction(settings):
+    first = Keypoints(np.array([[24.0, 40.0], [40.0, 56.0]], np.float32), ("a", "b"))
+    later = Keypoints(np.array([[50.0, 41.0]], np.float32), ("a",))
+    frames = [picture(step) for step in range(4)]
+    plain = list(track(frames, first, settings=settings))
+    corrected = list(track(frames, {0: first, 2: later}, settings=settings))
+    assert corrected[2].keypoints.names == ("a", "b")
+    np.testing.assert_array_equal(corrected[2].keypoints.positions[0], [50, 41])
+    np.testing.assert_allclose(corrected[2].keypoints.positions[1], plain[2].keypoints.positions[1], atol=1e-3)
+    assert corrected[3].keypoints.present.all()
+
+
+def test_anchors_come_in_the_order_of_their_frames(settings):
+    frames = [picture(step) for step in range(3)]
+    named = {0: Keypoints(np.array([[24.0, 40.0], [40.0, 56.0]], np.float32), ("a", "b"))}
+    later = {2: Keypoints(np.array([[41.0, 41.0]], np.float32), ("b",))}
+    one, two = (list(track(frames, given, settings=settings)) for given in (named | later, later | named))
+    assert one[2].keypoints.names == two[2].keypoints.names == ("a", "b")
 
 
 def test_masks_and_keypoints_do_not_mix(settings):
     points = Keypoints(np.zeros((1, 2), np.float32), ("a",))
     with pytest.raises(UsageError, match="masks and keypoints together"):
-        track([picture(0)], {0: first_mask(), 1: points}, settings=settings)
+        track([picture(0), picture(1)], {0: first_mask(), 1: points}, settings=settings)
 
 
 @pytest.mark.parametrize(

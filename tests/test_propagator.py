@@ -216,3 +216,31 @@ def test_what_is_kept_between_steps_changes_no_bit(options, monkeypatch):
     kept = run()
     monkeypatch.setattr(MemoryBank, "stamps", None)
     assert all(torch.equal(one, two) for one, two in zip(kept, run(), strict=True))
+
+
+@pytest.mark.parametrize("finer", [False, True])
+def test_predicting_keeps_nothing(finer):
+    """`predict` gives what `step` would, and what comes after it is as if it had not been called."""
+    pictures = moving_features(4)
+    labels = torch.rand(2, 8, 12)
+
+    def given(picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (pooled(picture), picture) if finer else (picture,)
+
+    def run(*, looking: bool) -> list[torch.Tensor]:
+        propagator = LabelPropagator(n_last=2, radius=3, finer=finer)
+        first = given(pictures[0])
+        propagator.anchor(first[0], labels, *first[1:])
+        found = []
+        for picture in pictures[1:]:
+            looked = propagator.predict(*given(picture)) if looking else None
+            found.append(propagator.step(*given(picture)))
+            assert looked is None or torch.equal(looked, found[-1])
+        return found
+
+    assert all(torch.equal(one, two) for one, two in zip(run(looking=True), run(looking=False), strict=True))
+
+
+def test_predicting_needs_an_anchor():
+    with pytest.raises(ValueError, match="give an annotated frame first"):
+        LabelPropagator().predict(torch.rand(3, 8, 12))

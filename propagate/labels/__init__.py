@@ -47,8 +47,18 @@ class LabelCodec(Protocol[LabelT]):
         """What soft labels say about a frame, at the frame's own size, with a confidence per object or joint."""
         ...
 
-    def given(self, label: LabelT, frame: Frame) -> Prediction:
-        """An anchor itself as the prediction of its frame."""
+    def untouched(self, label: LabelT) -> tuple[int, ...]:
+        """Channels of the objects or joints of which an annotated frame says nothing, neither place nor absence."""
+        ...
+
+    def complete(
+        self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
+    ) -> Float[Tensor, "l h w"]:
+        """An annotated frame's soft labels, with the prediction for what it leaves untouched."""
+        ...
+
+    def given(self, label: LabelT, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
+        """An annotated frame's label as its prediction; what it leaves untouched is decoded from `soft`."""
         ...
 
 
@@ -56,12 +66,14 @@ def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) ->
     """The codec for the labels of these anchors.
 
     Args:
-        anchors: one or more, all masks or all keypoints; the objects are those of all masks together.
+        anchors: one or more in the order of their frames, all masks or all keypoints. The objects are those of all
+            masks together, the joints those of the first; later keypoints may name some of them.
         stride: pixels of the working size per grid cell.
         settings: which codec, and its options.
 
     Raises:
-        UsageError: no anchors, masks and keypoints together, or keypoints with different joints.
+        UsageError: no anchors, masks and keypoints together, keypoints with a joint that the first do not name, or a
+            mask that calls an object absent which none shows.
     """
     masks = [anchor for anchor in anchors if isinstance(anchor, Mask)]
     poses = [anchor for anchor in anchors if isinstance(anchor, Keypoints)]
@@ -83,6 +95,11 @@ def label_channels(anchors: Sequence[Label]) -> int:
 
 def _mask_codec(masks: list[Mask], stride: int, settings: LabelSettings) -> LabelCodec[Mask]:
     ids, options = objects_of(masks), settings.masks
+    if unknown := sorted({i for mask in masks for i in mask.absent} - set(ids)):
+        raise UsageError(
+            f"An anchor says that object {unknown[0]} is absent, and no anchor shows it.",
+            f"The objects are {', '.join(map(str, ids)) or 'none'}: correct the number.",
+        )
     if options.codec == "dift":
         return DiftMaskCodec(ids, stride=stride)
     if options.codec == "crw":
@@ -95,10 +112,10 @@ def _mask_codec(masks: list[Mask], stride: int, settings: LabelSettings) -> Labe
 def _keypoint_codec(poses: list[Keypoints], settings: LabelSettings) -> LabelCodec[Keypoints]:
     first, options = poses[0], settings.keypoints
     for other in poses[1:]:
-        if other.names != first.names:
+        if unknown := set(other.names) - set(first.names):
             raise UsageError(
-                f"One anchor has the joints {', '.join(first.names)}, another {', '.join(other.names)}.",
-                "Give all anchors the same joints in the same order; a joint may be absent.",
+                f"A later anchor has the joints {', '.join(sorted(unknown))}, the first has {', '.join(first.names)}.",
+                "Name every joint in the first annotated frame; one that is not seen there is absent (no position).",
             )
     if options.codec == "jhmdb":
         return JhmdbCodec(first.names, first.skeleton)

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.labels.masks import check_objects, given_mask, one_hot
+from propagate.labels.annotated import AnnotatedMasks
+from propagate.labels.masks import one_hot
 from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
 
 
-class CrwMaskCodec:
+class CrwMaskCodec(AnnotatedMasks):
     """The mask handling of CRW: two-tap bilinear both ways, no stretching.
 
     The script makes a channel of each distinct color of the label picture, which are the ids here, and leaves a label
@@ -31,7 +32,7 @@ class CrwMaskCodec:
         Raises:
             InputError: the mask has an object that the codec was not built for.
         """
-        check_objects(label, self.ids)
+        self.check(label)
         ids = np.where(label.ids == VOID, np.uint8(BACKGROUND), label.ids)
         channels = one_hot(ids, self.ids).numpy()
         return torch.from_numpy(np.stack([cv2.resize(c, grid[::-1], interpolation=cv2.INTER_LINEAR) for c in channels]))
@@ -56,7 +57,3 @@ class CrwMaskCodec:
             confidence[object_id] = float(own.mean().clip(0, 1)) if len(own) else 0.0
         ids = np.array([BACKGROUND, *self.ids], np.uint8)[winners]
         return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
-
-    def given(self, label: Mask, frame: Frame) -> Prediction:
-        """The anchor's own mask, untouched, as the prediction of its frame."""
-        return given_mask(label, frame, self.ids)

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.labels.masks import check_objects, given_mask, one_hot
+from propagate.labels.annotated import AnnotatedMasks
+from propagate.labels.masks import one_hot
 from propagate.labels.resampling import sample_nearest
 from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
 
 
-class DiftMaskCodec:
+class DiftMaskCodec(AnnotatedMasks):
     """The mask handling of DIFT's `eval_davis.py` (`read_seg`, `norm_mask` and the writing of results).
 
     The script has a channel for every number up to the highest id left on the grid; here there is one per id that
@@ -37,7 +38,7 @@ class DiftMaskCodec:
         Raises:
             InputError: the mask has an object that the codec was not built for.
         """
-        check_objects(label, self.ids)
+        self.check(label)
         ids = np.where(label.ids == VOID, np.uint8(BACKGROUND), label.ids)
         return one_hot(sample_nearest(ids, grid), self.ids)
 
@@ -59,10 +60,6 @@ class DiftMaskCodec:
         ids = np.array([BACKGROUND, *self.ids], np.uint8)[winners.numpy()]
         mask = Mask(sample_nearest(ids, frame.size))
         return Prediction(frame.index, frame.time_s, name=frame.name, mask=mask, confidence=confidence)
-
-    def given(self, label: Mask, frame: Frame) -> Prediction:
-        """The anchor's own mask, untouched, as the prediction of its frame."""
-        return given_mask(label, frame, self.ids)
 
 
 def stretch_channels(maps: Float[Tensor, "l y x"]) -> Float[Tensor, "l y x"]:

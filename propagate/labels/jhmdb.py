@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.labels.keypoints import check_names, given_keypoints
+from propagate.labels.annotated import AnnotatedKeypoints
 from propagate.types import Frame, Keypoints, Prediction
 
 SIGMA = 0.5  # cells
@@ -19,7 +19,7 @@ STRIDE = 8  # pixels per cell: its 320 x 320 pixels are 40 x 40 cells, with any 
 TOP_K = 3
 
 
-class JhmdbCodec:
+class JhmdbCodec(AnnotatedKeypoints):
     """The joint handling of `data/jhmdb.py` and `process_pose`.
 
     Channel 0 is 1 where all joints are 0; channel j + 1 is joint j. Grid position = pixel * cells / pixels per axis,
@@ -40,12 +40,11 @@ class JhmdbCodec:
         The patch is cut at the border of the grid; of an absent joint, and of one too far outside, nothing is drawn.
 
         Raises:
-            InputError: the joints' names are not the codec's.
+            InputError: a joint that the codec does not carry.
         """
-        check_names(label, self.names)
         height, width = grid
         joints = np.zeros((len(self.names), height, width), np.float32)
-        centers = label.positions.astype(np.float64) * np.array([width, height]) / np.array(frame_size[::-1])
+        centers = self.positions(label).astype(np.float64) * np.array([width, height]) / np.array(frame_size[::-1])
         for joint, (x, y) in zip(joints, centers, strict=True):
             if np.isfinite([x, y]).all():
                 _draw(joint, float(x), float(y))
@@ -63,10 +62,6 @@ class JhmdbCodec:
         confidence = soft[1:].detach().amax((1, 2)).clamp(0, 1).to("cpu", torch.float32).numpy()
         positions = (decode_cells(soft) * scale).astype(np.float32)
         return self.given(Keypoints(positions, self.names, self.skeleton, confidence=confidence), frame)
-
-    def given(self, label: Keypoints, frame: Frame) -> Prediction:
-        """The anchor's own joints as the prediction of its frame, with the confidence they came with."""
-        return given_keypoints(label, frame)
 
 
 def decode_cells(soft: Float[Tensor, "l h w"]) -> Float32[ndarray, "j 2"]:

@@ -12,15 +12,15 @@ from numpy import ndarray
 from scipy.special import softmax
 from torch import Tensor
 
-from propagate.errors import InputError
 from propagate.geometry import grid_to_pixels, pixels_to_grid
+from propagate.labels.annotated import AnnotatedKeypoints
 from propagate.types import Frame, Keypoints, Prediction
 
 # halvings of the search for a center: from a whole grid of 1000 cells to 1e-6 cells
 BISECTIONS = 30
 
 
-class KeypointCodec:
+class KeypointCodec(AnnotatedKeypoints):
     """Named points to soft labels and back, to less than 0.1 cell wherever in the frame the point lies.
 
     Channel 0 is the background, 1 less the joints' sum; channel j + 1 is joint j. A joint's channel sums to 1 over the
@@ -68,11 +68,10 @@ class KeypointCodec:
             (1 + J, h, w) float32.
 
         Raises:
-            InputError: the joints' names are not the codec's.
+            InputError: a joint that the codec does not carry.
         """
-        check_names(label, self.names)
         height, width = grid
-        positions = label.positions.astype(np.float64)
+        positions = self.positions(label).astype(np.float64)
         visible = np.all((positions >= -0.5) & (positions <= _far_corner(frame_size)), axis=1)
         centers = pixels_to_grid(np.where(visible[:, None], positions, 0), frame_size, grid)
         columns, rows = self._profile(centers[:, 0], width), self._profile(centers[:, 1], height)
@@ -114,10 +113,6 @@ class KeypointCodec:
         )
         return self.given(keypoints, frame)
 
-    def given(self, label: Keypoints, frame: Frame) -> Prediction:
-        """The anchor's own joints as the prediction of its frame, with the confidence they came with."""
-        return given_keypoints(label, frame)
-
     def _profile(self, centers: Float64[ndarray, " j"], cells: int) -> Float64[ndarray, "j c"]:
         """A fresh label along one axis, per joint; each sums to 1."""
         cell = np.arange(cells)
@@ -155,21 +150,6 @@ class KeypointCodec:
         profile = np.take_along_axis(self._profile(centers, cells), window.clip(0, cells - 1), 1)
         share: ndarray = (profile * _inside(window, cells)).sum(1)
         return share
-
-
-def check_names(label: Keypoints, names: tuple[str, ...]) -> None:
-    """Raises InputError where the joints are not those that the codec carries."""
-    if label.names != names:
-        raise InputError(
-            f"The keypoints are {', '.join(label.names)}; labels are carried for {', '.join(names)}.",
-            "Give all anchors the same joints in the same order; a joint may be absent.",
-        )
-
-
-def given_keypoints(label: Keypoints, frame: Frame) -> Prediction:
-    """An anchor's own joints as the prediction of its frame, with the confidence they came with."""
-    confidence = dict(zip(label.names, label.confidence.tolist(), strict=True))
-    return Prediction(frame.index, frame.time_s, name=frame.name, keypoints=label, confidence=confidence)
 
 
 def _gaussian(

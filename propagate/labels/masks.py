@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.errors import InputError
+from propagate.labels.annotated import AnnotatedMasks
 from propagate.labels.color_sides import REACH, Box, Contest, color_evidence, reduction_of
 from propagate.labels.resampling import (
     Upsampling,
@@ -29,7 +29,7 @@ NEGATIVE_WEIGHT = 0.4453125
 ROUNDING = 1e-5
 
 
-class MaskCodec:
+class MaskCodec(AnnotatedMasks):
     """Masks of any ids to soft labels and back.
 
     Channel 0 is the background, channel i + 1 the object `ids[i]`. Void pixels carry no label: they count for no
@@ -83,7 +83,7 @@ class MaskCodec:
         Raises:
             InputError: the mask has an object that the codec was not built for.
         """
-        check_objects(label, self.ids)
+        self.check(label)
         centers = sample_nearest(label.ids, grid)
         if self.encoding == "nearest":
             return one_hot(centers, self.ids)
@@ -114,10 +114,6 @@ class MaskCodec:
             mean = sums[object_id] / max(counts[object_id], 1) * float(spread[channel]) + float(lowest[channel])
             confidence[object_id] = float(np.clip(mean, 0, 1)) if counts[object_id] else 0.0
         return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
-
-    def given(self, label: Mask, frame: Frame) -> Prediction:
-        """The anchor's own mask as the prediction of its frame: confidence 1 for the objects it has."""
-        return given_mask(label, frame, self.ids)
 
     def _area(self, ids: UInt8[ndarray, "y x"], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
         rows, columns = (area_matrix(pixels, cells) for pixels, cells in zip(ids.shape, grid, strict=True))
@@ -182,23 +178,6 @@ def objects_of(masks: Iterable[Mask]) -> tuple[int, ...]:
 def one_hot(ids: UInt8[ndarray, "h w"], objects: tuple[int, ...]) -> Float[Tensor, "l h w"]:
     """(1 + objects, h, w) float32: 1 in the channel of a cell's id, channel 0 the background; void is 0 in all."""
     return torch.from_numpy(np.stack([ids == i for i in (BACKGROUND, *objects)]).astype(np.float32))
-
-
-def check_objects(label: Mask, ids: tuple[int, ...]) -> None:
-    """Raises InputError where the mask has an object that is not among the ids."""
-    unknown = sorted(set(label.objects) - set(ids))
-    if unknown:
-        raise InputError(
-            f"The mask has objects {unknown}; labels are carried for {list(ids)}.",
-            "Give every anchor at the start, or build the codec for all ids.",
-        )
-
-
-def given_mask(label: Mask, frame: Frame, ids: tuple[int, ...]) -> Prediction:
-    """An anchor's own mask as the prediction of its frame: confidence 1 for the objects it has, 0 for the others."""
-    present = label.objects
-    confidence = {i: 1.0 if i in present else 0.0 for i in ids}
-    return Prediction(frame.index, frame.time_s, name=frame.name, mask=label, confidence=confidence)
 
 
 def _keep_small_objects(soft: Float[Tensor, "l h w"]) -> None:

@@ -146,7 +146,9 @@ class FolderReader:
             notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
         width, height = self._size
         names = tuple(pictures[index].stem for index in self._chosen)
-        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names)
+        self.info = FrameInfo(
+            width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names, self._chosen
+        )
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order.

@@ -96,4 +96,5 @@ def info_of(scan: Scan, chosen: range, reader: str, notes: tuple[str, ...]) -> F
         source=str(scan.path),
         reader=reader,
         notes=(*notes, *scan.notes()),
+        indices=chosen,
     )

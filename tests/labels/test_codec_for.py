@@ -78,12 +78,19 @@ def test_all_are_label_codecs():
     [
         ([], "no anchors"),
         ([mask_of(1), pose_of("a")], "masks and keypoints"),
-        ([pose_of("a", "b"), pose_of("a", "c")], "a, b.*a, c"),
+        ([pose_of("a", "b"), pose_of("a", "c")], "has the joints c, the first has a, b"),
+        ([mask_of(1, 2), Mask(np.array([[1]], np.uint8), absent={3})], "object 3 is absent, and no anchor shows it"),
     ],
 )
 def test_anchors_that_do_not_fit_together(anchors, message):
     with pytest.raises(UsageError, match=message):
         codec_for(anchors, 8, LabelSettings())
+
+
+def test_later_keypoints_may_name_some_of_the_joints():
+    codec = codec_for([pose_of("a", "b"), pose_of("b")], 8, LabelSettings())
+    assert isinstance(codec, KeypointCodec)
+    assert codec.names == ("a", "b")
 
 
 def test_channels_are_the_background_and_every_object_or_joint():
