@@ -107,7 +107,7 @@ def parse_json(text: str, source: str, error: ErrorType = InputError) -> Any:
     except RecursionError as problem:
         raise error(f"{source} is nested too deeply.", "Check that it is the right file.") from problem
     except ValueError as problem:
-        raise error(f"{source} cannot be used: {problem}.", "Correct the file.") from problem
+        raise error(f"{source} cannot be used: {_on_one_line(problem)}.", "Correct the file.") from problem
     return value
 
 
