@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?= tests
+N ?= 1000
+SEED ?= 0
 
-.PHONY: demo test format clean vos-benchmark
+.PHONY: demo test fuzz format clean vos-benchmark
 
 demo: $(STAMP)
 	$(BIN)/propagate demo --output demo_output --overwrite
@@ -16,6 +18,10 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(TESTS)
+
+# damaged inputs of every kind: make fuzz N=10000 SEED=3; findings are kept in fuzz_findings
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz -n $(N) --seed $(SEED)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -37,4 +43,4 @@ vos-benchmark: .vos-benchmark/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .vos-benchmark build dist demo_output .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .vos-benchmark build dist demo_output fuzz_findings .coverage .mypy_cache .pytest_cache .ruff_cache

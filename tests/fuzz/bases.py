@@ -1,0 +1,70 @@
+"""The valid inputs of all kinds, and a process that is ready to be forked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from tests.fuzz.kinds import KINDS, Variant
+
+# imported by commands when they need them: once here, and not in every worker
+_LATER = (
+    "propagate.app.run",
+    "propagate.app.evaluation",
+    "propagate.app.matches",
+    "propagate.app.references",
+    "propagate.benchmarks.badja",
+    "propagate.benchmarks.davis",
+    "propagate.benchmarks.jhmdb",
+    "propagate.benchmarks.plots",
+    "propagate.benchmarks.report",
+    "propagate.benchmarks.sweep",
+    "propagate.features.adm",
+    "propagate.features.cleandift",
+    "propagate.features.compact",
+    "propagate.features.hyperfeatures",
+    "propagate.features.prompt_attention",
+    "propagate.features.stable_diffusion",
+    "propagate.features.vit",
+    "decord",
+    "matplotlib.backends.backend_agg",
+    "transformers",
+)
+
+
+def make_variants(kinds: Sequence[str], root: Path) -> dict[str, list[Variant]]:
+    """Write the inputs of these kinds below a folder, and see that each is read without an error.
+
+    Raises:
+        RuntimeError: a valid input is refused.
+    """
+    os.environ["XDG_CACHE_HOME"] = str(root / "xdg")
+    for name in _LATER:
+        try:
+            import_module(name)
+        except ImportError:  # decord is optional
+            continue
+    found = {}
+    with _silence():
+        for kind in kinds:
+            (root / kind).mkdir(parents=True)
+            found[kind] = list(KINDS[kind].make(root / kind))
+    return found
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Hide what encoders and other libraries print past Python."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

@@ -1,0 +1,161 @@
+"""Worker processes that run cases, each with limits of time and memory."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from tests.fuzz.case import CRASH, HANG, Verdict, head_file, run_case
+from tests.fuzz.kinds import Variant
+
+SECONDS = 20.0
+_ADDRESSES = 3 * 2**30  # bytes of address space beside what a fresh worker has
+_RECYCLED = 400  # cases of one process
+
+Case = tuple[str, int]
+
+
+def run_cases(
+    variants: Mapping[str, Sequence[Variant]],
+    cases: Sequence[Case],
+    *,
+    seed: int,
+    root: Path,
+    workers: int = 2,
+    seconds: float = SECONDS,
+) -> Iterator[tuple[Case, Verdict]]:
+    """Run cases in processes that are forked from this one.
+
+    Args:
+        variants: of each kind.
+        cases: kind and number.
+        seed: of all of them.
+        root: folder for what is temporary.
+        workers: processes.
+        seconds: after which a case counts as hanging.
+
+    Yields:
+        Each case with its verdict, in the order in which they end.
+    """
+    coming = list(reversed(cases))
+    pool = [_Worker(variants, seed, root / f"worker{place}", seconds) for place in range(min(workers, len(cases)))]
+    try:
+        busy = [worker for worker in pool if worker.give(coming)]
+        while busy:
+            ready = wait([worker.line for worker in busy], timeout=1.0)
+            for worker in busy:
+                if worker.line in ready or worker.is_late:
+                    yield worker.result()
+                    worker.give(coming)
+            busy = [worker for worker in pool if worker.case is not None]
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+class _Worker:
+    def __init__(self, variants: Mapping[str, Sequence[Variant]], seed: int, root: Path, seconds: float) -> None:
+        self._arguments = variants, seed, root, seconds
+        self._root, self._seconds = root, seconds
+        self.case: Case | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self.line, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, self.line, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._count = 0
+
+    @property
+    def is_late(self) -> bool:
+        """The worker's own alarm has failed."""
+        return self.case is not None and time.monotonic() - self._since > self._seconds + 10
+
+    def give(self, coming: list[Case]) -> bool:
+        """Hand over the next case, if there is one."""
+        if not coming:
+            self.case = None
+            return False
+        if self._count >= _RECYCLED:
+            self.stop()
+            self._start()
+        self._count += 1
+        self.case, self._since = coming.pop(), time.monotonic()
+        self.line.send(self.case)
+        return True
+
+    def result(self) -> tuple[Case, Verdict]:
+        """What became of the case; a process that has died or hangs is replaced."""
+        assert self.case is not None
+        try:
+            if self.line.poll():
+                return self.case, self.line.recv()
+        except (EOFError, OSError):
+            pass
+        seconds = time.monotonic() - self._since
+        self.stop()
+        trace = (self._root.parent / f"{self._root.name}.trace").read_text(errors="replace")
+        code = self._process.exitcode
+        late = "Timeout (" in trace or self.is_late
+        head = head_file(self._root)
+        told = head.read_text(encoding="utf-8") if head.exists() else ""
+        told += f"over {self._seconds:g} s\n" if late else f"the process ended with {code}\n"
+        case = self.case
+        self._start()
+        return case, Verdict(HANG if late else CRASH, told + trace[:12_000], seconds)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+        self.line.close()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _work(
+    line: Connection,
+    other_end: Connection,
+    variants: Mapping[str, Sequence[Variant]],
+    seed: int,
+    root: Path,
+    seconds: float,
+) -> None:
+    """The life of a worker. It ends with the line."""
+    other_end.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    trace = (root.parent / f"{root.name}.trace").open("w")
+    # what libraries print past Python, too
+    os.dup2(trace.fileno(), 1)
+    os.dup2(trace.fileno(), 2)
+    sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
+    faulthandler.enable(trace)
+    _limit_memory()
+    while True:
+        try:
+            kind, number = line.recv()
+        except EOFError:
+            return
+        trace.seek(0)
+        trace.truncate()
+        faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
+        verdict = run_case(variants[kind], seed, kind, number, root)
+        faulthandler.cancel_dump_traceback_later()
+        line.send(verdict)
+
+
+def _limit_memory() -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + _ADDRESSES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
