@@ -23,7 +23,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from propagate.benchmarks.benchmark import Clip
 from propagate.benchmarks.davis_tree import FOLDERS, suggest_folder
+from propagate.benchmarks.paths import is_plain_name, reading
 from propagate.benchmarks.poses import listed
+from propagate.documents import read_json
 from propagate.errors import InputError, UsageError
 from propagate.formats import read_mask
 from propagate.geometry import pixels_to_grid
@@ -56,6 +58,8 @@ SKELETON = tuple((list(CATALOG).index(start), list(CATALOG).index(end)) for star
 FULL_SIZE = (1080, 1920)
 _ANNOTATIONS = "joint_annotations"
 _ALL = 37
+_DIGITS = 5  # of a frame's number in DAVIS
+_FARTHEST = 10 * max(FULL_SIZE)  # pixels from the corner; a position beyond is damaged
 
 
 class _Annotated(BaseModel):
@@ -108,15 +112,19 @@ def read_badja(data: Path, davis: Path, resolution: str, sequences: Sequence[str
     for wanted in sequences:
         if wanted not in SEQUENCES:
             raise UsageError(f"--sequence {wanted}: not a video of BADJA in DAVIS.", nearest(wanted, SEQUENCES))
+    if not is_plain_name(resolution):
+        raise UsageError(f"--resolution {resolution}: not the name of a folder.", "Give 480p, or Full-Resolution.")
     folder = data / _ANNOTATIONS
-    _check_folders(data, davis)
+    with reading(data):
+        _check_folders(data, davis)
     names = [name for name in SEQUENCES if name in sequences or (not sequences and (folder / f"{name}.json").exists())]
     if not names:
         raise InputError(f"{folder} has none of {', '.join(SEQUENCES)} (.json).", "Give BADJA's folder with --data.")
     found, faults = [], []
     for name in names:
         try:
-            found.append(_read_sequence(folder / f"{name}.json", davis, resolution, name))
+            with reading(davis):
+                found.append(_read_sequence(folder / f"{name}.json", davis, resolution, name))
         except InputError as error:
             faults.append(f"{name}: {error.message.rstrip('.')}")
     if faults:
@@ -171,9 +179,7 @@ def _read_sequence(path: Path, davis: Path, resolution: str, name: str) -> Badja
 def _read_annotations(path: Path) -> dict[int, _Annotated]:
     """The annotated frames by their number in DAVIS."""
     try:
-        entries = _File.validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        entries = _File.validate_python(read_json(path, "file of joints"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -181,8 +187,10 @@ def _read_annotations(path: Path) -> dict[int, _Annotated]:
     by_number = {}
     for entry in entries:
         stem = Path(entry.image_path).stem
-        if not stem.isdecimal() or int(stem) in by_number:
-            raise InputError(f"{path} names the frame {entry.image_path!r}, which is no number or is there twice.")
+        # DAVIS numbers with five digits; a number beyond would ask for as many pictures
+        if not stem.isdecimal() or len(stem) > _DIGITS or int(stem) in by_number:
+            fault = "which is no number or is there twice"
+            raise InputError(f"{path} names the frame {entry.image_path[:80]!r}, {fault}.")
         by_number[int(stem)] = entry
     if len(by_number) < 2:
         raise InputError(f"{path} has {len(by_number)} annotated frames: there is nothing to score after the first.")
@@ -204,6 +212,8 @@ def _joints(
         raise InputError(f"the frames are {width}x{height}, but the joints are annotated on frames of 16:9")
     numbers = list(CATALOG)
     rows_columns = np.array([entry.joints for entry in entries], np.float64)[:, numbers]
+    if np.abs(rows_columns).max() > _FARTHEST:
+        raise InputError("joints lie far outside of the frames")
     present: Bool[ndarray, "a 20"] = np.any(rows_columns != 0, axis=2)
     points = pixels_to_grid(rows_columns[..., ::-1].reshape(-1, 2), FULL_SIZE, size).reshape(rows_columns.shape)
     visible: Bool[ndarray, "a 20"] = np.array([entry.visibility for entry in entries], np.bool_)[:, numbers]

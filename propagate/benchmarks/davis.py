@@ -29,6 +29,7 @@ from propagate.benchmarks.davis_score import read_result, score_clip
 from propagate.benchmarks.davis_tables import curves_table, global_table, mean_metrics, sequence_table
 from propagate.benchmarks.davis_tree import ALL, AnnotatedClip, Tree, Year
 from propagate.benchmarks.difference import DIFFERENCE_COLORS, draw_difference
+from propagate.benchmarks.paths import reading
 from propagate.errors import InputError
 from propagate.formats import draw_mask, write_mask
 from propagate.types import BACKGROUND, Frame, Mask, Prediction
@@ -260,11 +261,12 @@ def load_davis(
 
     Raises:
         InputError: pieces are missing or do not fit, all of them named; or 2017 val is not the official one.
-        UsageError: a sequence is not in the tree.
+        UsageError: a sequence is not in the tree, or a split or resolution is no plain name.
     """
     tree = Tree(Path(data), year, resolution)
-    names, listed = tree.choose(split, sequences)
-    annotated = tree.read(names)
+    with reading(tree.root):
+        names, listed = tree.choose(split, sequences)
+        annotated = tree.read(names)
     outside = tuple(name for name in names if name not in listed) if listed else ()
     davis = Davis(tree, split, annotated, None if listed is None else len(listed), outside)
     if (year, split) == (2017, "val") and not sequences and davis.counts != _WHOLE_VAL[2017]:

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from propagate.benchmarks.benchmark import Clip
+from propagate.benchmarks.paths import is_plain_name
+from propagate.documents import read_text
 from propagate.errors import InputError, UsageError
 from propagate.formats import read_indexed_png
 from propagate.types import BACKGROUND, VOID, Mask
@@ -80,7 +82,10 @@ class Tree:
 
         Raises:
             InputError: the root or one of the two folders of this resolution does not exist.
+            UsageError: the resolution is no name of a folder.
         """
+        if not is_plain_name(self.resolution):
+            raise UsageError(f"--resolution {self.resolution}: not the name of a folder.", "Give 480p, for example.")
         if not self.root.is_dir():
             raise InputError(f"The folder {self.root} does not exist.", "Give the folder of DAVIS with --data.")
         missing = [folder for folder in (self.frames, self.annotations) if not folder.is_dir()]
@@ -96,16 +101,16 @@ class Tree:
 
         Raises:
             InputError: the list cannot be read or is empty.
+            UsageError: this is no name of a list.
         """
+        if not is_plain_name(split):
+            raise UsageError(f"--split {split}: not the name of a list.", f"Give val, train or {ALL}.")
         if split == ALL:
             return self.names()
         path = next((path for path in self.lists(split) if path.is_file()), None)
         if path is None:
             return None
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The list {path} cannot be read: {error}.", "Replace it.") from error
+        lines = read_text(path, "list").split("\n")
         # Of two paths per line, the frame's folder is the sequence.
         entries = [Path(line.split()[0]) for line in lines if line.strip()]
         names = tuple(dict.fromkeys(e.parent.name if len(e.parts) > 1 else e.name for e in entries))
@@ -133,6 +138,10 @@ class Tree:
                     f"--sequence {name}: {self.annotations} has no such sequence.",
                     f"Did you mean {near[0]}?" if near else f"There are: {_listed(present, ', ')}.",
                 )
+        if wrong := next((name for name in (*(listed or ()), *wanted) if not is_plain_name(name)), None):
+            raise InputError(
+                f"{wrong[:80]!r} in {self.root} cannot be the name of a sequence.", "Correct the list, or rename it."
+            )
         if wanted:
             return tuple(dict.fromkeys(wanted)), listed
         if listed is None:
@@ -179,6 +188,9 @@ class Tree:
             pieces += missing
             return None
         frames, masks = _files(folders["frames"], ".jpg"), _files(folders["masks"], ".png")
+        if wrong := [mask.name for mask in masks if not is_plain_name(mask.name)]:
+            pieces.append(f"{name} has masks whose names are not UTF-8: {_listed(wrong, ', ')}")
+            return None
         if unpaired := _unpaired(frames, masks):
             pieces.append(f"{name} has {unpaired}")
             return None

@@ -55,7 +55,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
                 if is_whole(folder, record):
                     finished += 1
                     continue
-                notes.append(f"{folder} has lost or changed files; the clip is run again.")
+                notes.append(f"{folder} has lost files, or they were changed; the clip is run again.")
             tasks.append(Task(method, clip, folder))
     output.make_way([task.folder for task in tasks])
     return Plan(tuple(tasks), finished, tuple(notes))

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64
 from numpy import ndarray
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from propagate.benchmarks.benchmark import Clip
 from propagate.benchmarks.davis_tree import suggest_folder
+from propagate.benchmarks.matlab_file import read_numbers
+from propagate.benchmarks.paths import is_plain_name, reading
 from propagate.benchmarks.poses import listed
+from propagate.documents import read_text
 from propagate.errors import InputError, UsageError
 from propagate.formats import atomic_path
 from propagate.video.folder import read_header
@@ -38,6 +41,8 @@ SKELETON = (
     *((5, 9), (9, 13), (6, 10), (10, 14)),
 )
 MATLAB_FILE = "joint_positions.mat"
+FARTHEST = 10
+"""How many times a picture's longer side away from its corner a true position may lie: farther out, it is damaged."""
 
 _TEST = "2"
 _KINDS = ("0", "1", _TEST)
@@ -73,11 +78,13 @@ def read_jhmdb(data: Path, split: int, sequences: Sequence[str] = ()) -> tuple[J
         InputError: what is missing or cannot be read, all of it in one message.
         UsageError: a sequence that is not in the lists.
     """
-    names = _chosen(_listed_clips(data, split), sequences)
+    with reading(data):
+        names = _chosen(_listed_clips(data, split), sequences)
     found, faults = [], []
     for name in names:
         try:
-            found.append(_read_sequence(data, name))
+            with reading(data):
+                found.append(_read_sequence(data, name))
         except InputError as error:
             faults.append(error.message.rstrip("."))
     if faults:
@@ -97,17 +104,8 @@ def read_pos_img(path: Path) -> Float64[ndarray, "t 15 2"]:
     Raises:
         InputError: unreadable, without `pos_img`, or of another shape.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is missing.")
-    try:
-        # Without the other variables: on a damaged one scipy's compiled reader may end the whole process.
-        content = loadmat(str(path), variable_names=["pos_img"])
-    except Exception as error:  # a damaged file makes scipy's parser raise whatever it stumbles over
-        raise InputError(f"{path} cannot be read as a .mat file: {error or type(error).__name__}.") from error
-    if "pos_img" not in content:
-        raise InputError(f"{path} has no pos_img.")
-    array = np.asarray(content["pos_img"])
-    if array.ndim != 3 or array.shape[:2] != (2, len(JOINTS)) or array.dtype.kind not in "fiu":
+    array = read_numbers(path, "pos_img")
+    if array.ndim != 3 or array.shape[:2] != (2, len(JOINTS)):
         raise InputError(f"pos_img in {path} is {array.dtype} {array.shape}, not numbers (2, {len(JOINTS)}, T).")
     return array.transpose(2, 1, 0).astype(np.float64) - 1
 
@@ -132,6 +130,8 @@ def _listed_clips(data: Path, split: int) -> list[str]:
     """CLASS/VIDEO of all test clips."""
     suffix = f"_test_split{split}.txt"
     lists = {path.name.removesuffix(suffix): path for path in _visible(data / "splits") if path.name.endswith(suffix)}
+    if wrong := [path.name for kind, path in lists.items() if not is_plain_name(kind)]:
+        raise InputError(f"{data / 'splits'} has a file whose name is not UTF-8: {listed(wrong)}.", "Rename it.")
     folders = [*_visible(data / "Rename_Images"), *_visible(data / "joint_positions")]
     without = sorted({folder.name for folder in folders if folder.is_dir()} - set(lists))
     if not lists or without:
@@ -150,19 +150,18 @@ def _other_folder(data: Path) -> str:
 
 def _test_videos(path: Path) -> Iterator[str]:
     """The test videos of a list."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.", "Lines are `VIDEO.avi K`.") from error
+    lines = read_text(path, "list").splitlines()
     seen = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         video, _, kind = line.strip().rpartition(" ")
         name = video.strip().removesuffix(".avi")
-        if not name or "/" in name or kind not in _KINDS or name in seen:
+        if not is_plain_name(name) or kind not in _KINDS or name in seen:
             fault = "names a video again" if name in seen else "is not `VIDEO.avi K` with K = 0, 1 or 2"
-            raise InputError(f"Line {number} of {path} {fault}: {line.strip()!r}.", "Take the list of the data set.")
+            raise InputError(
+                f"Line {number} of {path} {fault}: {line.strip()[:80]!r}.", "Take the list of the data set."
+            )
         seen.add(name)
         if kind == _TEST:
             yield name
@@ -192,11 +191,13 @@ def _read_sequence(data: Path, name: str) -> JhmdbSequence:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing.")
     # The archives were packed on a Mac and hold hidden files beside the frames.
-    by_number = {
-        int(path.name.partition(".")[0]): path
-        for path in _visible(folder)
-        if path.suffix == ".png" and path.name.partition(".")[0].isdecimal()
-    }
+    by_number: dict[int, Path] = {}
+    for path in _visible(folder):
+        digits = path.name.partition(".")[0]
+        if path.suffix != ".png" or not digits.isdecimal() or not path.is_file():
+            continue
+        if (twin := by_number.setdefault(int(digits), path)) != path:
+            raise InputError(f"{folder} has frame {int(digits)} twice: {twin.name} and {path.name}.")
     first = 0 if 0 in by_number else 1
     numbers = range(first, first + len(truth))
     missing = [f"{number:05d}.png" for number in numbers if number not in by_number]
@@ -204,6 +205,8 @@ def _read_sequence(data: Path, name: str) -> JhmdbSequence:
         raise InputError(f"{folder} lacks {listed(missing)}.")
     pictures = tuple(by_number[number] for number in numbers)
     (width, height), _ = read_header(pictures[0])
+    if np.abs(truth).max() > FARTHEST * max(width, height):
+        raise InputError(f"pos_img of {name} has positions far outside of its {width}x{height} pictures.")
     return JhmdbSequence(Clip(name, pictures), (height, width), truth)
 
 

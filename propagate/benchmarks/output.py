@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from propagate.benchmarks.clip_folder import foreign_files, remove_clip, remove_unfinished
+from propagate.benchmarks.paths import is_plain_name
 from propagate.benchmarks.records import (
     MANIFEST,
     RECORD,
     Manifest,
     ResultRecord,
     check_inside,
-    is_plain_name,
     read_manifest,
     read_record,
 )

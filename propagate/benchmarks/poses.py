@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 from propagate.benchmarks.benchmark import Curve, Table
+from propagate.documents import read_json
 from propagate.errors import InputError
 from propagate.formats import draw_keypoints
 from propagate.formats.keypoints_json import poses_of_json
@@ -28,6 +28,7 @@ JudgedT = TypeVar("JudgedT")
 
 _LISTED = 10
 _SHORT_SIDE = 480  # of compared pictures: the dots of a pose do not fit into a smaller one
+_FAR = 1e6  # pixels: no picture reaches so far, and float32 does
 _SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
 # sky blue and vermilion, which every kind of color vision tells apart (Okabe and Ito)
 POSE_COLORS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
@@ -66,11 +67,7 @@ def read_poses(path: Path, names: tuple[str, ...], size: tuple[int, int]) -> dic
     Raises:
         InputError: unreadable, other joints, another size, or a frame that is there twice.
     """
-    remedy = "The format is described in propagate/formats/keypoints.py."
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # neither text nor JSON: ValueError
-        raise InputError(f"{path} cannot be read: {error}.", remedy) from error
+    document = read_json(path, "keypoints file")
     poses: dict[int, Keypoints] = {}
     for pose in poses_of_json(document, path):
         number, found = pose.frame, pose.keypoints
@@ -209,7 +206,8 @@ def _pixels(pictures: Iterable[Path], size: tuple[int, int]) -> Iterator[UInt8[n
 
 def _moved(pose: Keypoints, size: tuple[int, int], new_size: tuple[int, int]) -> Keypoints:
     """A pose, without names, in a picture that was resized."""
-    positions = pixels_to_grid(pose.positions.astype(np.float64), size, new_size).astype(np.float32)
+    near = np.clip(pose.positions.astype(np.float64), -_FAR, _FAR)
+    positions = pixels_to_grid(near, size, new_size).astype(np.float32)
     return Keypoints(positions, ("",) * len(pose.names), pose.skeleton, pose.confidence)
 
 
@@ -222,7 +220,7 @@ def _draw_difference(
 ) -> None:
     line = max(1, round(min(picture.shape[:2]) / 280))
     center = _fixed(true, picture)
-    if tolerance > 0:
+    if 0 < tolerance < 3 * max(picture.shape[:2]):  # no part of a larger circle, nor of none, is in the picture
         cv2.circle(picture, center, round(tolerance * (1 << _SHIFT)), _TOLERANCE, 1, cv2.LINE_AA, _SHIFT)
     if predicted is None:
         arm = 4 * line << _SHIFT

@@ -13,23 +13,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from propagate.benchmarks.paths import is_plain_name
 from propagate.documents import read_json
 from propagate.errors import InputError, UsageError
 
 MANIFEST, RECORD = ".evaluation.json", "run.json"
 
-_LONGEST_NAME = 255  # bytes, on every common file system
 _UNTOUCHED = "Nothing was removed. Choose another --output (-o)."
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether this is the name of one file or folder: no path, not "." or "..", text that a file system takes."""
-    if name in ("", ".", "..") or any(sign in name for sign in "/\0"):
-        return False
-    try:
-        return len(name.encode()) <= _LONGEST_NAME
-    except UnicodeEncodeError:
-        return False
 
 
 def _plain_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -196,7 +197,7 @@ def test_a_sequence_by_name(tmp_path):
     assert [clip.name for clip in load(tree, sequences=["dog"]).clips] == ["dog"]
     with pytest.raises(UsageError, match=r"--sequence cow.*Did you mean cows\?"):
         load(tree, sequences=["cow"])
-    with pytest.raises(InputError, match=r"cows.json cannot be read"):
+    with pytest.raises(InputError, match=r"cows.json does not exist"):
         load(tree, sequences=["cows", "dog"])
 
 
@@ -240,6 +241,23 @@ def frame_twice(tree):
     edit(tree, lambda entries: entries[1].update(image_path=entries[0]["image_path"]))
 
 
+def frame_far_away(tree):
+    edit(tree, lambda entries: entries[-1].update(image_path="camel/99999999999999999999.jpg"))
+
+
+def frame_far_enough_to_wait_for(tree):
+    edit(tree, lambda entries: entries[-1].update(image_path="camel/4000000000.jpg"))
+
+
+def joint_far_away(tree):
+    edit(tree, lambda entries: entries[-1]["joints"].__setitem__(8, [1e30, 5]))
+
+
+def pipe(tree):
+    annotations(tree).unlink()
+    os.mkfifo(annotations(tree))
+
+
 def one_frame(tree):
     edit(tree, lambda entries: entries.__delitem__(slice(1, None)))
 
@@ -273,12 +291,16 @@ def other_aspect(tree):
     ("damage", "message"),
     [
         (drop_annotations, r"joint_annotations has none of bear, camel"),
-        (broken_json, r"camel.json is no list of annotated frames"),
+        (broken_json, r"camel.json is not JSON"),
         (no_list, r"camel.json is no list of annotated frames"),
         (few_joints, r"camel.json is no list of annotated frames: 1.joints: List should have at least 37 items"),
         (no_visibility, r"camel.json is no list of annotated frames: 1.visibility: Field required"),
         (frame_without_number, r"camel.json names the frame 'camel/last.jpg'"),
         (frame_twice, r"camel.json names the frame .*00003.jpg', which is no number or is there twice"),
+        (frame_far_away, r"camel.json names the frame 'camel/99999999999999999999.jpg', which is no number"),
+        (frame_far_enough_to_wait_for, r"camel.json names the frame 'camel/4000000000.jpg', which is no number"),
+        (joint_far_away, r"camel: joints lie far outside of the frames"),
+        (pipe, r"camel.json is a pipe"),
         (one_frame, r"camel.json has 1 annotated frames"),
         (drop_pictures, r"camel: missing .*JPEGImages/480p/camel/00005.jpg, .*00007.jpg"),
         (drop_folder, r"camel: missing .*JPEGImages/480p/camel"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -514,13 +515,45 @@ def test_a_missing_list_names_where_it_was_looked_for(tree):
         load_davis(tree, year=2016)
 
 
+@pytest.mark.parametrize("line", ["..", "../..", "JPEGImages/../00000.jpg", "a" * 5000, "a\0b"])
+def test_a_list_does_not_lead_out_of_the_tree(tree, line):
+    (tree / "ImageSets" / "2017" / "train.txt").write_text(line + "\n")
+    with pytest.raises(InputError, match="cannot be the name of a sequence"):
+        load_davis(tree, year=2017, split="train")
+
+
+@pytest.mark.parametrize("name", ["../train", "", "..", "/etc/passwd"])
+def test_splits_and_resolutions_are_names(tree, name):
+    with pytest.raises(UsageError, match="--split"):
+        load_davis(tree, year=2017, split=name)
+    with pytest.raises(UsageError, match="--resolution"):
+        load_davis(tree, year=2017, split="train", resolution=name)
+
+
+def test_pipes_and_loops_are_no_pieces_of_a_tree(tree):
+    frame = tree / "JPEGImages" / "480p" / "ant" / "00001.jpg"
+    frame.unlink()
+    for make in (os.mkfifo, lambda path: path.symlink_to(path)):
+        make(frame)
+        with pytest.raises(InputError, match=r"masks without a frame: 00001\.png"):
+            load_davis(tree, year=2017, split="train")
+        frame.unlink()
+
+
+def test_names_that_are_not_utf_8_are_told(tree):
+    folder = tree / "Annotations" / "480p"
+    (folder / "ant").rename(folder / os.fsdecode(b"a\xff"))
+    with pytest.raises(InputError, match=r"a\\.?udcff.* cannot be the name of a sequence"):
+        load_davis(tree, year=2017, split="all")
+
+
 def test_an_empty_or_unreadable_list_is_told(tree):
     path = tree / "ImageSets" / "2017" / "train.txt"
     path.write_text("\n\n")
     with pytest.raises(InputError, match=r"train\.txt is empty"):
         load_davis(tree, year=2017, split="train")
     path.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(InputError, match=r"train\.txt cannot be read"):
+    with pytest.raises(InputError, match=r"train\.txt is not UTF-8"):
         load_davis(tree, year=2017, split="train")
 
 

@@ -112,7 +112,7 @@ def test_a_clip_that_has_lost_a_file_is_run_again(squares, tmp_path):
     planned = plan(squares, methods, Output(out, ["static"], resume=True))
     assert [task.clip.name for task in planned.tasks] == ["one"]
     assert planned.finished == 1
-    assert "has lost or changed files" in planned.notes[0]
+    assert "has lost files" in planned.notes[0]
     assert not (out / "one").exists()
 
 

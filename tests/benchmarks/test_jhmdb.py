@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -233,6 +234,23 @@ def path_in_line(data):
     (data / "splits" / "walk_test_split1.txt").write_text("../../a.avi 2\n")
 
 
+def parent_in_line(data):
+    (data / "splits" / "walk_test_split1.txt").write_text(".. 2\n")
+
+
+def long_line(data):
+    (data / "splits" / "walk_test_split1.txt").write_text(f"{'a' * 5000}.avi 2\n")
+
+
+def pipe_for_a_list(data):
+    drop_list(data)
+    os.mkfifo(data / "splits" / "walk_test_split1.txt")
+
+
+def strange_name(data):
+    (data / "splits" / "walk_test_split1.txt").rename(data / "splits" / os.fsdecode(b"w\xff_test_split1.txt"))
+
+
 def binary_list(data):
     (data / "splits" / "walk_test_split1.txt").write_bytes(b"\xff\xfe")
 
@@ -267,6 +285,31 @@ def nan_mat(data):
     mat(data / "joint_positions" / "walk" / "a" / "joint_positions.mat", np.full((2, 15, 2), np.nan))
 
 
+def far_mat(data):
+    truth = sliding(0, 1, 1e9)
+    mat(data / "joint_positions" / "walk" / "a" / "joint_positions.mat", truth[1:])
+
+
+def pipe_for_a_mat(data):
+    drop_mat(data)
+    os.mkfifo(data / "joint_positions" / "walk" / "a" / "joint_positions.mat")
+
+
+def frame_twice(data):
+    folder = data / "Rename_Images" / "walk" / "a"
+    shutil.copy(folder / "00001.png", folder / "1.png")
+
+
+def pipe_for_a_frame(data):
+    drop_frame(data)
+    os.mkfifo(data / "Rename_Images" / "walk" / "a" / "00002.png")
+
+
+def loop_for_a_frame(data):
+    drop_frame(data)
+    (data / "Rename_Images" / "walk" / "a" / "00002.png").symlink_to("00002.png")
+
+
 def single_pose(data):
     mat(data / "joint_positions" / "walk" / "a" / "joint_positions.mat", np.zeros((0, 15, 2)))
 
@@ -292,7 +335,16 @@ def broken_frame(data):
         (strange_line, r"Line 2 of .*walk_test_split1.txt is not `VIDEO.avi K`.*b.avi 3"),
         (repeated_line, r"Line 3 of .*names a video again"),
         (path_in_line, r"Line 1 of .*is not `VIDEO.avi K`"),
-        (binary_list, r"walk_test_split1.txt cannot be read"),
+        (binary_list, r"walk_test_split1.txt is not UTF-8"),
+        (parent_in_line, r"Line 1 of .*is not `VIDEO.avi K`"),
+        (long_line, r"Line 1 of .*is not `VIDEO.avi K`"),
+        (pipe_for_a_list, r"walk_test_split1.txt is a pipe"),
+        (strange_name, r"name is not UTF-8: w\\xff"),
+        (far_mat, r"pos_img of walk/a has positions far outside"),
+        (pipe_for_a_mat, r"joint_positions.mat is a pipe"),
+        (frame_twice, r"walk/a has frame 1 twice: 00001.png and 1.png"),
+        (pipe_for_a_frame, r"Rename_Images/walk/a lacks 00002.png"),
+        (loop_for_a_frame, r"Rename_Images/walk/a lacks 00002.png"),
         (drop_mat, r"1 of 2 .*walk/a/joint_positions.mat is missing"),
         (cut_mat, r"walk/a/joint_positions.mat cannot be read as a .mat file"),
         (garbage_mat, r"walk/a/joint_positions.mat cannot be read as a .mat file"),
@@ -480,6 +532,16 @@ def test_a_matlab_file_cut_anywhere_is_an_input_error(tmp_path):
             read_pos_img(path)
 
 
+@pytest.mark.parametrize("value", [1e300, -1e300, np.inf, np.nan, 1e7])
+def test_absurd_predictions_are_wrong_and_can_be_drawn(tree, tmp_path, value):
+    benchmark = load_jhmdb(tree, protocol="strict", sequences=["walk/a"])
+    positions = sliding(0, 3, 500)
+    positions[1:, 4] = value
+    mat(tmp_path / "walk" / "a" / "joint_positions.mat", positions)
+    assert benchmark.score(tmp_path).totals["PCK@0.5"] < 1
+    assert len(benchmark.compare(benchmark.clips[0], tmp_path, 1)) == 3
+
+
 def test_more_frames_than_the_truth_are_ignored(tree, tmp_path):
     benchmark = load_jhmdb(tree, protocol="strict", sequences=["walk/a"])
     mat(tmp_path / "walk" / "a" / "joint_positions.mat", sliding(0, 3, 500, 500))
@@ -530,8 +592,8 @@ def no_files(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (broken_json, "keypoints.json cannot be read"),
-        (binary_json, "keypoints.json cannot be read"),
+        (broken_json, "keypoints.json is not JSON"),
+        (binary_json, "keypoints.json is not UTF-8"),
         (short_json, "keypoints.json lacks frame 2, 3."),
         (repeated_frame, "keypoints.json has frame 2 twice"),
         (other_joints, "keypoints.json has the joints neck, .*left_thumb"),

@@ -11,12 +11,12 @@ import pytest
 from propagate.benchmarks.clip_folder import Run, clip_folder, write_record
 from propagate.benchmarks.methods import load_method
 from propagate.benchmarks.output import Output
+from propagate.benchmarks.paths import is_plain_name
 from propagate.benchmarks.records import (
     MANIFEST,
     RECORD,
     ClipRecord,
     Manifest,
-    is_plain_name,
     read_manifest,
     read_record,
 )
