@@ -6,18 +6,33 @@ top-left pixel is (0, 0) and the picture spans from -0.5 to width - 0.5. Sizes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 
 from propagate.errors import InputError
+from propagate.label_arrays import (
+    checked_absent,
+    checked_confidence,
+    checked_ids,
+    checked_names,
+    checked_positions,
+    checked_skeleton,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import Tensor
+
+    Ids: TypeAlias = Iterable[int]
+    Names: TypeAlias = Sequence[str]
+    Bones: TypeAlias = Iterable[tuple[int, int]]
+else:
+    ArrayLike = Ids = Names = Bones = Any  # `label_arrays` checks them, with errors of ours
 
 BACKGROUND = 0
 VOID = 255
@@ -77,9 +92,12 @@ class FrameInfo:
     indices: range | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Mask:
     """Object ids per pixel.
+
+    Booleans (True is object 1) and other integers are converted. The array is copied: later changes to it do not
+    matter.
 
     Attributes:
         ids: (H, W) uint8; 0 background, 1 to 254 objects (kept as they are, never renumbered), 255 void.
@@ -87,21 +105,16 @@ class Mask:
             where the mask annotates a later frame, it keeps its prediction there.
 
     Raises:
-        InputError: an object in `absent` is no object's id, or is in the mask.
+        InputError: another shape, numbers beyond 0 to 255, floats; an object in `absent` is no object's id, or is in
+            the mask.
     """
 
     ids: UInt8[ndarray, "h w"]
-    absent: Set[int] = frozenset()
+    absent: Set[int]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "absent", frozenset(self.absent))
-        if self.absent and (
-            wrong := [i for i in sorted(self.absent) if not BACKGROUND < i < VOID or i in self.objects]
-        ):
-            raise InputError(
-                f"Object {wrong[0]} cannot be absent: it is in the mask, or is no object.",
-                "Objects have ids from 1 to 254; erase one from the mask, or do not call it absent.",
-            )
+    def __init__(self, ids: ArrayLike, absent: Ids = frozenset()) -> None:
+        object.__setattr__(self, "ids", checked_ids(ids))
+        object.__setattr__(self, "absent", checked_absent(absent, self.ids))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -112,34 +125,49 @@ class Mask:
     @property
     def objects(self) -> tuple[int, ...]:
         """The ids that occur, ascending, without background and void."""
-        return tuple(int(i) for i in np.unique(self.ids) if i not in (BACKGROUND, VOID))
+        counts = np.bincount(self.ids.ravel(), minlength=VOID + 1)
+        return tuple(int(i) for i in np.flatnonzero(counts) if i not in (BACKGROUND, VOID))
 
     def __repr__(self) -> str:
         height, width = self.size
         return f"Mask({width}x{height}, objects={self.objects})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Keypoints:
     """Named points of one frame.
 
+    Other numbers than float32 are converted. The arrays are copied: later changes to them do not matter.
+
     Attributes:
-        positions: (J, 2) float32, (x, y) in pixels; NaN where the joint is absent.
-        names: J names.
-        skeleton: pairs of joint numbers that are drawn as a bone.
+        positions: (J, 2) float32, (x, y) in pixels; both NaN where the joint is absent.
+        names: J names, each text that occurs once; J is at least 1.
+        skeleton: pairs of joint numbers, from 0, that are drawn as a bone.
         confidence: (J,) float32 in [0, 1]; where not given, 1 for a joint with a position, 0 for an absent one.
+
+    Raises:
+        InputError: another shape or length, an infinite position, one of x and y without the other, a confidence
+            outside [0, 1], a name twice or without a letter, or a bone between joints that are not there.
     """
 
     positions: Float32[ndarray, "j 2"]
     names: tuple[str, ...]
-    skeleton: tuple[tuple[int, int], ...] = ()
-    confidence: Float32[ndarray, " j"] = field(default_factory=lambda: np.empty(0, np.float32))
+    skeleton: tuple[tuple[int, int], ...]
+    confidence: Float32[ndarray, " j"]
 
-    def __post_init__(self) -> None:
-        if len(self.names) != len(self.positions):
-            raise ValueError(f"{len(self.names)} names for {len(self.positions)} positions")
-        if len(self.confidence) == 0:
-            object.__setattr__(self, "confidence", self.present.astype(np.float32))
+    def __init__(
+        self,
+        positions: ArrayLike,
+        names: Names,
+        skeleton: Bones = (),
+        confidence: ArrayLike | None = None,
+    ) -> None:
+        joints = checked_names(names)
+        object.__setattr__(self, "names", joints)
+        object.__setattr__(self, "positions", checked_positions(positions, joints))
+        object.__setattr__(self, "skeleton", checked_skeleton(skeleton, len(joints)))
+        given = self.present.astype(np.float32) if confidence is None else checked_confidence(confidence, joints)
+        object.__setattr__(self, "confidence", given)
 
     @property
     def present(self) -> np.ndarray:
@@ -151,6 +179,38 @@ class Keypoints:
 
 
 Label = Mask | Keypoints
+if TYPE_CHECKING:
+    LabelLike: TypeAlias = Label | ndarray
+else:
+    LabelLike = Any  # `as_label` checks it
+
+
+def as_label(value: LabelLike) -> Label:
+    """Return what is given as a label: a mask or keypoints as they are, an array as the mask of its ids.
+
+    Args:
+        value: a label, or what `Mask` accepts; it must hold an object.
+
+    Raises:
+        InputError: a path, positions without names, an array without an object, or what `Mask` refuses.
+    """
+    if isinstance(value, Mask | Keypoints):
+        return value
+    shape = tuple(getattr(value, "shape", ()))
+    if shape[1:] == (2,):
+        raise InputError(
+            f"An array of shape {shape} was given as a label: positions without names?",
+            "Give Keypoints(array, names) for joints, Mask(array) for a mask two pixels wide.",
+        )
+    mask = Mask(value)
+    if not mask.objects:
+        void = bool((mask.ids == VOID).any())
+        raise InputError(
+            "A mask without an object was given: "
+            + (f"its values are {VOID}, which is void, and 0." if void else "every pixel is background."),
+            "Where white is the object, give mask > 0." if void else "Set the object's pixels to 1.",
+        )
+    return mask
 
 
 @dataclass(frozen=True, eq=False)

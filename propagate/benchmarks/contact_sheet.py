@@ -48,7 +48,7 @@ def drawn(
         return draw_mask(small, _resized_mask(label, size))
     scale = np.array([size[1] / pixels.shape[1], size[0] / pixels.shape[0]], np.float32)
     moved = replace(label, positions=(label.positions + np.float32(0.5)) * scale - np.float32(0.5))
-    return draw_keypoints(small, moved if names else replace(moved, names=("",) * len(moved.names)))
+    return draw_keypoints(small, moved, names=names)
 
 
 def difference(

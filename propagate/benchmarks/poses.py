@@ -157,7 +157,7 @@ def pose_pictures(
             _RIGHT if right[joint] else _WRONG,
             tolerance * zoom,
         )
-    return draw_keypoints(large, predicted), draw_keypoints(large, true), dimmed
+    return draw_keypoints(large, predicted, names=False), draw_keypoints(large, true, names=False), dimmed
 
 
 def curve_table(curves: Sequence[Curve]) -> Table:
@@ -205,10 +205,10 @@ def _pixels(pictures: Iterable[Path], size: tuple[int, int]) -> Iterator[UInt8[n
 
 
 def _moved(pose: Keypoints, size: tuple[int, int], new_size: tuple[int, int]) -> Keypoints:
-    """A pose, without names, in a picture that was resized."""
+    """A pose in a picture that was resized."""
     near = np.clip(pose.positions.astype(np.float64), -_FAR, _FAR)
     positions = pixels_to_grid(near, size, new_size).astype(np.float32)
-    return Keypoints(positions, ("",) * len(pose.names), pose.skeleton, pose.confidence)
+    return Keypoints(positions, pose.names, pose.skeleton, pose.confidence)
 
 
 def _draw_difference(

@@ -49,7 +49,9 @@ def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.4
     return drawn
 
 
-def draw_keypoints(pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints) -> UInt8[ndarray, "h w 3"]:
+def draw_keypoints(
+    pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints, *, names: bool = True
+) -> UInt8[ndarray, "h w 3"]:
     """Draw bones, joints and names; lines, dots and letters grow with the picture.
 
     Joints with a confidence below 0.5 are hollow, absent ones are left out, with their bones and names. A name stands
@@ -59,6 +61,7 @@ def draw_keypoints(pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints) -> UIn
     Args:
         pixels: (H, W, 3) uint8 RGB; is not changed.
         keypoints: in pixels of this picture.
+        names: write each joint's name beside it.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -82,8 +85,9 @@ def draw_keypoints(pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints) -> UIn
             color = tuple((a + b) // 2 for a, b in zip(colors[start], colors[end], strict=True))
             cv2.line(drawn, fixed[start], fixed[end], _OUTLINE, line + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(drawn, fixed[start], fixed[end], color, line, cv2.LINE_AA, _SHIFT)
-    names = [keypoints.names[joint] for joint in fixed]
-    _draw_names(drawn, names, positions[present], radius, letters=max(10, round(unit / 40)))
+    if names:
+        shown = [keypoints.names[joint] for joint in fixed]
+        _draw_names(drawn, shown, positions[present], radius, letters=max(10, round(unit / 40)))
     for joint, place in fixed.items():
         _draw_joint(drawn, place, colors[joint], radius, line, bool(keypoints.confidence[joint] < HOLLOW_BELOW))
     return drawn
