@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.app.console import TRACEBACKS, Terminal
-from propagate.app.interrupt import Stopped
+from propagate.app.kept_clips import keeping_clips
 from propagate.app.progress import Advance, progress
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.evaluation import plan, score, score_existing
@@ -84,18 +84,24 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         _print(terminal, benchmark, existing)
         return _exit_code(benchmark, existing)
     output = _open(benchmark, choices, names)
-    outcomes = _run(terminal, benchmark, methods, output, choices)
-    with terminal.status("Scoring"):
-        results = (*score(benchmark, methods, outcomes, output), *existing)
-    _write(terminal, benchmark, results, output, report=choices.report)
+    with keeping_clips(benchmark, methods, output):
+        outcomes = _run(terminal, benchmark, methods, output, choices)
+        with terminal.status("Scoring"):
+            results = (*score(benchmark, methods, outcomes, output), *existing)
+        _write(terminal, benchmark, results, output, report=choices.report)
     _print(terminal, benchmark, results)
     terminal.result(str(output.folder / (REPORT if (output.folder / REPORT).exists() else SUMMARY)))
+    print_failures(terminal, outcomes)
+    return _exit_code(benchmark, results)
+
+
+def print_failures(terminal: Terminal, outcomes: Sequence[Outcome]) -> None:
+    """Say of every clip that failed why; with -vv also where."""
     for outcome in outcomes:
         if outcome.run is None:
             terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
             if terminal.verbosity >= TRACEBACKS:
                 terminal.err.print(Text(outcome.trace.rstrip(), "dim"), soft_wrap=True)
-    return _exit_code(benchmark, results)
 
 
 def finished_already(count: int) -> str:
@@ -111,14 +117,9 @@ def clip_progress(terminal: Terminal, tasks: Sequence[Task]) -> Iterator[ClipPro
 
 
 class ClipProgress:
-    """Shows what is being run, and how far all of it is.
-
-    Attributes:
-        finished: clips that are.
-    """
+    """Shows what is being run, and how far all of it is."""
 
     def __init__(self, terminal: Terminal, advance: Advance, total: int) -> None:
-        self.finished = 0
         self._terminal, self._advance, self._total = terminal, advance, total
         self._ended = 0
         self._running: dict[Path, int] = {}  # folder -> frames
@@ -142,7 +143,6 @@ class ClipProgress:
         if outcome.run is None:
             self._terminal.detail(f"{task.method.name} {task.clip.name} failed: {outcome.error}")
             return
-        self.finished += 1
         rate = outcome.run.frames / outcome.run.seconds
         self._terminal.detail(f"{task.method.name} {task.clip.name}: {outcome.run.frames} frames, {rate:.3g} frames/s")
         for note in outcome.run.notes:
@@ -160,26 +160,16 @@ def _open(benchmark: Benchmark, choices: Choices, names: Sequence[str]) -> Outpu
 def _run(
     terminal: Terminal, benchmark: Benchmark, methods: Sequence[Method], output: Output, choices: Choices
 ) -> tuple[Outcome, ...]:
-    try:
-        planned = plan(benchmark, methods, output)
-        terminal.notes(planned.notes)
-        if planned.finished:
-            terminal.note(finished_already(planned.finished))
-        if not planned.tasks:
-            return ()
-        jobs = min(choices.jobs, len(planned.tasks))
-        threads = choices.threads or threads_per_job(jobs)
-        with clip_progress(terminal, planned.tasks) as observer:
-            try:
-                return run(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
-            except KeyboardInterrupt as interrupt:
-                done, total = planned.finished + observer.finished, planned.finished + len(planned.tasks)
-                kept = f"{done} of {total} clips are finished and stay in {output.folder}; go on with --resume."
-                nothing = "Interrupted before the first clip was finished; nothing was written."
-                raise Stopped(kept if done else nothing) from interrupt
-    except BaseException:
-        output.forget_if_empty()
-        raise
+    planned = plan(benchmark, methods, output)
+    terminal.notes(planned.notes)
+    if planned.finished:
+        terminal.note(finished_already(planned.finished))
+    if not planned.tasks:
+        return ()
+    jobs = min(choices.jobs, len(planned.tasks))
+    threads = choices.threads or threads_per_job(jobs)
+    with clip_progress(terminal, planned.tasks) as observer:
+        return run(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 
 
 def _write(
@@ -193,11 +183,11 @@ def _write(
     output.claim([output.folder / SUMMARY])
     write_summary(output.folder, benchmark, results, versions(), command)
     if report and any(result.scores.totals for result in results):
-        from propagate.benchmarks.report import write_report
+        from propagate.benchmarks.report import report_files, write_report
 
-        output.claim([output.folder / REPORT])
+        output.claim(report_files(benchmark, results, output.folder))
         with terminal.status("Drawing the report"):
-            output.add(write_report(benchmark, results, output.folder, versions(), command))
+            write_report(benchmark, results, output.folder, versions(), command)
 
 
 def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult]) -> None:

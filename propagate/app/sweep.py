@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from propagate.app import evaluate, options
-from propagate.app.console import TRACEBACKS, Terminal
+from propagate.app.console import Terminal
 
 if TYPE_CHECKING:
     from propagate.benchmarks.benchmark import Benchmark
@@ -105,7 +105,8 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
         InputError: results that cannot be scored, or a folder that cannot be written.
         Stopped: Ctrl-C; finished clips stay.
     """
-    from propagate.app.evaluation import SOME_FAILED
+    from propagate.app.evaluation import SOME_FAILED, print_failures
+    from propagate.app.kept_clips import keeping_clips
     from propagate.benchmarks.evaluation import score
     from propagate.benchmarks.output import Output
     from propagate.benchmarks.summary import unscored_clips
@@ -116,17 +117,14 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
-    outcomes = _run(terminal, benchmark, methods, output, choices)
-    with terminal.status("Scoring"):
-        results = score(benchmark, methods, outcomes, output)
-    figure = _write(benchmark, grid, results, output)
+    with keeping_clips(benchmark, methods, output):
+        outcomes = _run(terminal, benchmark, methods, output, choices)
+        with terminal.status("Scoring"):
+            results = score(benchmark, methods, outcomes, output)
+        figure = _write(benchmark, grid, results, output)
     _print(terminal, benchmark, grid, results)
     terminal.result(str(figure))
-    for outcome in outcomes:
-        if outcome.run is None:
-            terminal.error(f"{outcome.task.method.name}, {outcome.task.clip.name}: {outcome.error}")
-            if terminal.verbosity >= TRACEBACKS:
-                terminal.err.print(outcome.trace.rstrip(), soft_wrap=True)
+    print_failures(terminal, outcomes)
     return SOME_FAILED if any(unscored_clips(benchmark, result) for result in results) else 0
 
 
@@ -134,29 +132,18 @@ def _run(
     terminal: Terminal, benchmark: "Benchmark", methods: Sequence["Method"], output: "Output", choices: Choices
 ) -> tuple["Outcome", ...]:
     from propagate.app.evaluation import clip_progress, finished_already
-    from propagate.app.interrupt import Stopped
     from propagate.benchmarks.evaluation import plan
     from propagate.benchmarks.resources import threads_per_job
     from propagate.benchmarks.sweep import run_grid
 
-    try:
-        planned = plan(benchmark, methods, output)
-        terminal.notes(planned.notes)
-        if planned.finished:
-            terminal.note(finished_already(planned.finished))
-        jobs = min(choices.jobs, len(benchmark.clips))
-        threads = choices.threads or threads_per_job(jobs)
-        with clip_progress(terminal, planned.tasks) as observer:
-            try:
-                return run_grid(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
-            except KeyboardInterrupt as interrupt:
-                done, total = planned.finished + observer.finished, planned.finished + len(planned.tasks)
-                raise Stopped(
-                    f"{done} of {total} clips are finished and stay in {output.folder}; go on with --resume."
-                ) from interrupt
-    except BaseException:
-        output.forget_if_empty()
-        raise
+    planned = plan(benchmark, methods, output)
+    terminal.notes(planned.notes)
+    if planned.finished:
+        terminal.note(finished_already(planned.finished))
+    jobs = min(choices.jobs, len(benchmark.clips))
+    threads = choices.threads or threads_per_job(jobs)
+    with clip_progress(terminal, planned.tasks) as observer:
+        return run_grid(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 
 
 def _write(benchmark: "Benchmark", grid: "Grid", results: Sequence["MethodResult"], output: "Output") -> Path:

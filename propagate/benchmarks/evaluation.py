@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from propagate.benchmarks.benchmark import Benchmark, Scores
 from propagate.benchmarks.clip_folder import differences, is_whole
 from propagate.benchmarks.methods import Method
 from propagate.benchmarks.output import Output
+from propagate.benchmarks.paths import reading
 from propagate.benchmarks.records import ClipRecord, read_record
 from propagate.benchmarks.runner import Outcome, Task
 from propagate.benchmarks.summary import MethodResult
 from propagate.errors import InputError, UsageError
+from propagate.provenance import versions
 
 _NOTHING = Scores({}, {}, (), ())
 
@@ -41,7 +43,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
             something that is not ours lies in a place of ours. Nothing has been removed then.
         InputError: a picture cannot be read.
     """
-    tasks, finished, notes = list[Task](), 0, list[str]()
+    tasks, kept, notes = list[Task](), list[ClipRecord](), list[str]()
     for method in methods:
         for clip in benchmark.clips:
             folder = output.of(method.name) / clip.name
@@ -53,32 +55,42 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
                         "Give the same ones, another --output, or --overwrite.",
                     )
                 if is_whole(folder, record):
-                    finished += 1
+                    kept.append(record)
                     continue
                 notes.append(f"{folder} has lost files, or they were changed; the clip is run again.")
             tasks.append(Task(method, clip, folder))
     output.make_way([task.folder for task in tasks])
-    return Plan(tuple(tasks), finished, tuple(notes))
+    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept, versions())))
 
 
 def score(
     benchmark: Benchmark, methods: Sequence[Method], outcomes: Sequence[Outcome], output: Output
 ) -> tuple[MethodResult, ...]:
-    """What every method's clips are worth. A method of which every clip failed has no scores, and is here all the same.
+    """What every method's clips are worth.
+
+    A method of which every clip failed has no scores, and is here all the same; so is one of which none could be
+    scored, with a remark that says why.
 
     Raises:
-        InputError: clips were run and none of them could be scored.
+        InputError: of the first method, where there are finished clips and not one of all methods could be scored.
     """
     failed: dict[str, dict[str, str]] = {method.name: {} for method in methods}
     for outcome in outcomes:
         if outcome.run is None:
             failed[outcome.task.method.name][outcome.task.clip.name] = outcome.error
-    results = []
+    results, errors = list[MethodResult](), list[InputError]()
     for method in methods:
         folder = output.of(method.name)
         found = (read_record(folder / clip.name, ClipRecord) for clip in benchmark.clips)
         records = [record for record in found if record is not None]
         seconds = sum(record.seconds for record in records)
+        scores = _NOTHING
+        if records:
+            try:
+                scores = _scored(benchmark, folder)
+            except InputError as error:
+                errors.append(error)
+                scores = replace(_NOTHING, remarks=(error.message,))
         peaks = [record.peak_memory for record in records if record.peak_memory is not None]
         results.append(
             MethodResult(
@@ -86,13 +98,15 @@ def score(
                 settings=method.settings,
                 origins=method.origins,
                 settings_hash=method.settings_hash,
-                scores=benchmark.score(folder) if records else _NOTHING,
+                scores=scores,
                 results=folder,
                 frames_per_second=sum(record.frames for record in records) / seconds if seconds else None,
                 failed=failed[method.name],
                 peak_memory=max(peaks, default=None),
             )
         )
+    if errors and not any(result.scores.clips for result in results):
+        raise errors[0]
     return tuple(results)
 
 
@@ -113,7 +127,7 @@ def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[Metho
         try:
             if not folder.is_dir():
                 raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
-            scores = benchmark.score(folder)
+            scores = _scored(benchmark, folder)
         except InputError as error:
             errors.append(error)
             scores = replace(_NOTHING, remarks=(error.message,))
@@ -121,3 +135,29 @@ def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[Metho
     if errors and len(errors) == len(results):
         raise errors[0]
     return tuple(results)
+
+
+def _scored(benchmark: Benchmark, folder: Path) -> Scores:
+    """The scores of results.
+
+    Raises:
+        InputError: nothing could be scored, or a file cannot be read.
+    """
+    with reading(folder):
+        return benchmark.score(folder)
+
+
+def _version_notes(records: Sequence[ClipRecord], now: Mapping[str, str | None]) -> tuple[str, ...]:
+    """A sentence where clips that are kept were made with other versions: they may differ in a few pixels."""
+    then = sorted(
+        {
+            f"{name} {record.versions[name]}"
+            for record in records
+            for name in record.versions
+            if record.versions[name] != now.get(name)
+        }
+    )
+    if not then:
+        return ()
+    current = ", ".join(f"{name} {now.get(name)}" for name in dict.fromkeys(text.split(" ")[0] for text in then))
+    return (f"Finished clips were made with {', '.join(then)}; now it is {current}. Results of both are mixed.",)

@@ -136,20 +136,22 @@ class Output:
         """
         names = {self._name(path) for path in files}
         check_inside(self.folder, sorted(names))
+        if taken := sorted(
+            name for name in names if self._clips & {parent.as_posix() for parent in Path(name).parents}
+        ):
+            raise UsageError(f"{self.folder / taken[0]} would lie in the folder of a clip.", "Choose another --output.")
         if foreign := sorted(name for name in names - self._files if (self.folder / name).exists()):
             raise UsageError(
                 f"{self.folder} holds files that an evaluation did not write: {_listed(foreign)}.",
                 "Move them away, and go on with --resume.",
             )
-        self.add(files)
-
-    def add(self, files: Iterable[Path]) -> None:
-        """Say which files were written."""
-        self._files |= {self._name(path) for path in files}
+        self._files |= names
         self._write()
 
     def forget_if_empty(self) -> None:
         """Remove the folder again where no clip and no file was written, with those parents that are new."""
+        if not self.folder.is_dir():
+            return
         self._remove_empty(self._clips)
         if [path.name for path in self.folder.iterdir()] == [MANIFEST]:
             (self.folder / MANIFEST).unlink()

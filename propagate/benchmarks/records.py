@@ -95,6 +95,7 @@ class ClipRecord(ResultRecord):
     seconds: Annotated[float, Field(ge=0)]
     peak_memory: Annotated[int, Field(ge=0)] | None
     threads: Annotated[int, Field(ge=1)]
+    versions: dict[str, str | None] = {}
 
 
 RecordT = TypeVar("RecordT", bound=_Record)

@@ -19,12 +19,14 @@ from numpy import ndarray
 from PIL import Image
 
 from propagate.benchmarks.benchmark import Benchmark, Published
-from propagate.benchmarks.plots import frame_curves, method_color, save_png, sequence_bars
+from propagate.benchmarks.figures import FOLDER, clip_metric, clip_value, draw_bars, draw_curves, figure_files
+from propagate.benchmarks.plots import method_color
 from propagate.benchmarks.summary import MethodResult, memory_note, scored_share
 from propagate.benchmarks.worst import worst_frames
 from propagate.errors import PropagateError
 from propagate.formats import atomic_path, prepare_output
 
+PAGE = "report.html"
 WORST, APART = 5, 20
 FIGURES = 60  # clips whose figure is in the page; a data set of hundreds would make it unreadable
 _PICTURE_WIDTH, _JPEG_QUALITY = 560, 80
@@ -41,6 +43,11 @@ class _Row:
     cells: tuple[str, ...]
     speed: str
     memory: str
+
+
+def report_files(benchmark: Benchmark, results: Sequence[MethodResult], folder: Path) -> tuple[Path, ...]:
+    """The files that `write_report` writes: the page first."""
+    return (folder / PAGE, *figure_files(benchmark, results, folder / FOLDER))
 
 
 def write_report(
@@ -69,9 +76,9 @@ def write_report(
         InputError: a file cannot be written.
     """
     prepare_output(folder, overwrite=True)
-    plots = prepare_output(folder / "plots", overwrite=True)
-    bars = _draw_bars(benchmark, results, plots)
-    figures = _draw_curves(benchmark, results, plots)
+    plots = prepare_output(folder / FOLDER, overwrite=True)
+    bars = draw_bars(benchmark, results, plots)
+    figures = draw_curves(benchmark, results, plots)
     shown = _lowest_clips(results, list(figures))
     text = _template().render(
         title=benchmark.title,
@@ -100,7 +107,7 @@ def write_report(
             }
             for number, result in enumerate(results)
         ],
-        clip_metric=_clip_metric(results),
+        clip_metric=clip_metric(results),
         clips=_compared_clips(benchmark, results),
         bars=_inline_png(bars) if bars else None,
         figures=[(clip, _inline_png(path)) for clip, path in figures.items() if clip in shown],
@@ -113,9 +120,9 @@ def write_report(
         absent=_ABSENT,
         memory_note=memory_note(results),
     )
-    page = folder / "report.html"
+    page = folder / PAGE
     with atomic_path(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
     return (page, *([bars] if bars else []), *figures.values())
 
 
@@ -182,22 +189,12 @@ def _remarks(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[tupl
     ]
 
 
-def _clip_metric(results: Sequence[MethodResult]) -> str:
-    """What clips are compared by: the first metric that clips have."""
-    found = (metric for result in results for values in result.scores.clips.values() for metric in values)
-    return next(found, "")
-
-
-def _clip_value(result: MethodResult, clip: str, metric: str) -> float:
-    return float(result.scores.clips.get(clip, {}).get(metric, float("nan")))
-
-
 def _compared_clips(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[dict[str, Any]]:
     """A row per clip with one cell per method: (text, whether it is the best of the row)."""
-    metric = _clip_metric(results)
+    metric = clip_metric(results)
     rows = []
     for clip in benchmark.clips:
-        values = [_clip_value(result, clip.name, metric) for result in results]
+        values = [clip_value(result, clip.name, metric) for result in results]
         best = max((value for value in values if not math.isnan(value)), default=math.nan)
         cells = [
             ("failed" if clip.name in result.failed else _percent(value), len(results) > 1 and value == best)
@@ -211,38 +208,17 @@ def _clip_table(benchmark: Benchmark, result: MethodResult) -> dict[str, Any]:
     """Every metric of every clip of one method."""
     columns = list(dict.fromkeys(metric for values in result.scores.clips.values() for metric in values))
     rows = [
-        (clip.name, [_percent(_clip_value(result, clip.name, metric)) for metric in columns])
-        for clip in benchmark.clips
+        (clip.name, [_percent(clip_value(result, clip.name, metric)) for metric in columns]) for clip in benchmark.clips
     ]
     return {"columns": columns, "rows": rows}
 
 
-def _draw_bars(benchmark: Benchmark, results: Sequence[MethodResult], plots: Path) -> Path | None:
-    metric = _clip_metric(results)
-    if not metric:
-        return None
-    clips = [clip.name for clip in benchmark.clips]
-    values = {result.name: {clip: _clip_value(result, clip, metric) for clip in clips} for result in results}
-    return save_png(sequence_bars(values, clips, metric), plots / "sequences.png")
-
-
-def _draw_curves(benchmark: Benchmark, results: Sequence[MethodResult], plots: Path) -> dict[str, Path]:
-    figures = {}
-    for clip in benchmark.clips:
-        curves = {
-            result.name: [curve for curve in result.scores.curves if curve.clip == clip.name] for result in results
-        }
-        if any(curves.values()):
-            figures[clip.name] = save_png(frame_curves(curves), plots / f"frames-{clip.name.replace('/', '-')}.png")
-    return figures
-
-
 def _lowest_clips(results: Sequence[MethodResult], clips: Sequence[str]) -> set[str]:
     """The clips whose figures are in the page: those in which some method does worst, if there are too many."""
-    metric = _clip_metric(results)
+    metric = clip_metric(results)
 
     def lowest(clip: str) -> float:
-        values = [_clip_value(result, clip, metric) for result in results]
+        values = [clip_value(result, clip, metric) for result in results]
         return min((value for value in values if not math.isnan(value)), default=-1.0)
 
     return set(sorted(clips, key=lowest)[:FIGURES])

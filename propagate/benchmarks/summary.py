@@ -13,6 +13,7 @@ from typing import Any
 
 from propagate.benchmarks.benchmark import Benchmark, Scores, Table
 from propagate.formats import atomic_path
+from propagate.printable import printable
 
 SUMMARY = "summary.json"
 
@@ -97,9 +98,9 @@ def write_summary(
     versions: Mapping[str, str | None],
     command: str,
 ) -> Path:
-    """Write `summary.json`: the data set, every method with its scores, settings, speed and failures, and versions.
+    r"""Write `summary.json`: the data set, every method with its scores, settings, speed and failures, and versions.
 
-    A number that does not exist (NaN) is null.
+    A number that does not exist (NaN) is null; bytes of names that are not UTF-8 are written as \xff.
 
     Raises:
         InputError: it cannot be written.
@@ -116,7 +117,7 @@ def write_summary(
     }
     path = folder / SUMMARY
     with atomic_path(path) as temporary:
-        text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
@@ -138,9 +139,12 @@ def _method(result: MethodResult) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """JSON values that can be encoded."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {printable(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str | Path):
+        return printable(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

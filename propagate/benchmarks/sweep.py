@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import yaml
 from matplotlib.figure import Figure
 
 from propagate.benchmarks.benchmark import Benchmark, Table
@@ -23,6 +22,7 @@ from propagate.benchmarks.methods import Method, load_methods
 from propagate.benchmarks.plots import heat_map, value_line
 from propagate.benchmarks.runner import Observer, Outcome, Task, run
 from propagate.benchmarks.summary import MethodResult, unscored_clips
+from propagate.documents import parse_yaml
 from propagate.errors import PropagateError, UsageError
 
 TABLE, FIGURE = "sweep.csv", "sweep.png"
@@ -82,12 +82,13 @@ def read_grid(assignments: Iterable[str]) -> Grid:
             raise UsageError(f"--set {key} is given twice.", f"Give all values at once: --set {key}=1,2,3.")
         keys.add(key)
         try:
-            values = yaml.safe_load(f"[{text}]")
-        except yaml.YAMLError as error:
+            values = parse_yaml(f"[{text}]", "It", UsageError)
+        except UsageError as error:
             raise UsageError(
-                f"--set {assignment}: no values separated by commas.", "Put quotes around special signs."
+                f"--set {assignment}: no values separated by commas. {error.message}",
+                "Put quotes around special signs.",
             ) from error
-        if len(values) < 2:
+        if not isinstance(values, list) or len(values) < 2:
             fixed.append(assignment)  # with whatever is wrong with it, which is known where settings are read
             continue
         shown = tuple(_shown(value) for value in values)

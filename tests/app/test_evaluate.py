@@ -20,6 +20,7 @@ from rich.console import Console
 
 from propagate.app import evaluation
 from propagate.app.console import Terminal
+from propagate.benchmarks import report
 from propagate.formats import read_indexed_png
 from tests.app.conftest import FRAMES, picture, square_ids
 from tests.app.test_program import HELP
@@ -274,6 +275,87 @@ def test_an_interrupt_says_how_to_go_on(run, tree, tmp_path, monkeypatch, finish
     assert result.exit_code == 130
     assert message in result.stderr
     assert ("--resume" in result.stderr) == (tmp_path / "out").exists() == bool(finished)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "message"),
+    [
+        (evaluation, "score", "All 2 clips are finished and stay"),
+        (evaluation, "write_tables", "All 2 clips are finished and stay"),
+        (report, "write_report", "The scores are in "),
+    ],
+)
+def test_an_interrupt_after_the_clips_says_what_is_there(run, tree, tmp_path, monkeypatch, place, name, message):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, interrupted)
+        result = run(*davis(tree, "--config", "static", "-o", out))
+    assert result.exit_code == 130
+    assert message in result.stderr
+    assert "--resume" in result.stderr
+    assert "nothing was written" not in result.stderr
+    assert len(list(out.rglob("run.json"))) == 2
+    assert (out / "summary.json").exists() == (name == "write_report")
+    result = run(*davis(tree, "--config", "static", "-o", out, "--resume"))
+    assert result.exit_code == 0, result.output
+    assert "2 clips are finished already" in result.stderr
+    assert (out / "report.html").is_file()
+
+
+def test_an_interrupt_beside_other_files_does_not_say_that_nothing_was_written(run, tree, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    monkeypatch.setattr(evaluation, "run", interrupted)
+    result = run(*davis(tree, "--config", "static", "-o", out, "--overwrite"))
+    assert result.exit_code == 130
+    assert f"{out} holds none of this run" in " ".join(result.stderr.split())
+
+
+def test_a_manifest_that_leads_out_of_the_folder_is_refused(run, tree, tmp_path):
+    out = tmp_path / "out"
+    assert run(*davis(tree, "--config", "static", "-o", out, *QUICK)).exit_code == 0
+    (tmp_path / "victim.txt").write_text("theirs")
+    manifest = out / ".evaluation.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"files": ["../victim.txt"]}))
+    before = sorted(tmp_path.rglob("*"))
+    for flag in ("--overwrite", "--resume"):
+        result = run(*davis(tree, "--config", "static", "-o", out, flag, *QUICK))
+        assert result.exit_code == 3
+        assert "'../victim.txt' is not a plain name inside the folder" in " ".join(result.stderr.split())
+        assert "Nothing was removed" in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_clips_of_other_versions_are_kept_and_told(run, tree, tmp_path):
+    out = tmp_path / "out"
+    given = davis(tree, "--config", "static", "-o", out, "--no-report")
+    assert run(*given).exit_code == 0
+    assert "were made with" not in run(*given, "--resume").stderr
+    path = out / "one" / "run.json"
+    record = json.loads(path.read_text())
+    record["versions"]["torch"] = "0.4.1"
+    path.write_text(json.dumps(record))
+    result = run(*given, "--resume")
+    assert result.exit_code == 0
+    assert "Finished clips were made with torch 0.4.1; now it is torch " in " ".join(result.stderr.split())
+
+
+def test_a_figure_of_somebody_else_is_not_replaced(run, tree, tmp_path):
+    out = tmp_path / "out"
+    (out / "plots").mkdir(parents=True)
+    (out / "plots" / "sequences.png").write_text("theirs")
+    result = run(*davis(tree, "--config", "static", "-o", out, "--overwrite"))
+    assert result.exit_code == 2
+    assert "did not write: plots/sequences.png" in " ".join(result.stderr.split())
+    assert (out / "plots" / "sequences.png").read_text() == "theirs"
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
