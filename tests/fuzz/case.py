@@ -20,8 +20,8 @@ from tests.fuzz.kinds import OUT, Variant
 OK, ERROR = "ok", "our error"
 EXCEPTION, HANG, MEMORY, CRASH = "foreign exception", "hang", "memory", "crash"
 OUTSIDE, LEFTOVER, DIFFERENT, NETWORK, ESCAPE = "outside", "leftover", "different", "network", "escape"
-REFUSED = "valid input refused"
-FINDINGS = (EXCEPTION, HANG, MEMORY, CRASH, OUTSIDE, LEFTOVER, DIFFERENT, NETWORK, ESCAPE, REFUSED)
+REFUSED, SILENT = "valid input refused", "silent"
+FINDINGS = (EXCEPTION, HANG, MEMORY, CRASH, OUTSIDE, LEFTOVER, DIFFERENT, NETWORK, ESCAPE, REFUSED, SILENT)
 MOST_MEMORY = 2 * 2**30
 _WRITTEN = (OUT, "cache", "again", "xdg")  # where commands may write
 _COPIED = 256 * 2**10  # larger files are linked
@@ -87,6 +87,7 @@ def judge(variant: Variant, arguments: Sequence[str], place: Path, *, again: boo
         with _no_network(attempts):
             ending = run_command(arguments)
             twin = _again(arguments, ending, place) if again and variant.repeated else None
+            silent = variant.check(place, arguments, ending) if variant.check and ending.code == 0 else None
     finally:
         os.chdir("/")
     outcome, told = _outcome(ending, attempts)
@@ -97,6 +98,8 @@ def judge(variant: Variant, arguments: Sequence[str], place: Path, *, again: boo
             return LEFTOVER, f"{left}\n{ending.output[-3000:]}"
         if twin:
             return DIFFERENT, twin
+        if silent:
+            return SILENT, f"{silent}\n{ending.output[-3000:]}"
     return outcome, told
 
 
@@ -203,9 +206,10 @@ def head_file(root: Path) -> Path:
 def run_case(variants: Sequence[Variant], seed: int, kind: str, number: int, root: Path) -> Verdict:
     """Make a case, run it and remove it again."""
     root.mkdir(parents=True)
+    head = head_file(root)
+    head.unlink(missing_ok=True)
     try:
         variant, arguments, done = prepare(variants, (seed, kind, number), root / "case")
-        head = head_file(root)
         told = f"{variant.name}: propagate {' '.join(map(repr, arguments))}\n" + "\n".join(done) + "\n"
         head.write_text(told, encoding="utf-8", errors="backslashreplace")  # a process that dies tells nothing else
         peak_memory(reset=True)

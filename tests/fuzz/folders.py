@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import headers, raw, values
+from tests.fuzz import headers, packets, raw, values
 
 _BY_SUFFIX = {
     **dict.fromkeys((".json",), values.mutate_json),
@@ -73,7 +73,9 @@ def _mutate(path: Path, others: Sequence[Path], rng: Random) -> str:
     content = path.read_bytes()
     suffix = path.suffix.lower()
     by_format = _BY_SUFFIX.get(suffix)
-    if by_format is not None and rng.random() < (0.8 if suffix in _TEXTUAL else 0.5):
+    if suffix in packets.SUFFIXES and rng.random() < 0.3:
+        changed, told = packets.mutate_packets(content, suffix, rng), "packets"
+    elif by_format is not None and rng.random() < (0.8 if suffix in _TEXTUAL else 0.5):
         changed, told = by_format(content, rng), by_format.__name__
     else:
         files = [other for other in others if other.is_file()]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import av
 import numpy as np
 from PIL import Image
 
 from tests.fuzz import inputs
+from tests.fuzz.command import Ending, run_here
 from tests.fuzz.values import HOSTILE_NAMES, yaml_value
 
 OUT = "out"
@@ -20,6 +22,7 @@ _SMALL = ("-c", "rgb", "--set", "video.short_side=48", "--device", "cpu")
 _QUICK = (*_SMALL, "--no-overlay", "-o", OUT, "-vv")
 
 Vary = Callable[[Random], Sequence[str]]
+Check = Callable[[Path, Sequence[str], Ending], str | None]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Variant:
         arguments: of `propagate`.
         vary: further arguments, from the case's random numbers.
         repeated: the command's results are compared with those of a second run.
+        check: looks at the folder after an exit code of 0, and says what is wrong there without a word.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Variant:
     arguments: Sequence[str]
     vary: Vary | None = None
     repeated: bool = True
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,37 @@ _FRAMES = _one_of(
 )
 
 
+def _every_frame(place: Path, arguments: Sequence[str], ending: Ending) -> str | None:
+    """Whatever a plain decoder gives of a video is there, or something is said."""
+    name = arguments[1]
+    if "note:" in ending.output or "frames/s" not in ending.output or _has_options(arguments):
+        return None
+    try:
+        with av.open(str(place / name)) as container:
+            decoded = sum(1 for _ in container.decode(video=0))
+    except (av.FFmpegError, ValueError, IndexError):
+        return None
+    written = len(list((place / OUT / "masks").glob("*.png")))
+    return None if written == decoded else f"{decoded} frames can be decoded, {written} were written"
+
+
+def _has_options(arguments: Sequence[str]) -> bool:
+    return bool({"--stride", "--from-frame", "--to-frame"} & {*arguments})
+
+
+def _as_expected(*suffixes: str) -> Check:
+    """Results are those of the undamaged input, which lie beside."""
+
+    def check(place: Path, _arguments: Sequence[str], _ending: Ending) -> str | None:
+        for path in sorted((place / "expected").rglob("*")):
+            written = place / OUT / path.relative_to(place / "expected")
+            if path.suffix in suffixes and (not written.is_file() or written.read_bytes() != path.read_bytes()):
+                return f"{written.relative_to(place)} is not what the undamaged input gives"
+        return None
+
+    return check
+
+
 def _video(root: Path) -> Iterator[Variant]:
     for name, (codec, pixels, options) in inputs.CODECS.items():
         folder = root / name
@@ -72,7 +108,7 @@ def _video(root: Path) -> Iterator[Variant]:
         if inputs.write_clip(folder / name, codec, pixels, options):
             inputs.write_mask(folder / "mask.png")
             arguments = ("segment", name, "--mask", "mask.png", *_QUICK)
-            yield Variant(name, folder, (name,), arguments, _FRAMES)
+            yield Variant(name, folder, (name,), arguments, _FRAMES, check=_every_frame)
 
     folder = root / "avif"
     folder.mkdir()
@@ -241,8 +277,6 @@ def _trees(root: Path) -> Iterator[Variant]:
 
 def _results(root: Path) -> Iterator[Variant]:
     """Results of somebody to be scored."""
-    from tests.fuzz.command import run_here
-
     for name, command in _tree_commands(root).items():
         folder = root / name
         run_here(folder, ("evaluate", *command, *_STATIC, "-o", "results"))
@@ -255,15 +289,15 @@ def _results(root: Path) -> Iterator[Variant]:
 
 def _result_folders(root: Path) -> Iterator[Variant]:
     """Folders of an earlier evaluation, into which another one writes."""
-    from tests.fuzz.command import run_here
-
     for name, command in _tree_commands(root).items():
         folder = root / name
         evaluate = ("evaluate", *command, *_STATIC, "-o", OUT)
         run_here(folder, evaluate)
         targets = (f"{OUT}/*", f"{OUT}/.*", f"{OUT}/**/*", f"{OUT}/**/*.json", f"{OUT}/.evaluation.json")
-        for option in ("--resume", "--overwrite"):
-            yield Variant(f"{name}{option}", folder, targets, (*evaluate, option), repeated=False)
+        shutil.copytree(folder / OUT, folder / "expected")
+        same = _as_expected(".png", ".mat")
+        yield Variant(f"{name}--resume", folder, targets, (*evaluate, "--resume"), repeated=False, check=same)
+        yield Variant(f"{name}--overwrite", folder, targets, (*evaluate, "--overwrite"), repeated=False, check=same)
     folder = root / "sweep"
     inputs.davis(folder / "data", 2016)
     tried = ("--set", "propagation.top_k=1,2", "--sequence", "ant")
@@ -283,16 +317,14 @@ def _result_folders(root: Path) -> Iterator[Variant]:
 
 
 def _caches(root: Path) -> Iterator[Variant]:
-    from tests.fuzz.command import run_here
-
     folder = root / "features"
     inputs.write_frames(folder / "frames", count=3)
     inputs.write_mask(folder / "mask.png")
     run = ("segment", "frames", "-m", "mask.png", *_QUICK, "--cache", "cache")
     run_here(folder, run)
-    shutil.rmtree(folder / OUT)
+    (folder / OUT).rename(folder / "expected")
     sizes = _one_of((), (), ("--cache-size", "40kB"))
-    yield Variant("features", folder, ("cache/*", "cache/**/*", "cache/**/*.json", "cache/*.json"), run, sizes)
+    yield Variant("features", folder, ("cache/*", "cache/**/*", "cache/**/*.json", "cache/*.json"), run, sizes, check=_as_expected(".png", ".csv"))
 
 
 def _matches(root: Path) -> Iterator[Variant]:
