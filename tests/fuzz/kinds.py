@@ -324,7 +324,14 @@ def _caches(root: Path) -> Iterator[Variant]:
     run_here(folder, run)
     (folder / OUT).rename(folder / "expected")
     sizes = _one_of((), (), ("--cache-size", "40kB"))
-    yield Variant("features", folder, ("cache/*", "cache/**/*", "cache/**/*.json", "cache/*.json"), run, sizes, check=_as_expected(".png", ".csv"))
+    yield Variant(
+        "features",
+        folder,
+        ("cache/*", "cache/**/*", "cache/**/*.json", "cache/*.json"),
+        run,
+        sizes,
+        check=_as_expected(".png", ".csv"),
+    )
 
 
 def _matches(root: Path) -> Iterator[Variant]:
