@@ -104,7 +104,11 @@ def _run(kinds: Sequence[str], cases: Sequence[tuple[str, int]], given: argparse
 def _summary(told: str) -> str:
     """The last place in the package and the exception: findings with one cause have one summary."""
     places = re.findall(r'File "[^"]*?(propagate/[\w/]+\.py)", line (\d+),? in (\w+)', told)
-    lines = [line for line in told.splitlines() if re.match(r"[\w.]*(Error|Exception|Exit|Timeout|Warning)\b", line)]
+    lines = [
+        line
+        for line in told.splitlines()
+        if re.match(r"[\w.]*([Ee]rror|Exception|Timeout|Warning)\b(?!: preset)", line)
+    ]
     last = next((line for line in told.splitlines()[1:] if line and not line.startswith("b'")), "")
     if "(most recent call first)" in told:
         places.reverse()

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from tests.fuzz.kinds import KINDS, Variant
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.variant import Variant
 
 # imported by commands when they need them: once here, and not in every worker
 _LATER = (
@@ -42,7 +43,6 @@ def make_variants(kinds: Sequence[str], root: Path) -> dict[str, list[Variant]]:
     Raises:
         RuntimeError: a valid input is refused.
     """
-    os.environ["XDG_CACHE_HOME"] = str(root / "xdg")
     for name in _LATER:
         try:
             import_module(name)

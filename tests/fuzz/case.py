@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.fuzz.command import Ending, run_command
 from tests.fuzz.folders import mutate_tree
-from tests.fuzz.kinds import OUT, Variant
+from tests.fuzz.variant import OUT, Variant
 
 OK, ERROR = "ok", "our error"
 EXCEPTION, HANG, MEMORY, CRASH = "foreign exception", "hang", "memory", "crash"
@@ -220,6 +220,6 @@ def run_case(variants: Sequence[Variant], seed: int, kind: str, number: int, roo
         shutil.rmtree(root, ignore_errors=True)
     if outcome in (OK, ERROR) and peak > MOST_MEMORY:
         outcome, found = MEMORY, f"peak of {peak / 1e9:.2f} GB\n{found}"
-    if number < 0 and outcome == ERROR and variant.targets:
+    if number < 0 and outcome == ERROR and variant.targets and variant.valid:
         outcome = REFUSED
     return Verdict(outcome, told + found, seconds, peak)

@@ -79,6 +79,7 @@ def run_command(arguments: Sequence[str]) -> Ending:
 def run_here(folder: Path, arguments: Sequence[str]) -> None:
     """Run a command that must succeed, to make an input; its folder is the working directory."""
     before = Path.cwd()
+    os.environ["XDG_CACHE_HOME"] = str(folder / "xdg")
     os.chdir(folder)
     try:
         ending = run_command(arguments)

@@ -47,6 +47,11 @@ _TEXT = {
 }
 
 
+def pipeline(folder: Path) -> Path:
+    """Write a Stable Diffusion in diffusers' layout and return its folder."""
+    return write_pipeline(folder, unet=_UNET, vae=_VAE, text=_TEXT)
+
+
 def models(folder: Path) -> Iterator[tuple[str, Path, list[str], dict[str, Any]]]:
     """Write the models below a folder.
 
@@ -92,7 +97,7 @@ def _compact(folder: Path) -> Iterator[tuple[str, Path, list[str], dict[str, Any
 
 
 def _diffusion(folder: Path) -> Iterator[tuple[str, Path, list[str], dict[str, Any]]]:
-    small = write_pipeline(folder / "pipeline" / "model", unet=_UNET, vae=_VAE, text=_TEXT)
+    small = pipeline(folder / "pipeline" / "model")
     short = {"ensemble_size": 1}
     files = ["model", "model/*", "model/*/*", "model/*/*.json", "model/*/*.txt"]
     yield "pipeline", small.parent, files, {"name": "dift_sd", "weights": "model", "up_ft_index": 0, **short}

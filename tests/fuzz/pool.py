@@ -11,11 +11,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from tests.fuzz.case import CRASH, HANG, Verdict, head_file, run_case
-from tests.fuzz.kinds import Variant
+from tests.fuzz.variant import Variant
 
 SECONDS = 20.0
 _ADDRESSES = 3 * 2**30  # bytes of address space beside what a fresh worker has
@@ -41,7 +42,7 @@ def run_cases(
         seed: of all of them.
         root: folder for what is temporary.
         workers: processes.
-        seconds: after which a case counts as hanging.
+        seconds: a case hangs that computes for longer than this, or waits for longer without computing.
 
     Yields:
         Each case with its verdict, in the order in which they end.
@@ -53,8 +54,9 @@ def run_cases(
         while busy:
             ready = wait([worker.line for worker in busy], timeout=1.0)
             for worker in busy:
-                if worker.line in ready or worker.is_late:
-                    yield worker.result()
+                late = worker.line not in ready and worker.is_late
+                if late or worker.line in ready:
+                    yield worker.result(late)
                     worker.give(coming)
             busy = [worker for worker in pool if worker.case is not None]
     finally:
@@ -64,7 +66,7 @@ def run_cases(
 
 class _Worker:
     def __init__(self, variants: Mapping[str, Sequence[Variant]], seed: int, root: Path, seconds: float) -> None:
-        self._arguments = variants, seed, root, seconds
+        self._arguments = variants, seed, root
         self._root, self._seconds = root, seconds
         self.case: Case | None = None
         self._start()
@@ -79,8 +81,11 @@ class _Worker:
 
     @property
     def is_late(self) -> bool:
-        """The worker's own alarm has failed."""
-        return self.case is not None and time.monotonic() - self._since > self._seconds + 10
+        """Whether the case hangs. Time on the clock alone does not tell, where others use the machine too."""
+        if self.case is None or (waited := time.monotonic() - self._since) < self._seconds:
+            return False
+        computed = _processor_time(self._process.pid) - self._computed
+        return computed > self._seconds or computed < waited / 20 or waited > 10 * self._seconds
 
     def give(self, coming: list[Case]) -> bool:
         """Hand over the next case, if there is one."""
@@ -91,29 +96,28 @@ class _Worker:
             self.stop()
             self._start()
         self._count += 1
-        self.case, self._since = coming.pop(), time.monotonic()
+        self.case, self._since, self._computed = coming.pop(), time.monotonic(), _processor_time(self._process.pid)
         self.line.send(self.case)
         return True
 
-    def result(self) -> tuple[Case, Verdict]:
+    def result(self, late: bool) -> tuple[Case, Verdict]:
         """What became of the case; a process that has died or hangs is replaced."""
         assert self.case is not None
-        try:
-            if self.line.poll():
+        if not late:
+            with suppress(EOFError, OSError):  # the process has died
                 return self.case, self.line.recv()
-        except (EOFError, OSError):
-            pass
         seconds = time.monotonic() - self._since
+        trace = self._root.with_name(f"{self._root.name}.trace")
+        if late:
+            os.kill(self._process.pid or 0, signal.SIGUSR1)  # faulthandler's
+            time.sleep(0.5)
         self.stop()
-        trace = (self._root.parent / f"{self._root.name}.trace").read_text(errors="replace")
-        code = self._process.exitcode
-        late = "Timeout (" in trace or self.is_late
         head = head_file(self._root)
         told = head.read_text(encoding="utf-8") if head.exists() else ""
-        told += f"over {self._seconds:g} s\n" if late else f"the process ended with {code}\n"
+        told += f"over {self._seconds:g} s\n" if late else f"the process ended with {self._process.exitcode}\n"
         case = self.case
         self._start()
-        return case, Verdict(HANG if late else CRASH, told + trace[:12_000], seconds)
+        return case, Verdict(HANG if late else CRASH, told + trace.read_text(errors="replace")[:12_000], seconds)
 
     def stop(self) -> None:
         """End the process."""
@@ -129,7 +133,6 @@ def _work(
     variants: Mapping[str, Sequence[Variant]],
     seed: int,
     root: Path,
-    seconds: float,
 ) -> None:
     """The life of a worker. It ends with the line."""
     other_end.close()
@@ -141,6 +144,7 @@ def _work(
     os.dup2(trace.fileno(), 2)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     faulthandler.enable(trace)
+    faulthandler.register(signal.SIGUSR1, trace)
     _limit_memory()
     while True:
         try:
@@ -149,10 +153,17 @@ def _work(
             return
         trace.seek(0)
         trace.truncate()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
         verdict = run_case(variants[kind], seed, kind, number, root)
-        faulthandler.cancel_dump_traceback_later()
         line.send(verdict)
+
+
+def _processor_time(process: int | None) -> float:
+    """Seconds that a process has computed."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _limit_memory() -> None:

@@ -15,7 +15,8 @@ import os, sys, time
 from pathlib import Path
 from tests.fuzz import command
 from tests.fuzz.__main__ import main
-from tests.fuzz.kinds import KINDS, Kind, Variant
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.variant import Kind, Variant
 
 class Planted:
     def main(self, arguments, prog_name):

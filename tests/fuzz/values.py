@@ -109,11 +109,11 @@ def mutate_value(document: Any, rng: Random) -> Any:
     for key in path[:-1]:
         parent = parent[key]
     last, old = path[-1], parent[path[-1]]
-    damage = rng.randrange(9)
+    damage = rng.randrange(12)
     if damage in (0, 1):
         parent[last] = any_value(rng)
-    elif damage == 2:
-        parent[last] = _near(old, rng)
+    elif damage in (2, 9, 10, 11):
+        parent[last] = near(old, rng)
     elif damage == 3:
         del parent[last]
     elif damage == 4 and isinstance(parent, dict):
@@ -134,8 +134,8 @@ def mutate_value(document: Any, rng: Random) -> Any:
     return document
 
 
-def _near(old: Any, rng: Random) -> Any:
-    """A value of the same type."""
+def near(old: Any, rng: Random) -> Any:
+    """Return a value of the same type, which may fit."""
     if isinstance(old, bool):
         return not old
     if isinstance(old, int):
