@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from propagate.video.arrays import frames_from_arrays
-from propagate.video.pyav_reader import VideoEndsEarlyWarning
+from propagate.video.pyav_reader import VideoEndsEarlyWarning, VideoTimesWarning
 from propagate.video.reader import ReaderName, VideoReader, open_video
 
-__all__ = ["ReaderName", "VideoEndsEarlyWarning", "VideoReader", "frames_from_arrays", "open_video"]
+__all__ = [
+    "ReaderName",
+    "VideoEndsEarlyWarning",
+    "VideoReader",
+    "VideoTimesWarning",
+    "frames_from_arrays",
+    "open_video",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,15 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from propagate.printable import printable
+
 # Everything FFmpeg reports while it demuxes or decodes; both classes of its errors derive from one of these.
 DECODING_ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
 
-def open_container(path: Path) -> Any:
-    """The `av.container.InputContainer` of a local file.
+@contextmanager
+def open_container(path: Path) -> Iterator[Any]:
+    """Open a local file as an `av.container.InputContainer`.
 
     The path is made absolute because FFmpeg takes a relative `a:b.mp4` for a protocol; the whitelist keeps playlists
     from reaching the network; tags that are not UTF-8 are no reason to refuse a video.
@@ -24,7 +28,36 @@ def open_container(path: Path) -> Any:
     Raises:
         av.error.FFmpegError: FFmpeg cannot open the file.
     """
-    return av.open(str(path.absolute()), metadata_errors="ignore", options={"protocol_whitelist": "file,crypto,data"})
+    source: Any = str(path.absolute())
+    with ExitStack() as stack:
+        if not has_utf8_name(path):
+            source = stack.enter_context(_NamedFile(path))
+        options = {"protocol_whitelist": "file,crypto,data"}
+        yield stack.enter_context(av.open(source, metadata_errors="ignore", options=options))
+
+
+def has_utf8_name(path: Path) -> bool:
+    """Whether libraries that take paths as UTF-8, PyAV and decord, can open this one by its name."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _NamedFile:
+    """A file that FFmpeg reads through Python, with a name that it can encode: the suffix tells some formats."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = printable(path.name)
+        self._file = path.open("rb")
+        self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
+
+    def __enter__(self) -> _NamedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def video_streams(container: Any) -> list[Any]:
@@ -34,12 +67,31 @@ def video_streams(container: Any) -> list[Any]:
     return sorted(moving, key=lambda stream: stream is not best and stream != best)
 
 
+def codec_name(stream: Any) -> str:
+    """FFmpeg's name of a stream's codec."""
+    context = stream.codec_context
+    return "unknown codec" if context is None else str(context.codec.canonical_name)
+
+
+def is_shown(packet: Any, codec: str) -> bool:
+    """Whether a packet that is not empty belongs to a frame that is shown, and counts."""
+    if packet.is_discard:  # cut off by an edit list
+        return False
+    if codec == "vp8":  # a reference that is never shown (RFC 6386, 9.1)
+        return bool(bytes(packet)[0] & 0x10)
+    return codec != "theora" or not bytes(packet)[0] & 0x80  # a header, in joined files
+
+
 def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
     """`av.VideoFrame`s in order of presentation, from where the container stands.
+
+    The `opaque` of a frame is the number of its packet among those that are shown, from 0.
 
     A packet that does not decode is passed over: the decoder takes up again where it can. A container that cannot be
     read any further ends the stream.
     """
+    stream.codec_context.copy_opaque = True
+    codec, number = codec_name(stream), 0
     packets = container.demux(stream)
     while True:
         try:
@@ -48,6 +100,9 @@ def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
             packet = None
         if packet is not None and not packet.size:
             continue  # an empty packet would end the decoding
+        if packet is not None and is_shown(packet, codec):
+            packet.opaque = number
+            number += 1
         try:
             frames = stream.decode(packet)
         except DECODING_ERRORS:

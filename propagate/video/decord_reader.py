@@ -5,7 +5,7 @@ decord decodes ahead without bound while the caller computes: 600 frames in 480p
 seek, and that is where it fails: it repeats or skips frames after a seek in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and
 open groups of pictures. HEVC fails now and then, because a decoder that is full (EAGAIN) is an error to it. VP9 may
 change its size between keyframes, and a picture whose size changes is scaled to the first size without a word. Pictures
-narrower than 97 pixels come back with four channels (dmlc/decord issues 93 and 336). Hence the short list below and the
+narrower than 97 pixels come back with four channels on some machines (dmlc/decord issues 93 and 336). Hence the short list below and the
 comparison with PyAV.
 
 A seek also decodes anew from the keyframe before it. With keyframes 250 frames apart, PyAV was three times as fast.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from propagate.types import Frame
-from propagate.video.decoding import decoded_frames, open_container, upright_pixels, video_streams
+from propagate.video.decoding import decoded_frames, has_utf8_name, open_container, upright_pixels, video_streams
 from propagate.video.pyav_reader import PyAVReader, info_of
 from propagate.video.scan import Scan
 
@@ -49,12 +49,14 @@ def decord_obstacle(scan: Scan) -> str | None:
     if decord is None:
         return "decord is not installed"
     known = {
+        "its name is not UTF-8": has_utf8_name(scan.path),
         f"its container is {scan.container}": bool(_CONTAINERS & set(scan.container.split(","))),
         f"its codec is {scan.codec}": scan.codec in _CODECS,
         "it has an edit list": not scan.edited,
         "its groups of pictures are open": not scan.open_gop,
         "it has several video streams": scan.streams == 1,
-        "it has no presentation times": scan.pts is not None,
+        "its presentation times do not rise": scan.pts is not None,
+        "its frames are narrower than 97 pixels": scan.width > 96,
         "it starts with frames that cannot be decoded": scan.undecodable_start == 0,
         "it ends early": scan.promised == scan.count,
     }

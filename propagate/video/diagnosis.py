@@ -24,7 +24,7 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
     if not head:
         raise InputError(f"{path} is empty (0 bytes).", "Copy or record it again.")
-    if _is_text(head):
+    if _is_text(head) and not head.startswith(b"YUV4MPEG2"):
         raise InputError(f"{path} is a text file, not a video.", "Give a video file or a folder of pictures.")
 
 

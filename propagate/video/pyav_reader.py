@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from propagate.errors import InputError
 from propagate.types import Frame, FrameInfo
 from propagate.video.decoding import decoded_frames, open_container, upright_pixels, video_streams
+from propagate.video.numbering import Numbering
 from propagate.video.scan import Scan
 
 
 class VideoEndsEarlyWarning(UserWarning):
     """A video gave fewer whole frames than it promises: it is cut off, or damaged somewhere."""
+
+
+class VideoTimesWarning(UserWarning):
+    """The presentation times of a video turned out to be wrong while it was read; its frames are counted."""
 
 
 class PyAVReader:
@@ -37,10 +41,9 @@ class PyAVReader:
         last = chosen[-1]
         # Whoever asks for all there is asks for all that is promised.
         wanted = scan.promised if chosen.stop >= scan.count else last + 1
-        index, decoded, damaged = -1, 0, 0
+        decoded, damaged, numbering = 0, 0, Numbering(scan)
         with open_container(scan.path) as container:
-            for picture in decoded_frames(container, video_streams(container)[0]):
-                index, time_s = self._place(picture.pts, index)
+            for index, picture in numbering(decoded_frames(container, video_streams(container)[0])):
                 if index > last and wanted <= last + 1:
                     break
                 decoded += 1
@@ -48,20 +51,17 @@ class PyAVReader:
                 if index in chosen:
                     pixels = upright_pixels(picture, scan.orientation)
                     self._check_size(index, pixels.shape[:2])
+                    time_s = scan.times[index] if index < scan.count else index / scan.rate
                     yield Frame(pixels, index, time_s)
                 if index + 1 >= wanted:
                     break
+        if not numbering.times_rise and scan.pts is not None:
+            message = (
+                f"The presentation times in {scan.path} are out of order. Frames are counted in the order of display, "
+                "and the times are given to them in ascending order."
+            )
+            warnings.warn(message, VideoTimesWarning, stacklevel=2)
         self._report(decoded, damaged, wanted)
-
-    def _place(self, pts: int | None, previous: int) -> tuple[int, float]:
-        """Number and time of a decoded frame. Frames lost to damage leave a gap in the numbers, not a shift."""
-        scan = self._scan
-        if scan.pts is not None and pts is not None:
-            index = bisect_left(scan.pts, pts)
-            if previous < index < scan.count:
-                return index, scan.times[index]
-        index = previous + 1
-        return index, scan.times[index] if index < scan.count else index / scan.rate
 
     def _check_size(self, index: int, size: tuple[int, int]) -> None:
         height, width = size

@@ -5,7 +5,7 @@ Packets are read, not decoded; only the first frame is, for its size and format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from propagate.video.decoding import (
     DECODING_ERRORS,
     Orientation,
+    codec_name,
     decoded_frames,
     open_container,
     orientation_of,
@@ -21,6 +22,7 @@ from propagate.video.decoding import (
     video_streams,
 )
 from propagate.video.diagnosis import check_file, no_frames, no_video, unreadable
+from propagate.video.packets import Packets, read_packets, times_rise
 
 # AVI stores no presentation times; FFmpeg makes them up, out of order where there are B-frames.
 _UNTIMED_CONTAINERS = ("avi",)
@@ -39,13 +41,16 @@ class Scan:
         pixel_aspect: width of a stored pixel by its height.
         rate: average frames per second.
         times: presentation time of each frame in seconds, ascending; its length is the number of frames there are.
-        pts: the same in units of the stream's time base, None where the file stores none: then times are counted.
+        pts: the same in units of the stream's time base; None where the file stores none, or where they do not rise in
+            order of display: then times are counted.
+        in_packet_order: the codec stores frames in the order they are shown in.
         constant: the gaps between frames are all equal, up to the rounding of the container.
         promised: the number of frames the header speaks of, at least len(times).
         keyframes: numbers of the frames decoding can start from.
         undecodable_start: frames before the first one that decodes; they are counted nowhere else.
         edited: an edit list takes frames out or shows them twice.
         open_gop: frames that follow a keyframe in the file are shown before it.
+        broken: the container cannot be read to its end.
         streams: number of video streams.
     """
 
@@ -60,12 +65,14 @@ class Scan:
     rate: float
     times: tuple[float, ...]
     pts: tuple[int, ...] | None
+    in_packet_order: bool
     constant: bool
     promised: int
     keyframes: tuple[int, ...]
     undecodable_start: int
     edited: bool
     open_gop: bool
+    broken: bool
     streams: int
 
     @property
@@ -78,10 +85,17 @@ class Scan:
         said = []
         if self.promised > self.count:
             said.append(f"The file promises {self.promised} frames and holds {self.count}.")
+        if self.broken:
+            said.append(f"The file is damaged behind frame {self.count - 1}; what follows cannot be read.")
         if self.undecodable_start:
             said.append(
                 f"The first {self.undecodable_start} frames cannot be decoded: they are damaged or cut off from the "
                 "keyframe they need. Counting starts after them."
+            )
+        if self.pts is None and self.container not in _UNTIMED_CONTAINERS:
+            said.append(
+                "The presentation times in the file are missing, repeated or out of order. Frames are counted in the "
+                f"order of display and timed at {self.rate:.3g} per second."
             )
         if not self.constant:
             said.append(f"The frame rate varies; {self.rate:.3g} per second is the average, each frame's time is true.")
@@ -90,20 +104,8 @@ class Scan:
         return tuple(said)
 
 
-@dataclass
-class _Packets:
-    """What is collected of the shown packets, in decoding order."""
-
-    pts: list[int | None] = field(default_factory=list)
-    keys: list[bool] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    discarded: bool = False
-    repeated: bool = False
-    open_gop: bool = False
-
-
 def scan(path: Path) -> Scan:
-    """Reads all packets of a video file and decodes its first frame.
+    """Read all packets of a video file and decode its first frame; all frames where the packets do not tell the order.
 
     Raises:
         InputError: the file is missing, empty, not a video, has no video stream or not one frame that decodes.
@@ -115,12 +117,13 @@ def scan(path: Path) -> Scan:
             if not streams:
                 raise no_video(path, bool(container.streams.audio))
             stream = streams[0]
-            packets = _read_packets(container, stream)
-            container_name, codec = container.format.name, _codec_name(stream)
-            time_base, nominal = stream.time_base, stream.average_rate or stream.guessed_rate
+            reorders, holds_back = stream.codec_context.codec.reorder, bool(stream.codec_context.has_b_frames)
+            packets = read_packets(container, stream)
+            container_name, codec = container.format.name, codec_name(stream)
+            time_base, nominal = stream.time_base, float(stream.average_rate or stream.guessed_rate or 0)
             pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             stored = stream.frames
-            declared = _declared_count(container, stream, packets, float(nominal or 0))
+            declared = _declared_count(container, stream, packets, nominal)
     except DECODING_ERRORS as error:
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from None
 
@@ -129,11 +132,22 @@ def scan(path: Path) -> Scan:
         raise no_frames(path, codec)
     orientation = orientation_of(first)
     height, width, _ = upright_pixels(first, orientation).shape
-    pts = _presentation(packets, container_name)
-    skipped = 0 if pts is None or first.pts is None else sum(p < first.pts for p in pts)
-    pts = None if pts is None else pts[skipped:]
-    count = len(packets.pts) if pts is None else len(pts)
-    rate, constant = _rate(pts, time_base, float(nominal or 0))
+
+    untimed = container_name in _UNTIMED_CONTAINERS or not any(time is not None for time in packets.pts)
+    rises = False if untimed else times_rise(packets, reorders=reorders, holds_back=holds_back)
+    skipped, count = first.opaque or 0, len(packets.pts)
+    if rises is None or (untimed and reorders and skipped):
+        decoded = _decoded_times(path)
+        rises = not untimed and _strictly_rise(decoded)
+        count = len(decoded) + skipped
+    if not rises and not {"mp4", "avi"} & set(container_name.split(",")):
+        declared = 0  # it was reckoned from times
+    pts = sorted(time for time in packets.pts if time is not None) if rises else None
+    if pts is not None:
+        skipped = 0 if first.pts is None else sum(time < first.pts for time in pts)
+        pts, count = pts[skipped:], len(pts)
+    count -= skipped
+    rate, constant = _rate(pts, time_base, nominal)
     times = tuple(n / rate for n in range(count)) if pts is None else tuple(float(p * time_base) for p in pts)
     return Scan(
         path=path,
@@ -147,6 +161,7 @@ def scan(path: Path) -> Scan:
         rate=rate,
         times=times,
         pts=None if pts is None else tuple(pts),
+        in_packet_order=not reorders,
         constant=constant,
         promised=max(count, declared - skipped),
         keyframes=_keyframes(packets, pts),
@@ -154,45 +169,12 @@ def scan(path: Path) -> Scan:
         # MP4 counts stored samples; samples before the edit's keyframe do not even arrive as packets to be discarded.
         edited=packets.discarded or packets.repeated or ("mp4" in container_name and 0 < stored != declared),
         open_gop=packets.open_gop,
+        broken=packets.broken,
         streams=len(streams),
     )
 
 
-def _read_packets(container: Any, stream: Any) -> _Packets:
-    packets, key = _Packets(), None
-    places: set[tuple[int, int]] = set()
-    demuxed = container.demux(stream)
-    while True:
-        try:
-            packet = next(demuxed, None)
-        except DECODING_ERRORS:
-            return packets  # a damaged container: what came before the damage counts
-        if packet is None:
-            return packets
-        if not packet.size:
-            continue
-        if packet.is_discard:
-            packets.discarded = True
-            continue
-        if _codec_name(stream) == "vp8" and not bytes(packet)[0] & 0x10:
-            continue  # a reference that is never shown (RFC 6386, 9.1)
-        packets.repeated |= packet.pos is not None and (packet.pos, packet.size) in places
-        places.add((packet.pos, packet.size))
-        if packet.is_keyframe:
-            key = packet.pts
-        elif None not in (key, packet.pts) and packet.pts < key:
-            packets.open_gop = True
-        packets.pts.append(packet.pts)
-        packets.keys.append(packet.is_keyframe)
-        packets.ends.append((packet.pts or 0) + (packet.duration or 0))
-
-
-def _codec_name(stream: Any) -> str:
-    context = stream.codec_context
-    return "unknown codec" if context is None else str(context.codec.canonical_name)
-
-
-def _declared_count(container: Any, stream: Any, packets: _Packets, rate: float) -> int:
+def _declared_count(container: Any, stream: Any, packets: Packets, rate: float) -> int:
     """How many shown frames the header speaks of; 0 where it is silent.
 
     MP4 lists every sample, AVI states a number. Matroska and FLV state a time at which the last frame ends.
@@ -222,23 +204,26 @@ def _seconds(clock: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _presentation(packets: _Packets, container: str) -> list[int] | None:
-    """Ascending presentation times, None where the file has none that can be trusted."""
-    pts = sorted(p for p in packets.pts if p is not None)
-    unique = len(set(pts)) == len(packets.pts)
-    return pts if unique and container not in _UNTIMED_CONTAINERS else None
-
-
 def _first_frame(path: Path) -> Any:
     """The first `av.VideoFrame` that decodes, None where there is none."""
     with open_container(path) as container:
         return next(decoded_frames(container, video_streams(container)[0]), None)
 
 
+def _decoded_times(path: Path) -> list[int | None]:
+    """Presentation time of each frame that decodes, in order of display."""
+    with open_container(path) as container:
+        return [frame.pts for frame in decoded_frames(container, video_streams(container)[0])]
+
+
+def _strictly_rise(times: list[int | None]) -> bool:
+    return all(a is not None and b is not None and a < b for a, b in pairwise(times))
+
+
 def _rate(pts: list[int] | None, time_base: Fraction, nominal: float) -> tuple[float, bool]:
     """Frames per second on average, and whether the gaps are all equal."""
     if pts is None or len(pts) < 2:
-        return nominal or 25.0, True
+        return nominal if 1 <= nominal <= 240 else 25.0, True
     gaps = [b - a for a, b in pairwise(pts)]
     measured = 1 / float(time_base * Fraction(sum(gaps), len(gaps)))
     # Matroska counts milliseconds: gaps of 33 and 34 are a constant rate.
@@ -247,7 +232,7 @@ def _rate(pts: list[int] | None, time_base: Fraction, nominal: float) -> tuple[f
     return (nominal if nominal and constant and abs(nominal / measured - 1) < 0.01 else measured), constant
 
 
-def _keyframes(packets: _Packets, pts: list[int] | None) -> tuple[int, ...]:
+def _keyframes(packets: Packets, pts: list[int] | None) -> tuple[int, ...]:
     if pts is None:
         return tuple(number for number, key in enumerate(packets.keys) if key)
     number = {p: n for n, p in enumerate(pts)}

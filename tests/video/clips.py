@@ -160,7 +160,7 @@ def joined_sizes(path: Path, sizes: Sequence[tuple[int, int]], count: int) -> Pa
     elementary = b""
     for number, size in enumerate(sizes):
         part = path.with_suffix(f".{number}.h264")
-        write_clip(part, count, size=size, container="h264", first_number=number * count)
+        write_clip(part, count, size=size, options={"bf": "0"}, container="h264", first_number=number * count)
         elementary += part.read_bytes()
     whole = path.with_suffix(".h264")
     whole.write_bytes(elementary)
