@@ -32,7 +32,7 @@ from propagate.pipeline import with_frames
 from propagate.provenance import versions
 from propagate.settings import VideoSettings
 from propagate.types import FrameInfo, Keypoints, Mask
-from propagate.video import VideoEndsEarlyWarning, VideoReader, open_video
+from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning, open_video
 
 SOME_FAILED = 6  # exit code
 _OF_THE_CLIP = ("video.reader", "video.strict", "video.from_frame", "video.to_frame", "video.stride")
@@ -187,7 +187,9 @@ def _run(
         telling = [
             w
             for w in caught
-            if issubclass(w.category, VideoEndsEarlyWarning | SmallerPassWarning | SlowTransferWarning)
+            if issubclass(
+                w.category, VideoEndsEarlyWarning | VideoTimesWarning | SmallerPassWarning | SlowTransferWarning
+            )
         ]
         finished = Finished(
             name=method.name,

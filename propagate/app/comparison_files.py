@@ -29,7 +29,7 @@ from propagate.benchmarks.contact_sheet import DIFFERENCE, contact_sheet, differ
 from propagate.formats import VideoWriter, atomic_path, read_indexed_png
 from propagate.provenance import versions
 from propagate.types import Frame, Keypoints, Label, Mask
-from propagate.video import VideoEndsEarlyWarning, VideoReader
+from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning
 
 FILES = TABLE, SHEET, VIDEO, SUMMARY = "agreement.csv", "compare.png", "compare.mp4", "summary.json"
 _SHOWN = 8  # frames on the sheet
@@ -105,7 +105,8 @@ def write_comparison(
     headings: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", VideoEndsEarlyWarning)  # the runs have told
+        for told in (VideoEndsEarlyWarning, VideoTimesWarning):  # by the runs
+            warnings.simplefilter("ignore", told)
         rows = stack.enter_context(_table(paths[TABLE], agreement.columns))
         video = stack.enter_context(VideoWriter(paths[VIDEO], (info.rate or _RATE_WITHOUT_CLOCK) / stride))
         advance = stack.enter_context(progress(terminal, "comparing", count))

@@ -44,7 +44,7 @@ from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
 from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
-from propagate.video import VideoEndsEarlyWarning, VideoReader, open_video
+from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning, open_video
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
 
@@ -265,7 +265,7 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
             write_run_record(output, {**record, **outcome})
 
 
-_TELLING = VideoEndsEarlyWarning | SmallerPassWarning | SlowTransferWarning | CacheWarning
+_TELLING = VideoEndsEarlyWarning | VideoTimesWarning | SmallerPassWarning | SlowTransferWarning | CacheWarning
 
 
 @contextmanager
