@@ -5,8 +5,8 @@ decord decodes ahead without bound while the caller computes: 600 frames in 480p
 seek, and that is where it fails: it repeats or skips frames after a seek in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and
 open groups of pictures. HEVC fails now and then, because a decoder that is full (EAGAIN) is an error to it. VP9 may
 change its size between keyframes, and a picture whose size changes is scaled to the first size without a word. Pictures
-narrower than 97 pixels come back with four channels on some machines (dmlc/decord issues 93 and 336). Hence the short list below and the
-comparison with PyAV.
+narrower than 97 pixels come back with four channels on some machines (dmlc/decord issues 93 and 336). Hence the short
+list below and the comparison with PyAV.
 
 A seek also decodes anew from the keyframe before it. With keyframes 250 frames apart, PyAV was three times as fast.
 """
