@@ -11,6 +11,7 @@ from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 8  # pixels between the two pictures
+_ENLARGED = 2**24  # pixels: no picture is enlarged beyond this
 _HEAT = 0.55  # weight of the heat over the picture
 _WHEEL = 0.65  # weight of the wheel's colors
 
@@ -29,20 +30,16 @@ def draw_lines(
     for dots.
 
     Args:
-        a, b: RGB; the smaller is enlarged to the other's height.
+        a, b: RGB; the smaller is enlarged to the other's height, or to 16 million pixels.
         points: (x, y) in pixels of A.
         matches: (x, y) in pixels of B.
         cosine, mutual: of the matches.
     """
     height = max(len(a), len(b), 360)
-    scales = height / len(a), height / len(b)
-    left, right = (
-        cv2.resize(picture, (round(picture.shape[1] * scale), height))
-        for picture, scale in zip((a, b), scales, strict=True)
-    )
-    drawn = np.concatenate([left, np.full((height, _GAP, 3), 255, np.uint8), right], 1)
-    starts = (points + 0.5) * scales[0] - 0.5
-    ends = (matches + 0.5) * scales[1] - 0.5 + np.array([left.shape[1] + _GAP, 0])
+    left, right = _enlarged(a, height), _enlarged(b, height)
+    drawn = _side_by_side(left, right, height)
+    starts = (points + 0.5) * (len(left) / len(a)) - 0.5
+    ends = (matches + 0.5) * (len(right) / len(b)) - 0.5 + np.array([left.shape[1] + _GAP, 0])
     image = Image.fromarray(drawn)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(12, height // 30))
     radius = max(3, height // 110)
@@ -112,8 +109,25 @@ def draw_wheel(
     left = np.where(known, _painted(a, colors), _gray(a))
     right = _painted(b, own)
     tall = max(len(left), len(right))
-    sides = [cv2.resize(side, (round(side.shape[1] * tall / len(side)), tall)) for side in (left, right)]
-    return np.concatenate([sides[0], np.full((tall, _GAP, 3), 255, np.uint8), sides[1]], 1)
+    return _side_by_side(_enlarged(left, tall), _enlarged(right, tall), tall)
+
+
+def _enlarged(picture: UInt8[ndarray, "h w 3"], height: int) -> UInt8[ndarray, "p q 3"]:
+    """A picture of this height, or as high as `_ENLARGED` allows: a narrow strip beside a wide one stays small."""
+    rows, columns, _ = picture.shape
+    scale = min(height / rows, max(1.0, (_ENLARGED / (rows * columns)) ** 0.5))
+    return np.asarray(cv2.resize(picture, (round(columns * scale), round(rows * scale))))
+
+
+def _side_by_side(
+    left: UInt8[ndarray, "h w 3"], right: UInt8[ndarray, "y x 3"], height: int
+) -> UInt8[ndarray, "r c 3"]:
+    """Two pictures on white, a gap between them."""
+    start = left.shape[1] + _GAP
+    canvas = np.full((height, start + right.shape[1], 3), 255, np.uint8)
+    canvas[: len(left), : left.shape[1]] = left
+    canvas[: len(right), start:] = right
+    return canvas
 
 
 def _wheel(places: Float[ndarray, "r c 2"], size: tuple[int, int]) -> UInt8[ndarray, "r c 3"]:

@@ -107,3 +107,16 @@ def test_the_wheel_gives_a_cell_the_color_of_its_match(sure):
         assert np.ptp(right[10, 50].astype(int)) > 30
     else:
         assert drawn[20, 20].tolist() == [90, 90, 90]
+
+
+def test_a_long_strip_beside_a_picture_does_not_blow_it_up():
+    """Enlarged to the strip's height, the other picture would have gigabytes."""
+    strip, picture = np.zeros((30_000, 2, 3), np.uint8), np.full((8, 12, 3), 9, np.uint8)
+    drawn = draw_wheel(strip, picture, np.zeros((1, 1, 2), np.float32), np.ones((1, 1), bool))
+    assert len(drawn) == 30_000
+    assert drawn.shape[1] < 6_000
+    none = np.zeros((0, 2), np.float32)
+    drawn = draw_lines(strip, picture, none, none, np.zeros(0, np.float32), np.zeros(0, bool))
+    assert drawn.shape[1] < 6_000
+    assert (drawn[10, 100] == 9).all()
+    assert (drawn[-1, 100] == 255).all()
