@@ -26,6 +26,7 @@ from propagate.app.outputs import MASKS
 from propagate.app.progress import progress
 from propagate.benchmarks.agreement import TOLERANCE, Agreement
 from propagate.benchmarks.contact_sheet import DIFFERENCE, contact_sheet, difference, drawn, fitted, side_by_side
+from propagate.errors import InputError
 from propagate.formats import VideoWriter, atomic_path, read_indexed_png
 from propagate.provenance import versions
 from propagate.types import Frame, Keypoints, Label, Mask
@@ -94,7 +95,7 @@ def write_comparison(
         The files.
 
     Raises:
-        InputError: a result cannot be read back, or a file cannot be written.
+        InputError: a result cannot be read back, the clip has fewer frames than before, or a file cannot be written.
     """
     info, names = reader.info, [result.name for result in results]
     size, count = (info.height, info.width), min(result.frames for result in results)
@@ -102,6 +103,7 @@ def write_comparison(
     agreement = Agreement(first, names, size)
     paths = {name: folder / name for name in FILES}
     cells: dict[str, list[np.ndarray]] = {}
+    compared = 0
     headings: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -121,6 +123,9 @@ def write_comparison(
                 for name, picture in _tiles(frame, labels, _CELL, names=False).items():
                     cells.setdefault(name, []).append(picture)
             advance()
+            compared += 1
+        if compared < count:
+            raise InputError(f"{info.source} had {count} frames, and {compared} when it was read again.", "Check it.")
     captions = {result.name: _caption(result, agreement) for result in results}
     captions[DIFFERENCE] = ("orange: not all give", "the same object")
     title = f"{'/'.join(Path(info.source).parts[-2:])}: a row per configuration, a column per frame"
@@ -130,6 +135,9 @@ def write_comparison(
     _write_summary(paths[SUMMARY], reader, first, results, failed, agreement, command)
     terminal.result(_printed(results, agreement))
     terminal.notes(_explained(agreement))
+    for result in results:
+        if result.frames > count:
+            terminal.note(f"{result.name} has {result.frames} frames; the first {count}, which all have, are compared.")
     return tuple(paths.values())
 
 
@@ -153,12 +161,17 @@ def _labels(folder: Path, first: Label) -> Iterator[Callable[[Frame], Label]]:
 
 
 def _poses(path: Path, first: Keypoints) -> Generator[Keypoints, None, None]:
-    """The keypoints of a CSV file that a run wrote, frame by frame."""
+    """The keypoints of a CSV file that a run wrote, frame by frame.
+
+    Raises:
+        InputError: it ends.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         for _, rows in groupby(csv.DictReader(file), key=itemgetter("frame")):
             values = [[float(row[column] or "nan") for column in ("x", "y", "confidence")] for row in rows]
             table = np.array(values, np.float32)
             yield Keypoints(table[:, :2], first.names, first.skeleton, table[:, 2])
+    raise InputError(f"{path} lacks frames.", "Compare again.")
 
 
 def _tiles(

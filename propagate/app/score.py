@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from propagate.app.outputs import Write
+from propagate.documents import read_json
 from propagate.formats import read_indexed_png, read_keypoints
 from propagate.metrics import box_side, correct_keypoints, region_similarity
 from propagate.types import Frame, Prediction
@@ -25,7 +25,7 @@ class Score:
     """
 
     def __init__(self, folder: Path) -> None:
-        scene = json.loads((folder / "scene.json").read_text(encoding="utf-8"))
+        scene = read_json(folder / "scene.json")
         self._folder = folder
         self._joints = {entry["id"]: list(entry["keypoints"]) for entry in scene["objects"]}
         self.names: dict[int, str] = {entry["id"]: entry["name"] for entry in scene["objects"]}

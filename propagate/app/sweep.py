@@ -187,6 +187,14 @@ def _print(terminal: Terminal, benchmark: "Benchmark", grid: "Grid", results: Se
         table.add_row(*values, *shown, speed, style="bold" if result is best else None)
     terminal.result(table)
     terminal.notes(benchmark.remarks)
+    for result in results:
+        if not result.scores.clips:
+            for remark in result.scores.remarks:
+                terminal.error(f"{result.name}: {remark}")
+        for clip, problems in result.scores.problems.items():
+            tell = terminal.note if clip in result.scores.clips else terminal.error
+            for problem in problems if clip not in result.failed else ():
+                tell(f"{result.name}, {clip}: {problem}")
     if best is not None:
         terminal.result(f"best: {best.name}, {metrics[0]} {100 * best.scores.totals[metrics[0]]:.1f}")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from propagate.benchmarks.benchmark import Curve
 from propagate.benchmarks.davis_tree import AnnotatedClip, Tree, counted_mask
+from propagate.benchmarks.paths import reading
 from propagate.errors import InputError
 from propagate.formats import read_indexed_png
 from propagate.metrics import boundary_accuracy, region_similarity
@@ -39,6 +40,14 @@ def score_clip(tree: Tree, annotated: AnnotatedClip, folder: Path) -> ClipScore:
 
     All frames are looked at, also after the first that cannot be scored, so that everything is named at once.
     """
+    try:
+        with reading(folder):
+            return _score_clip(tree, annotated, folder)
+    except InputError as error:
+        return ClipScore((), (f"Not scored: {error.message}",))
+
+
+def _score_clip(tree: Tree, annotated: AnnotatedClip, folder: Path) -> ClipScore:
     if not folder.is_dir():
         return ClipScore((), (f"Not scored: the folder {folder} does not exist.{_deeper(folder)}",))
     name, masks, objects = annotated.clip.name, annotated.masks, range(1, annotated.objects + 1)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 from propagate.benchmarks.benchmark import Curve, Table
+from propagate.benchmarks.paths import reading
 from propagate.documents import read_json
 from propagate.errors import InputError
 from propagate.formats import draw_keypoints
@@ -102,7 +103,8 @@ def judge_clips(
     judged, problems = dict[str, JudgedT](), dict[str, tuple[str, ...]]()
     for name in names:
         try:
-            judged[name] = judge(name)
+            with reading(results / name):
+                judged[name] = judge(name)
         except InputError as error:
             problems[name] = (str(error),)
     if not judged:

@@ -157,7 +157,8 @@ def _read(path: Path, kind: type[RecordT]) -> RecordT:
     except ValidationError as problem:
         first = problem.errors()[0]
         place = ".".join(map(str, first["loc"]))[:80]
-        cause = f"{place}: {first['msg']}" if place else first["msg"]
+        fault = first["msg"].removeprefix("Value error, ")
+        cause = f"{place}: {fault}" if place else fault
         raise InputError(f"{path} is damaged or was edited ({cause}).", _UNTOUCHED) from problem
     except InputError as problem:
         raise InputError(f"{path} is damaged or was edited: {problem.message}", _UNTOUCHED) from problem

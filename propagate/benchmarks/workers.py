@@ -124,15 +124,20 @@ def _work(connection: Connection, benchmark: Benchmark, threads: int) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes that start in this block never hear Ctrl-C, which goes to all of a terminal; their parent ends them."""
+    """Processes that start in this block never hear what goes to all of a terminal, Ctrl-C and its closing.
+
+    Their parent ends them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    unheard = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in unheard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending(exit_code: int | None) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from propagate.benchmarks.clip_folder import is_whole, read_record
+from propagate.benchmarks.clip_folder import is_whole
 from propagate.benchmarks.methods import load_method
+from propagate.benchmarks.records import ClipRecord, read_record
 from propagate.benchmarks.resources import threads_per_job
 from propagate.benchmarks.runner import Task, run
 from propagate.errors import UsageError
@@ -122,7 +123,7 @@ def test_an_interrupt_ends_all_processes(tmp_path):
     assert multiprocessing.active_children() == []
     left = list((tmp_path / "out").iterdir())
     assert left  # at least that of the process that went on to the third
-    assert all(is_whole(folder, read_record(folder)) for folder in left)
+    assert all(is_whole(folder, read_record(folder, ClipRecord)) for folder in left)
 
 
 def test_threads_are_shared_among_jobs_unless_they_are_given(monkeypatch):
