@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from propagate.benchmarks.benchmark import Clip
 from propagate.benchmarks.paths import is_plain_name
 from propagate.documents import read_text
 from propagate.errors import InputError, UsageError
 from propagate.formats import read_indexed_png
+from propagate.pictures import inspect_picture
 from propagate.types import BACKGROUND, VOID, Mask
 from propagate.video.folder import read_header
 
@@ -285,10 +285,11 @@ def _unfitting(masks: Sequence[Path], frame: tuple[int, int] | None = None) -> l
 def _png_size(path: Path) -> tuple[int, int] | None:
     """(width, height) from the header; None if there is none."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+        header = inspect_picture(path, "mask")
+    except InputError:
         return None
+    height, width = header.size
+    return (width, height) if header.format == "PNG" else None
 
 
 def _listed(pieces: Sequence[str], separator: str = "; ") -> str:

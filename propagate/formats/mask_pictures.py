@@ -24,31 +24,32 @@ _MAPPING_SHOWN = 12
 _ROUNDING = 6.0  # how far, in 8-bit levels, a mixture may lie beside the line between its two colors
 
 
-def ids_of_picture(image: Image.Image, path: Path) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
+def ids_of_picture(image: Image.Image, path: Path, source: str) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
     """Object ids of a picture of any mode, and notes on how it was understood.
 
     Args:
-        image: as Pillow opened it.
+        image: decoded and upright.
         path: for messages.
+        source: file format, as Pillow names it.
 
     Raises:
         InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
     """
     if image.mode == "P":
-        return _ids_of_palette(image, path)
+        return _ids_of_palette(image, path, source)
     if image.mode == "1":
-        return _ids_of_numbers(np.array(image, dtype=np.uint8) * np.uint8(255), path, image.format)
+        return _ids_of_numbers(np.array(image, dtype=np.uint8) * np.uint8(255), path, source)
     if image.mode == "L":
-        return _ids_of_numbers(np.array(image), path, image.format)
+        return _ids_of_numbers(np.array(image), path, source)
     if image.mode.startswith("I") or image.mode == "F":
-        return _ids_of_numbers(_eight_bits(np.asarray(image), path), path, image.format)
+        return _ids_of_numbers(_eight_bits(np.asarray(image), path), path, source)
     if image.mode == "LA" and image.getextrema()[1] == (255, 255):
-        return _ids_of_numbers(np.array(image.getchannel("L")), path, image.format)
+        return _ids_of_numbers(np.array(image.getchannel("L")), path, source)
     rgba = np.asarray(image.convert("RGBA"))
-    return _ids_of_colors(rgba[..., :3], rgba[..., 3], path, image.format)
+    return _ids_of_colors(rgba[..., :3], rgba[..., 3], path, source)
 
 
-def _ids_of_palette(image: Image.Image, path: Path) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
+def _ids_of_palette(image: Image.Image, path: Path, source: str) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
     """The index is the id, unless the palette says by its black that index 0 is not the background."""
     index = np.array(image, dtype=np.uint8)
     table = np.zeros((256, 3), np.uint8)
@@ -57,17 +58,17 @@ def _ids_of_palette(image: Image.Image, path: Path) -> tuple[UInt8[ndarray, "h w
     used = np.unique(index)
     black = [int(i) for i in used if not table[i].any()]
     if table[0].any() and black:
-        ids, notes = _ids_of_colors(table[index], np.full(index.shape, 255, np.uint8), path, image.format)
+        ids, notes = _ids_of_colors(table[index], np.full(index.shape, 255, np.uint8), path, source)
         return ids, (f"In the palette of {path} black is not color 0: its colors are taken, not its numbers.", *notes)
     if set(used.tolist()) <= {0, 255}:
-        return _ids_of_numbers(index, path, image.format)
+        return _ids_of_numbers(index, path, source)
     if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
-        _refuse_soft_edges(np.searchsorted(used, index), table[used].astype(np.int64), path, image.format)
+        _refuse_soft_edges(np.searchsorted(used, index), table[used].astype(np.int64), path, source)
     return index, _void_note(index, path)
 
 
 def _ids_of_numbers(
-    values: UInt8[ndarray, "h w"], path: Path, source: str | None
+    values: UInt8[ndarray, "h w"], path: Path, source: str
 ) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
     """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
     used = np.unique(values)
@@ -82,7 +83,7 @@ def _ids_of_numbers(
 
 
 def _ids_of_colors(
-    rgb: UInt8[ndarray, "h w 3"], alpha: UInt8[ndarray, "h w"], path: Path, source: str | None
+    rgb: UInt8[ndarray, "h w 3"], alpha: UInt8[ndarray, "h w"], path: Path, source: str
 ) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
     """Each color an object, in order of appearance; what is transparent, or else black, is background."""
     solid = alpha >= 128
@@ -134,9 +135,7 @@ def _eight_bits(values: Shaped[ndarray, "h w"], path: Path) -> UInt8[ndarray, "h
     return narrow
 
 
-def _refuse_soft_edges(
-    compact: Int[ndarray, "h w"], table: Int[ndarray, "n 3"], path: Path, source: str | None
-) -> None:
+def _refuse_soft_edges(compact: Int[ndarray, "h w"], table: Int[ndarray, "n 3"], path: Path, source: str) -> None:
     """Raise where the colors are those of soft edges, a JPEG or a photograph.
 
     Args:

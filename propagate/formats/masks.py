@@ -6,17 +6,17 @@ Written: 8-bit indexed PNG, index = object id, DAVIS palette. `read_indexed_png`
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from propagate.errors import InputError
 from propagate.formats.atomic import atomic_path
 from propagate.formats.mask_pictures import ids_of_picture
 from propagate.formats.palette import DAVIS_PALETTE
+from propagate.pictures import load_picture
 from propagate.types import Mask
 
 # Masks are flat: level 4 takes 1.5 ms for 480x854 and a fifth more bytes than level 6 does in 2.2 ms or 9 in 12 ms.
@@ -59,8 +59,9 @@ def read_mask_file(path: str | Path, *, frame_size: tuple[int, int] | None = Non
     in order of appearance from the top left, row by row; black is background. Transparent is background.
     """
     path = Path(path)
-    with _opened(path) as image:
-        ids, notes = ids_of_picture(image, path)
+    image, header = load_picture(path, "mask")
+    ids, notes = ids_of_picture(image, path, header.format)
+    notes = (*(f"{path}: {note}" for note in header.notes), *notes)
     mask = Mask(ids)
     if not mask.objects:
         raise InputError(f"{path} has no object: every pixel is background or void.", "Paint the object into the mask.")
@@ -82,13 +83,13 @@ def read_indexed_png(path: str | Path) -> Mask:
         InputError: unreadable, or not of one 8-bit channel.
     """
     path = Path(path)
-    with _opened(path) as image:
-        if image.mode not in ("P", "L", "1"):
-            raise InputError(
-                f"{path} is no indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
-                "Save it with a palette, one index for each object.",
-            )
-        return Mask(np.array(image, dtype=np.uint8))
+    image, _ = load_picture(path, "mask")
+    if image.mode not in ("P", "L", "1"):
+        raise InputError(
+            f"{path} is no indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
+            "Save it with a palette, one index for each object.",
+        )
+    return Mask(np.array(image, dtype=np.uint8))
 
 
 def write_mask(path: str | Path, mask: Mask) -> None:
@@ -105,29 +106,6 @@ def write_mask(path: str | Path, mask: Mask) -> None:
     image.putpalette(_PALETTE_BYTES)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", compress_level=_COMPRESS_LEVEL)
-
-
-def _opened(path: Path) -> Image.Image:
-    """The picture, decoded and turned upright."""
-    remedy = "Give a PNG of the first frame's objects."
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise InputError(f"The mask {path} does not exist.", "Check the path.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"The mask {path} is a folder, not a picture.", remedy) from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"The mask {path} is not a picture that can be read.", remedy) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"The mask {path} is far larger than any video frame: {error}", remedy) from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
-        raise InputError(f"The mask {path} cannot be read: {error}.", remedy) from error
-    upright.format = image.format  # the copy forgets it
-    return upright
 
 
 def _fitted(mask: Mask, path: Path, frame_size: tuple[int, int], resize: bool) -> tuple[Mask, str]:

@@ -6,14 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image, ImageOps
 
 from propagate.errors import InputError
+from propagate.pictures import convert_picture, inspect_picture, load_picture
 from propagate.types import Frame, FrameInfo
 from propagate.video.selection import select
 
@@ -22,7 +21,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 # A folder has no clock. 25 per second is what most data sets of pictures were filmed at.
 _RATE = 25.0
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-_EXIF_ORIENTATION = 0x0112
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -64,21 +62,16 @@ def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
     Raises:
         InputError: the file is not a picture, holds several, or has 32 bits per channel.
     """
-    with _opened(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise InputError(f"{path} holds {image.n_frames} pictures.", "Save each as a file of its own, or as a GIF.")
-        if image.mode in ("F", "I") and not _sixteen_bit(image):
-            raise InputError(f"{path} has 32 bits per channel.", "Save it with 8 or 16.")
-        width, height = image.size
-        # Orientations 5 to 8 of EXIF lie on their side. A PNG's own getexif would decode all of its pixels.
-        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
-        size = (height, width) if orientation >= 5 else (width, height)
-        kinds = {
-            "16-bit": _sixteen_bit(image),
-            "grayscale": image.mode in ("1", "L", "LA", "I", "I;16", "I;16B"),
-            "transparent": image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
-        }
-    return size, tuple(kind for kind, found in kinds.items() if found)
+    header = inspect_picture(path)
+    if header.mode in ("F", "I") and not header.sixteen_bit:
+        raise InputError(f"{path} has 32 bits per channel.", "Save it with 8 or 16.")
+    height, width = header.size
+    kinds = {
+        "16-bit": header.sixteen_bit,
+        "grayscale": header.mode in ("1", "L", "LA", "I") or header.mode.startswith("I;16"),
+        "transparent": header.transparent,
+    }
+    return (width, height), tuple(kind for kind, found in kinds.items() if found)
 
 
 def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
@@ -89,37 +82,13 @@ def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
     Raises:
         InputError: the file is not a picture, or not a whole one.
     """
-    with _opened(path) as image:
-        try:
-            image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        turned = ImageOps.exif_transpose(image)
-        if turned.mode in ("I", "I;16", "I;16B"):
-            grey = (np.asarray(turned).astype(np.int64) >> 8).astype(np.uint8)
-            return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
-        # By way of RGBA, because a palette with an alpha per color cannot go to RGB directly.
-        opaque = turned.convert("RGBA") if "transparency" in turned.info else turned
-        return np.array(opaque.convert("RGB"))
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if not path.exists():
-        return InputError(f"{path} does not exist.", f"Check the path; looked for {path.absolute()}.")
-    cause = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error)
-    return InputError(f"{path} cannot be read as a picture: {cause}.", "Replace it, or take it out of the folder.")
-
-
-def _sixteen_bit(image: Any) -> bool:
-    # Pillow hides the depth of RGB pictures in how it is going to decode them.
-    return image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
+    image, header = load_picture(path)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+    # By way of RGBA, because a palette with an alpha per color cannot go to RGB directly.
+    opaque = convert_picture(image, "RGBA", path) if header.transparent else image
+    return np.array(convert_picture(opaque, "RGB", path))
 
 
 class FolderReader:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from propagate import pictures
 from propagate.errors import InputError
 from propagate.formats import DAVIS_PALETTE, read_indexed_png, read_mask, read_mask_file, write_mask
 from propagate.types import Mask
@@ -163,6 +164,6 @@ def test_a_turned_picture_is_turned_upright(tmp_path: Path) -> None:
 
 def test_a_picture_far_larger_than_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mask(tmp_path / "m.png", two_objects())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match=r"m\.png is far larger than any video frame"):
         read_mask(tmp_path / "m.png")
