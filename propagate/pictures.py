@@ -221,5 +221,5 @@ def _unknown(path: Path, what: str) -> InputError:
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
         return InputError(f"The {what} {path} is a HEIC picture, which cannot be read.", "Save it as PNG or JPEG.")
     return InputError(
-        f"The {what} {path} is not a picture that can be read: none of {', '.join(FORMATS)}.", "Save it as PNG."
+        f"The {what} {path} is not a picture that can be read.", f"Save it as PNG; known are {', '.join(FORMATS)}."
     )
