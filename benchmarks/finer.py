@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")
     options = parser.parse_args()
 
-    settings = load_settings("compact", options.overrides).settings
+    settings = load_settings("compact", options.overrides)
     extractor = both_maps(build_extractor("compact", **settings.features.options))
     chosen = [row for row in rows() if not options.only or any(text in row.name for text in options.only)]
     scores, seconds = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    settings = load_settings("compact").settings
+    settings = load_settings("compact")
     extractor = CompactDiffusion(device="cpu")
     scores: defaultdict[Row, list[float]] = defaultdict(list)
     names = options.sequence or sorted(path.name for path in (options.data / "JPEGImages/480p").iterdir())

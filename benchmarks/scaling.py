@@ -47,7 +47,7 @@ class Point:
 
 
 def measure(config: str, frames: int, objects: int, repeats: int, _on_frame: Callable[[], None]) -> Point:
-    settings = load_settings(config, [f"video.short_side={HEIGHT}", "features.device=cpu"]).settings
+    settings = load_settings(config, [f"video.short_side={HEIGHT}", "features.device=cpu"])
     subject = Subject(config, settings, build_extractor(settings.features.name, **settings.features.options))
     with tempfile.TemporaryDirectory() as name:
         clip = Path(name, "clip.mp4")

@@ -77,7 +77,7 @@ def track(
         OutOfMemoryError: memory ran out, or `settings.max_memory` is too little.
     """
     if not isinstance(settings, Settings):
-        settings = load_settings(settings).settings
+        settings = load_settings(settings)
     check_anchors(anchors, frames)
     if extractor is None:
         with _memory_errors():

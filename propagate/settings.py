@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,13 +22,19 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from propagate.documents import parse_yaml, read_text
 from propagate.errors import UsageError
+from propagate.overrides import assign, flatten, long_form
+from propagate.setting_checks import allowed_values, refuse_nameless_parts, refuse_unstorable, refuse_yes_as_number
 
 DEFAULT_PRESET = "compact"
+MOST_FRAMES = 10**9  # a year of video at 30 frames per second
+_LONGEST_SHOWN = 80
 _SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 
 
@@ -59,7 +64,13 @@ def memory_size(text: str, option: str) -> int:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Ranges are wide: what lies outside is a slip, would run out of memory, or makes numbers that cannot be computed.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
+        return refuse_yes_as_number(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 class VideoSettings(_Section):
@@ -67,13 +78,16 @@ class VideoSettings(_Section):
 
     reader: Literal["auto", "decord", "pyav", "folder"] = "auto"
     strict: bool = Field(False, description="a video that ends early is an error, not a warning")
-    from_frame: Annotated[int, Field(ge=0)] = 0
-    to_frame: Annotated[int, Field(ge=1)] | None = Field(None, description="the first frame no longer read")
-    stride: Annotated[int, Field(ge=1)] = Field(1, description="read every n-th frame")
-    short_side: Annotated[int, Field(ge=16)] | None = Field(
+    from_frame: Annotated[int, Field(ge=0, le=MOST_FRAMES)] = 0
+    to_frame: Annotated[int, Field(ge=1, le=MOST_FRAMES)] | None = Field(
+        None, description="the first frame no longer read"
+    )
+    stride: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(1, description="read every n-th frame")
+    # twice the 4320 of 8K video
+    short_side: Annotated[int, Field(ge=16, le=8192)] | None = Field(
         480, description="frames are resized to this short side before feature extraction; null: left as they are"
     )
-    long_multiple: Annotated[int, Field(ge=1)] = Field(
+    long_multiple: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="the long side becomes a multiple of this, beside what the features ask of both sides"
     )
     rounding: Literal["down", "up"] = Field("down", description="of both sides, to the multiples")
@@ -84,11 +98,7 @@ class VideoSettings(_Section):
         return self.model_dump(include={"short_side", "long_multiple", "rounding"})
 
 
-def _long_form(features: Any) -> Any:
-    return {"name": "fusion", "parts": features} if isinstance(features, list) else features
-
-
-class FeatureSettings(BaseModel):
+class FeatureSettings(_Section):
     """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here.
 
     A list of extractors is short for their fusion: `features: [{name: a}, {name: b}]` is
@@ -98,12 +108,14 @@ class FeatureSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "compact"
-    batch_size: Annotated[int, Field(ge=1)] = Field(1, description="frames taken through the network together")
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="frames taken through the network together")
 
     @model_validator(mode="before")
     @classmethod
     def _list_is_fusion(cls, values: Any) -> Any:
-        return _long_form(values)
+        if isinstance(values, BaseModel):
+            return values
+        return refuse_nameless_parts(refuse_unstorable(long_form(values), "features"))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -114,20 +126,28 @@ class FeatureSettings(BaseModel):
 class PropagationSettings(_Section):
     """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
 
-    n_last: Annotated[int, Field(ge=0)] = Field(7, description="most recent frames in memory beside the anchors")
-    n_older: Annotated[int, Field(ge=0)] = Field(0, description="frames before these that stay in memory, too")
-    older_every: Annotated[int, Field(ge=1)] = Field(5, description="one frame in so many stays so")
-    top_k: Annotated[int, Field(ge=1)] = 5
-    temperature: Annotated[float, Field(gt=0)] = 0.1
+    # 10,000 frames of the smallest features at 480p take 25 GB
+    n_last: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        7, description="most recent frames in memory beside the anchors"
+    )
+    n_older: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="frames before these that stay in memory, too"
+    )
+    older_every: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(5, description="one frame in so many stays so")
+    # as many cells as a whole frame at 480p has
+    top_k: Annotated[int, Field(ge=1, le=10_000)] = 5
+    # below, float32 cosines differ by more than this or not at all; above, all weights are equal
+    temperature: Annotated[float, Field(ge=1e-6, le=1000)] = 0.1
     window: Literal["square", "circle", "none"] = "square"
-    radius: Annotated[float, Field(ge=0)] = Field(12, description="of the window, in grid cells")
+    # no grid is wider; without any window: window = none
+    radius: Annotated[float, Field(ge=0, le=10_000)] = Field(12, description="of the window, in grid cells")
     exempt_anchors: bool = Field(False, description="anchors are searched without a window")
     ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
     memory_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto: float16 on CUDA unless ties = keep, else float32"
     )
     finer: bool = Field(False, description="carry labels on a finer grid, for features that have a finer map, too")
-    finer_from: Annotated[int, Field(ge=1)] = Field(
+    finer_from: Annotated[int, Field(ge=1, le=10_000)] = Field(
         10, description="cells found for that; of their finer ones, top_k count"
     )
 
@@ -151,7 +171,8 @@ class KeypointLabelSettings(_Section):
 
     codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: as CRW's script does it, to the digit")
     encode: Literal["gaussian", "bilinear"] = "gaussian"
-    sigma: Annotated[float, Field(gt=0)] = Field(0.7, description="of the gaussian, in grid cells")
+    # a narrower one misses every cell's center; a wider one is flat over the whole grid
+    sigma: Annotated[float, Field(ge=0.1, le=100)] = Field(0.7, description="of the gaussian, in grid cells")
     absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this confidence a joint is absent")
 
 
@@ -209,35 +230,27 @@ def preset_summary(name: str) -> str:
     return text.partition("\n")[0].lstrip("# ").strip()
 
 
-def load_settings(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> ResolvedSettings:
-    """The settings of a preset with single values changed.
+def load_settings(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Settings:
+    """Return the settings of a preset with single values changed; `load_with_origins` also says where each came from.
 
     Args:
         preset: name of a shipped preset or path of a YAML file.
         overrides: `section.key=value` each; the value is read as YAML (`null`, `0.2`, `true`, `[1, 2]`).
 
     Raises:
-        UsageError: unknown preset, key or a value that does not fit, with the nearest known name.
+        UsageError: unknown preset, key or a value that does not fit, with the nearest known name or the allowed range.
     """
+    return load_with_origins(preset, overrides).settings
+
+
+def load_with_origins(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> ResolvedSettings:
+    """Return settings with the origin of each value. Arguments and errors as `load_settings`."""
     name, values = _read_preset(preset)
-    origins = {key: f"preset {name}" for key, _ in _flatten(values)}
+    origins = {key: f"preset {name}" for key, _ in flatten(values)}
     for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise UsageError(
-                f"--set {override} is not of the form section.key=value.", "For example: --set propagation.top_k=10."
-            )
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(
-                f"--set {override}: the value is not valid YAML.", "Put quotes around special signs."
-            ) from error
-        value = _long_form(value) if key == "features" else value
-        _assign(values, key, value, override)
-        origins |= dict.fromkeys((inner for inner, _ in _flatten({key: value})), "--set")
+        origins |= dict.fromkeys((key for key, _ in flatten(assign(values, override))), "--set")
     settings = _validate(values, f"preset {name}")
-    return ResolvedSettings(settings, {key: origins.get(key, "default") for key, _ in _flatten(settings.model_dump())})
+    return ResolvedSettings(settings, {key: origins.get(key, "default") for key, _ in flatten(settings.model_dump())})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -257,42 +270,24 @@ def _preset_folder() -> Any:
 def _read_preset(preset: str | Path) -> tuple[str, dict[str, Any]]:
     path: Any = Path(preset)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not path.exists():
             raise UsageError(
                 f"--config {preset}: there is no such file.", f"Shipped presets: {', '.join(preset_names())}."
             )
+        text = read_text(path, "preset", UsageError)
     elif str(preset) in preset_names():
         path = _preset_folder() / f"{preset}.yaml"
+        text = path.read_text(encoding="utf-8")
     else:
         raise UsageError(f"--config {preset}: there is no such preset.", nearest(str(preset), preset_names()))
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"--config {preset}: not a readable YAML file ({error}).", "See `propagate config show`."
-        ) from error
-    if not isinstance(values or {}, dict):
+    values = parse_yaml(text, f"The preset {preset}", UsageError)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
         raise UsageError(f"--config {preset}: not a mapping of sections.", "See `propagate config show`.")
-    values = values or {}
     if "features" in values:
-        values["features"] = _long_form(values["features"])
+        values["features"] = long_form(values["features"])
     return path.name.removesuffix(".yaml"), values
-
-
-def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
-    *sections, last = key.split(".")
-    place: Any = values
-    for section in sections:
-        place = place[_number(place, section, override)] if isinstance(place, list) else place.setdefault(section, {})
-        if not isinstance(place, dict | list):
-            raise UsageError(f"--set {override}: {section} is a value, not a section.", "See `propagate config show`.")
-    place[_number(place, last, override) if isinstance(place, list) else last] = value
-
-
-def _number(values: list[Any], key: str, override: str) -> int:
-    if not key.isdecimal() or int(key) >= len(values):
-        raise UsageError(f"--set {override}: there is no {key} in a list of {len(values)}.", "They count from 0.")
-    return int(key)
 
 
 def _validate(values: dict[str, Any], source: str) -> Settings:
@@ -305,8 +300,13 @@ def _validate(values: dict[str, Any], source: str) -> Settings:
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: unknown key {key}.", nearest(parts[-1], _siblings(parts))) from error
         raise UsageError(
-            f"{source}: {key} = {first['input']!r}: {first['msg']}.", "See `propagate config show`."
+            f"{source}: {key} = {_shown(first['input'])}: {first['msg']}.", allowed_values(Settings, parts)
         ) from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _siblings(parts: list[str]) -> list[str]:
@@ -314,13 +314,3 @@ def _siblings(parts: list[str]) -> list[str]:
     for part in parts[:-1]:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            value = {str(place): item for place, item in enumerate(value)}  # parts of a fusion: features.parts.0.name
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

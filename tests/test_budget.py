@@ -53,7 +53,7 @@ def plan(extractor=None, limit=None, size=SIZE, labels=2, **assignments):
     overrides = [f"{key.replace('__', '.')}={value}" for key, value in assignments.items()]
     if limit is not None:
         overrides.append(f"max_memory={limit}")
-    settings = load_settings("rgb", ["video.short_side=null", *overrides]).settings
+    settings = load_settings("rgb", ["video.short_side=null", *overrides])
     return plan_memory(extractor or Draws(), size, settings, labels=labels)
 
 

@@ -20,7 +20,7 @@ from propagate.features.finer import both_maps
 from propagate.features.passes import Passes, PassSize
 from propagate.features.rgb import ColorPatches
 from propagate.pipeline import track
-from propagate.settings import load_settings
+from propagate.settings import load_with_origins
 from propagate.types import Mask
 
 FUSION = "features=[{name: rgb, pca: 5}]"
@@ -47,7 +47,7 @@ def calls(monkeypatch) -> dict[str, int]:
 
 
 def settings(*overrides: str, preset: str = "rgb"):
-    return load_settings(preset, ["features.device=cpu", "video.short_side=64", "propagation.radius=4", *overrides])
+    return load_with_origins(preset, ["features.device=cpu", "video.short_side=64", "propagation.radius=4", *overrides])
 
 
 def cached(tmp_path, *overrides: str, preset: str = "rgb") -> CachedExtractor:

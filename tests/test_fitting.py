@@ -21,7 +21,7 @@ class Sizes:
 
 def check(size=(480, 854), *, stride=8, multiple=32, masks=True, **assignments) -> None:
     overrides = [f"{key.replace('__', '.')}={value}" for key, value in assignments.items()]
-    check_fit(size, Sizes(stride, multiple), load_settings("rgb", overrides).settings, masks=masks)
+    check_fit(size, Sizes(stride, multiple), load_settings("rgb", overrides), masks=masks)
 
 
 @pytest.mark.parametrize("short_side", [32, 33, 480, "null"])

@@ -33,7 +33,7 @@ SIZE = (96, 128)
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return load_settings("rgb", ["features.device=cpu", "video.short_side=96", "propagation.radius=4"]).settings
+    return load_settings("rgb", ["features.device=cpu", "video.short_side=96", "propagation.radius=4"])
 
 
 def picture(step: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 
 from propagate.errors import UsageError
 from propagate.provenance import all_settings, local_weights
-from propagate.settings import load_settings
+from propagate.settings import load_settings, load_with_origins
 
 TWO = "features: [{name: rgb, weight: 0.5}, {name: compact, timestep: 7, pca: 9}]"
 
@@ -16,7 +16,7 @@ def two(tmp_path):
 
 
 def test_parts_of_a_fusion_are_told_one_by_one_with_their_defaults(two):
-    found = all_settings(load_settings(two, ["features.parts.1.seed=4"]))
+    found = all_settings(load_with_origins(two, ["features.parts.1.seed=4"]))
     expected = {
         "features.name": ("fusion", "preset two"),
         "features.parts.0.name": ("rgb", "preset two"),
@@ -45,17 +45,17 @@ def test_parts_of_a_fusion_are_told_one_by_one_with_their_defaults(two):
 )
 def test_what_a_part_does_not_know_is_explained(two, override, words):
     with pytest.raises(UsageError) as error:
-        all_settings(load_settings(two, [override]))
+        all_settings(load_with_origins(two, [override]))
     assert words in str(error.value)
 
 
 def test_weights_of_parts_are_told_by_their_content(two, tmp_path):
-    assert set(local_weights(load_settings(two).settings.features)) == {"parts.1.weights"}
+    assert set(local_weights(load_settings(two).features)) == {"parts.1.weights"}
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.bin").write_bytes(b"1")
     override = [f"features.parts.1.weights={tmp_path / 'folder'}"]
-    one = local_weights(load_settings(two, override).settings.features)
+    one = local_weights(load_settings(two, override).features)
     (tmp_path / "folder" / "a.bin").write_bytes(b"2")
-    other = local_weights(load_settings(two, override).settings.features)
+    other = local_weights(load_settings(two, override).features)
     assert one.keys() == other.keys() == {"parts.1.weights"}
     assert one != other

@@ -17,7 +17,7 @@ from propagate.reference_labels import Reference, label_from_references
 from propagate.settings import load_settings
 from propagate.types import VOID, Frame, Keypoints, Mask
 
-SETTINGS = load_settings("rgb", ["video.short_side=64"]).settings
+SETTINGS = load_settings("rgb", ["video.short_side=64"])
 
 
 def cells(seed: int) -> torch.Tensor:

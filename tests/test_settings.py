@@ -1,22 +1,37 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from propagate.errors import UsageError
-from propagate.settings import FeatureSettings, Settings, load_settings, nearest, preset_names, preset_summary
+from propagate.formats import settings_hash
+from propagate.provenance import all_settings
+from propagate.settings import (
+    FeatureSettings,
+    Settings,
+    load_settings,
+    load_with_origins,
+    nearest,
+    preset_names,
+    preset_summary,
+)
 
 
 def test_every_shipped_preset_loads_and_says_what_it_is():
     assert {"compact", "rgb"} <= set(preset_names())
     for name in preset_names():
-        assert load_settings(name).settings.features.name
+        assert load_settings(name).features.name
         assert preset_summary(name).endswith(".")
 
 
 def test_origins_tell_where_each_value_came_from():
-    resolved = load_settings("rgb", ["propagation.top_k=10", "features.device=cpu"])
+    resolved = load_with_origins("rgb", ["propagation.top_k=10", "features.device=cpu"])
     assert resolved.settings.propagation.top_k == 10
     assert resolved.origins["propagation.top_k"] == "--set"
     assert resolved.origins["features.device"] == "--set"
@@ -34,18 +49,18 @@ def test_origins_tell_where_each_value_came_from():
     ],
 )
 def test_overrides_are_read_as_yaml(override, section, key, value):
-    settings = load_settings("compact", [override]).settings
+    settings = load_settings("compact", [override])
     assert getattr(getattr(settings, section), key) == value
 
 
 def test_nested_override():
-    assert load_settings("compact", ["labels.masks.encode=area"]).settings.labels.masks.encode == "area"
+    assert load_settings("compact", ["labels.masks.encode=area"]).labels.masks.encode == "area"
 
 
 def test_a_preset_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("propagation: {n_last: 20}\n", encoding="utf-8")
-    resolved = load_settings(path)
+    resolved = load_with_origins(path)
     assert resolved.settings.propagation.n_last == 20
     assert resolved.origins["propagation.n_last"] == "preset mine"
 
@@ -53,7 +68,7 @@ def test_a_preset_file_of_ones_own(tmp_path):
 def test_an_empty_preset_file_is_the_defaults(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n", encoding="utf-8")
-    assert load_settings(path).settings == Settings()
+    assert load_settings(path) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +77,7 @@ def test_an_empty_preset_file_is_the_defaults(tmp_path):
         ("propagation.topk=3", "unknown key propagation.topk. Did you mean top_k?"),
         ("propagatoin.top_k=3", "unknown key propagatoin. Did you mean propagation?"),
         ("labels.masks.encod=area", "unknown key labels.masks.encod. Did you mean encode?"),
-        ("propagation.top_k=0", "propagation.top_k = 0: Input should be greater than or equal to 1"),
+        ("propagation.top_k=0", "propagation.top_k = 0: Input should be greater than or equal to 1. Allowed: 1 to"),
         ("propagation.temperature=warm", "propagation.temperature = 'warm'"),
         ("video.reader=vlc", "video.reader = 'vlc'"),
         ("propagation.top_k", "is not of the form section.key=value"),
@@ -131,7 +146,7 @@ def test_nearest_lists_all_when_nothing_is_near():
     ],
 )
 def test_memory_is_given_with_its_unit(size, expected):
-    assert load_settings("rgb", [f"max_memory={size}"]).settings.max_memory == expected
+    assert load_settings("rgb", [f"max_memory={size}"]).max_memory == expected
 
 
 @pytest.mark.parametrize("size", ["6,5GB", "6GB or so", "-6GB", "-5", "true", "6XB", "much", "'1e9'", "[6]"])
@@ -146,7 +161,7 @@ SHORT = "features: [{name: rgb, weight: 0.5}, {name: compact, timestep: 7}]"
 def test_a_list_of_extractors_is_their_fusion(tmp_path):
     preset = tmp_path / "two.yaml"
     preset.write_text(SHORT)
-    found = load_settings(preset, ["features.batch_size=2", "features.parts.1.timestep=9"])
+    found = load_with_origins(preset, ["features.batch_size=2", "features.parts.1.timestep=9"])
     features = found.settings.features
     assert (features.name, features.batch_size) == ("fusion", 2)
     assert features.options["parts"] == [{"name": "rgb", "weight": 0.5}, {"name": "compact", "timestep": 9}]
@@ -156,7 +171,7 @@ def test_a_list_of_extractors_is_their_fusion(tmp_path):
 
 
 def test_the_list_can_be_given_as_an_override():
-    found = load_settings("rgb", ["features=[{name: rgb}, {name: compact, seed: 3}]", "features.parts.0.weight=2"])
+    found = load_with_origins("rgb", ["features=[{name: rgb}, {name: compact, seed: 3}]", "features.parts.0.weight=2"])
     assert found.settings.features.options["parts"] == [{"name": "rgb", "weight": 2}, {"name": "compact", "seed": 3}]
     assert found.origins["features.parts.1.seed"] == "--set"
     assert found.origins["features.batch_size"] == "default"
@@ -167,6 +182,10 @@ def test_the_list_can_be_given_as_an_override():
     [
         ("features.parts.2.weight=1", "there is no 2 in a list of 2. They count from 0."),
         ("features.parts.last.weight=1", "there is no last in a list of 2"),
+        ("features.parts.\u0661.weight=1", "there is no \u0661 in a list of 2"),
+        ("features.parts.1=rgb", "parts.1 should be a mapping with the name of an extractor"),
+        ("features.parts=rgb", "features.parts should be a list of extractors"),
+        ("features={name: rgb, a.b: 1}", "features.a.b should have a name of text without a dot"),
         ("features.parts.0.name.x=1", "name is a value, not a section"),
     ],
 )
@@ -176,3 +195,81 @@ def test_a_part_that_is_not_there(tmp_path, override, words):
     with pytest.raises(UsageError) as error:
         load_settings(preset, [override])
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("propagation.radius=.inf", "propagation.radius = inf: Input should be a finite number. Allowed: 0 to 10000."),
+        ("propagation.radius=.nan", "propagation.radius = nan: Input should be a finite number."),
+        ("propagation.radius=1e400", "propagation.radius = '1e400': Input should be a finite number."),
+        (
+            "labels.keypoints.sigma=2000",
+            "sigma = 2000: Input should be less than or equal to 100. Allowed: 0.1 to 100.",
+        ),
+        ("propagation.n_last=1000000000", "Allowed: 0 to 10000."),
+        ("propagation.top_k=1000000000", "Allowed: 1 to 10000."),
+        ("propagation.temperature=1.0e-300", "Allowed: 1e-06 to 1000."),
+        ("propagation.temperature=1.0e+300", "Allowed: 1e-06 to 1000."),
+        ("video.short_side=1000000", "Allowed: 16 to 8192."),
+        ("video.to_frame=99999999999", "Allowed: 1 to 1e+09."),
+        ("features.batch_size=1000000", "Allowed: 1 to 1024."),
+        ("propagation.top_k=true", "propagation.top_k = True: Input should be a number, not true or false."),
+        ("labels.masks.vanish=no", "labels.masks.vanish = False: Input should be a number, not true or false."),
+        ("features.timestep=.inf", "features.timestep should be a finite number."),
+        ("features.parts=[{name: rgb, weight: .nan}]", "features.parts.0.weight should be a finite number."),
+        ("features.seed=2020-01-01", "--set features.seed=2020-01-01 cannot be used: line 1 is a timestamp"),
+        ("features.prompt=!!python/object:os.system x", "not valid YAML"),
+    ],
+)
+def test_what_no_run_could_use_is_refused_with_its_range(override: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load_settings("rgb", [override])
+    assert words in str(error.value)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = sorted({*load_with_origins("rgb").origins, "features.timestep", "features.parts", "features", "labels"})
+
+
+@given(st.sampled_from(KEYS), PLAIN)
+def test_a_value_is_refused_or_has_a_hash(key: str, value: object) -> None:
+    try:
+        found = load_settings("rgb", [f"{key}={json.dumps(value)}"])
+    except UsageError:
+        return
+    assert len(settings_hash(found.model_dump())) == 64
+
+
+def test_settings_made_in_python_are_checked_alike() -> None:
+    for values in ({"propagation": {"top_k": True}}, {"features": {"seed": float("nan")}}, {"features": {1: 2}}):
+        with pytest.raises(ValidationError):
+            Settings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"propagation: {top_k: 3}\npropagation: {top_k: 4}\n",
+        b"propagation: &a [*a]\n",
+        b"features: {name: 0x" + b"f" * 5000 + b"}\n",
+        b"a: !!timestamp 2001-99-99\n",
+        b"1: 2\n",
+        b"\xff\xfe\x00",
+        b"features: '\\UFFFFFFFF'\n",
+        b"[" * 3000,
+        b"features: [[[rgb]]]\n",
+        b"features: [{name: [rgb]}]\n",
+        b"features: [{name: rgb, a.b: {c.d: 1}}]\n",
+        b"features: {name: rgb, '': 1}\n",
+    ],
+)
+def test_a_damaged_preset_is_an_error_of_ours(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "damaged.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError):
+        all_settings(load_with_origins(path))

@@ -169,7 +169,7 @@ def resolve_settings(
     """
     import json
 
-    from propagate.settings import DEFAULT_PRESET, ResolvedSettings, load_settings
+    from propagate.settings import DEFAULT_PRESET, ResolvedSettings, load_with_origins
 
     options = {
         "--reader": ("video.reader", reader),
@@ -183,7 +183,7 @@ def resolve_settings(
     }
     given = {option: (key, value) for option, (key, value) in options.items() if value is not None}
     changes = [f"{key}={json.dumps(value)}" for key, value in given.values()]
-    resolved = load_settings(config or DEFAULT_PRESET, [*(assignments or ()), *changes])
+    resolved = load_with_origins(config or DEFAULT_PRESET, [*(assignments or ()), *changes])
     origins = {**resolved.origins, **{key: option for option, (key, _) in given.items()}}
     return ResolvedSettings(resolved.settings, origins)
 

@@ -14,7 +14,7 @@ from propagate.formats import settings_hash
 from propagate.labels.jhmdb import STRIDE as JHMDB_STRIDE
 from propagate.pipeline import track
 from propagate.provenance import all_settings, local_weights
-from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_settings, nearest, preset_names
+from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_with_origins, nearest, preset_names
 from propagate.types import Frame, Label, Prediction
 
 Carry = Callable[[Iterable[Frame], Label], Iterator[Prediction]]
@@ -117,7 +117,7 @@ def load_method(
     given = [(override, "protocol") for override in protocol] + [(override, "--set") for override in overrides]
     if device is not None:
         given.append((f"features.device={device}", "--device"))
-    resolved = load_settings(config, [override for override, _ in given])
+    resolved = load_with_origins(config, [override for override, _ in given])
     sources = {override.partition("=")[0]: origin for override, origin in given}
     origins = {key: sources.get(key, origin) for key, origin in resolved.origins.items()}
     _check_video(resolved.settings.video)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import Any, cast, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from propagate.errors import UsageError
 from propagate.features.extractor import FeatureExtractor
 from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
+from propagate.setting_checks import refuse_infinite, refuse_yes_as_number
 from propagate.settings import nearest
 
 __all__ = ["EXTRACTORS", "FeatureExtractor", "build_extractor", "extractor_names", "extractor_options"]
@@ -57,7 +59,7 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
         if option not in known:
             raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, known))
         try:
-            checked[option] = TypeAdapter(hints.get(option, Any)).validate_python(value)
+            checked[option] = TypeAdapter(_checking(hints.get(option, Any))).validate_python(value)
         except ValidationError as error:
             raise UsageError(
                 f"features.{option} = {value!r}: {error.errors()[0]['msg']}.", f"See `propagate config show {name}`."
@@ -70,6 +72,13 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
     if entry is not None:
         check_contract(extractor, entry)
     return cast("FeatureExtractor", extractor)
+
+
+def _checking(hint: Any) -> Any:
+    """The type of an option, with what every setting is checked for."""
+    return Annotated[
+        hint, BeforeValidator(partial(refuse_yes_as_number, annotation=hint)), AfterValidator(refuse_infinite)
+    ]
 
 
 def extractor_names() -> list[str]:

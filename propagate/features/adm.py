@@ -30,6 +30,7 @@ from propagate.features.diffusion import (
     run_until,
 )
 from propagate.features.finer import check_finer, run_until_finer
+from propagate.features.option_types import Count, EnsembleSize, Seed
 from propagate.features.weight_files import assign
 from propagate.weights import locate
 
@@ -80,12 +81,12 @@ class AdmDiffusion:
         timestep: Annotated[int, Field(ge=0, le=999)] = 51,
         up_ft_index: Annotated[int, Field(ge=0)] = 7,
         finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
-        ensemble_size: Annotated[int, Field(ge=1)] = 4,
-        seed: int = 0,
+        ensemble_size: EnsembleSize = 4,
+        seed: Seed = 0,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         noise: NoiseMode = "shared",
-        draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
-        head_channels: Annotated[int, Field(ge=1)] | None = None,
+        draws_per_pass: Count | None = None,
+        head_channels: Count | None = None,
         device: str = "auto",
         compile: bool = False,
     ) -> None:

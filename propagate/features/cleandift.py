@@ -19,6 +19,7 @@ from torch import Tensor
 from propagate.features.device import resolve_device
 from propagate.features.diffusion import Noise
 from propagate.features.latent_diffusion import LatentDiffusion, LatentMode, working_multiple
+from propagate.features.option_types import Multiple, Seed
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
 from propagate.features.stable_diffusion import MODEL as BASE_MODEL
@@ -71,8 +72,8 @@ class CleanDIFT:
         finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
         prompt: str = "",
         latents: LatentMode = "mode",
-        seed: int = 0,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        seed: Seed = 0,
+        multiple: Multiple | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
         compile: bool = False,

@@ -35,6 +35,7 @@ from propagate.features.diffusion import (
     linear_alphas_cumprod,
 )
 from propagate.features.finer import pack
+from propagate.features.option_types import Count, EnsembleSize, Seed
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
@@ -81,10 +82,10 @@ class CompactDiffusion:
         *,
         timestep: Annotated[int, Field(ge=0, le=999)] = TRAINING_TIMESTEP,
         block: Annotated[int, Field(ge=0, le=3)] = 2,
-        ensemble_size: Annotated[int, Field(ge=1)] = 1,
+        ensemble_size: EnsembleSize = 1,
         noise: NoiseMode = "shared",
-        seed: int = 0,
-        draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
+        seed: Seed = 0,
+        draws_per_pass: Count | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
         compile: bool = False,

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -27,7 +27,9 @@ from propagate.features import build_extractor, extractor_options
 from propagate.features.anchoring import anchored, no_anchor
 from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
+from propagate.features.option_types import Count
 from propagate.features.pca import PrincipalComponents, fit_principal_components
+from propagate.setting_checks import refuse_yes_as_number
 
 _T = TypeVar("_T")
 
@@ -44,13 +46,18 @@ class PartSettings(BaseModel):
             features are resampled; "picture": it sees the picture at the size at which its own grid is the common one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     name: str
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    pca: Annotated[int, Field(ge=1)] | None = None
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    pca: Count | None = None
     normalize: bool = True
     fit: Literal["features", "picture"] = "features"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
+        return refuse_yes_as_number(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 PART_DEFAULTS = {name: field.default for name, field in PartSettings.model_fields.items() if not field.is_required()}

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from propagate.errors import WeightsError
@@ -25,6 +24,7 @@ from propagate.features.aggregation import Aggregator, load_aggregator
 from propagate.features.device import resolve_device
 from propagate.features.diffusion import Noise
 from propagate.features.latent_diffusion import LatentDiffusion, working_multiple
+from propagate.features.option_types import Multiple, Seed
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
 from propagate.features.sd_layers import MODEL
@@ -70,8 +70,8 @@ class Hyperfeatures:
         config: Path | None = None,
         noising: Literal["one_step", "inversion"] = "one_step",
         prompt: str = "",
-        seed: int = 0,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        seed: Seed = 0,
+        multiple: Multiple | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
     ) -> None:

@@ -31,6 +31,7 @@ from propagate.features.device import resolve_device
 from propagate.features.label_reader import OnStep
 from propagate.features.latent_diffusion import working_multiple
 from propagate.features.learned_prompts import LearnedPrompts, load_prompts
+from propagate.features.option_types import Count, Multiple, Seed
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_learning import Learned, View, attention_loss, learn_embedding, random_views
 from propagate.features.prompt_targets import PointTarget, Target, label_names, targets_of
@@ -91,19 +92,19 @@ class PromptAttention:
         config: Path | None = None,
         embedding: Path | None = None,
         layers: Annotated[Sequence[Layer], Field(min_length=1)] = PUBLISHED_LAYERS,
-        steps: Annotated[int, Field(ge=1)] = 129,
-        patience: Annotated[int, Field(ge=2)] | None = 25,
-        learning_rate: Annotated[float, Field(gt=0)] = 0.0023755632,
-        learning_timestep: Annotated[int, Field(ge=0)] = 140,
-        sigma: Annotated[float, Field(gt=0)] = 0.0546,
-        restarts: Annotated[int, Field(ge=1)] = 1,
+        steps: Count = 129,
+        patience: Annotated[int, Field(ge=2, le=100_000)] | None = 25,
+        learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.0023755632,
+        learning_timestep: Annotated[int, Field(ge=0, le=9999)] = 140,
+        sigma: Annotated[float, Field(ge=1e-4, le=10)] = 0.0546,
+        restarts: Count = 1,
         portion: Annotated[float, Field(gt=0, le=1)] = 0.93165,
-        crops: Annotated[int, Field(ge=1)] = 1,
-        timestep: Annotated[int, Field(ge=0)] = 40,
-        prompts_per_pass: Annotated[int, Field(ge=1)] | None = None,
+        crops: Count = 1,
+        timestep: Annotated[int, Field(ge=0, le=9999)] = 40,
+        prompts_per_pass: Count | None = None,
         checkpointing: bool = True,
-        seed: int = 0,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        seed: Seed = 0,
+        multiple: Multiple | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
     ) -> None:

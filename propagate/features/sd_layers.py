@@ -26,6 +26,7 @@ from propagate.features.device import resolve_device
 from propagate.features.diffusion import Noise
 from propagate.features.extractor import FeatureExtractor
 from propagate.features.latent_diffusion import LatentDiffusion, working_multiple
+from propagate.features.option_types import Count, Multiple, Seed
 from propagate.features.pca import PrincipalComponents, fit_principal_components
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
@@ -75,15 +76,15 @@ class StableDiffusionLayers:
         weights: str | Path | None = None,
         revision: str | None = None,
         config: Path | None = None,
-        timestep: Annotated[int, Field(ge=0)] = 100,
+        timestep: Annotated[int, Field(ge=0, le=9999)] = 100,
         layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = PUBLISHED_LAYERS,
-        layer_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None,
-        layer_pca: Annotated[int, Field(ge=1)] | None = 256,
+        layer_weights: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] | None = None,
+        layer_pca: Count | None = 256,
         prompt: str = "",
-        noise_side: Annotated[int, Field(ge=1)] | None = 64,
-        seed: int = 42,
-        windows: Annotated[int, Field(ge=64, multiple_of=64)] | None = None,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        noise_side: Annotated[int, Field(ge=1, le=4096)] | None = 64,
+        seed: Seed = 42,
+        windows: Annotated[int, Field(ge=64, le=8192, multiple_of=64)] | None = None,
+        multiple: Multiple | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
     ) -> None:

@@ -21,6 +21,7 @@ from propagate.errors import UsageError
 from propagate.features.device import resolve_device
 from propagate.features.diffusion import Noise, NoiseMode, draws_at_once, ensemble_features
 from propagate.features.latent_diffusion import LatentDiffusion, LatentMode, working_multiple
+from propagate.features.option_types import Count, EnsembleSize, Multiple, Seed
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
 from propagate.weights import locate
@@ -65,16 +66,16 @@ class StableDiffusion:
         weights: str | Path | None = None,
         revision: str | None = None,
         config: Path | None = None,
-        timestep: Annotated[int, Field(ge=0)] = 51,
+        timestep: Annotated[int, Field(ge=0, le=9999)] = 51,
         up_ft_index: Annotated[int, Field(ge=0)] = 2,
         finer_ft_index: Annotated[int, Field(ge=0)] | None = None,
-        ensemble_size: Annotated[int, Field(ge=1)] = 8,
+        ensemble_size: EnsembleSize = 8,
         prompt: str = "",
         latents: LatentMode = "mode",
         noise: NoiseMode = "shared",
-        seed: int = 0,
-        draws_per_pass: Annotated[int, Field(ge=1)] | None = None,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        seed: Seed = 0,
+        draws_per_pass: Count | None = None,
+        multiple: Multiple | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         device: str = "auto",
         compile: bool = False,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from propagate.errors import UsageError, WeightsError
 from propagate.features.device import compile_blocks, resolve_device
 from propagate.features.diffusion import run_until
+from propagate.features.option_types import Count, Multiple
 from propagate.features.vit_families import DINO, DINOV2, DINOV3, OPENCLIP, Family
 from propagate.features.vit_files import VitFiles, build_network, open_vit
 from propagate.features.vit_positions import PositionRule, RotaryPositions, interpolate_positions
@@ -27,7 +28,7 @@ from propagate.settings import nearest
 from propagate.weights import locate
 
 Facet = Literal["token", "key", "query", "value"]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 # classes that refuse pictures of another size unless told
 _TOLD_TO_INTERPOLATE = ("vit", "clip_vision_model")
@@ -75,10 +76,10 @@ class VisionTransformer:
         facet: Facet = "token",
         norm: bool | None = None,
         position_offset: Annotated[float, Field(ge=0, le=0.5)] | None = None,
-        multiple: Annotated[int, Field(ge=1)] | None = None,
+        multiple: Multiple | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[Positive, Positive, Positive] | None = None,
-        head_channels: Annotated[int, Field(ge=1)] | None = None,
+        head_channels: Count | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
         compile: bool = False,

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from propagate.app.record import settings_record
-from propagate.settings import load_settings
+from propagate.settings import load_with_origins
 
 
 @pytest.fixture
@@ -15,17 +15,17 @@ def preset(tmp_path):
 
 
 def test_the_parts_of_a_fusion_are_a_list_that_is_a_preset_again(preset, tmp_path):
-    record = settings_record(load_settings(preset))
+    record = settings_record(load_with_origins(preset))
     parts = record["settings"]["features"]["parts"]
     assert [part["name"] for part in parts] == ["rgb", "compact"]
     assert parts[1]["timestep"] == 7
     assert parts[1]["seed"] == 0
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(record["settings"]))
-    assert settings_record(load_settings(again))["settings"] == record["settings"]
+    assert settings_record(load_with_origins(again))["settings"] == record["settings"]
 
 
 def test_a_part_changes_the_hash(preset):
-    plain = settings_record(load_settings(preset))["settings_hash"]
-    assert settings_record(load_settings(preset, ["features.parts.1.timestep=51"]))["settings_hash"] != plain
-    assert settings_record(load_settings(preset, ["features.parts.0.weight=1.0"]))["settings_hash"] == plain
+    plain = settings_record(load_with_origins(preset))["settings_hash"]
+    assert settings_record(load_with_origins(preset, ["features.parts.1.timestep=51"]))["settings_hash"] != plain
+    assert settings_record(load_with_origins(preset, ["features.parts.0.weight=1.0"]))["settings_hash"] == plain

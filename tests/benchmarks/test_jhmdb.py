@@ -203,7 +203,7 @@ def test_name_and_title_tell_the_protocols_apart(tree):
 
 def test_the_settings_that_the_protocol_demands_exist(tree):
     demanded = load_jhmdb(tree, protocol="videowalk").settings
-    settings = load_settings("dift_adm_jhmdb", demanded).settings
+    settings = load_settings("dift_adm_jhmdb", demanded)
     assert settings.labels.keypoints.codec == "jhmdb"
     assert settings.video.short_side == 320
     assert load_jhmdb(tree, protocol="strict").settings == ()

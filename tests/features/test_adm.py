@@ -188,7 +188,7 @@ def test_the_real_model_has_the_published_blocks_and_arithmetic():
 
 @pytest.mark.parametrize("preset", ["dift_adm_davis", "dift_adm_davis_compat", "dift_adm_jhmdb"])
 def test_presets_name_options_that_there_are(preset, checkpoint):
-    preset_settings = load_settings(preset).settings
+    preset_settings = load_settings(preset)
     options = {**preset_settings.features.options, "up_ft_index": 2}  # the tiny model has fewer blocks
     extractor = build(checkpoint, **options)
     assert extractor.timestep == options["timestep"]
@@ -198,7 +198,7 @@ def test_presets_name_options_that_there_are(preset, checkpoint):
 @pytest.mark.parametrize("preset", ["dift_adm_davis", "dift_adm_davis_compat"])
 def test_the_davis_presets_are_the_published_settings(preset):
     # DIFT README, DAVIS-2017, DIFT_adm
-    chosen = load_settings(preset).settings
+    chosen = load_settings(preset)
     features, propagation = chosen.features.options, chosen.propagation
     assert (features["timestep"], features["up_ft_index"], features["ensemble_size"]) == (51, 7, 4)
     assert (propagation.temperature, propagation.top_k) == (0.1, 10)

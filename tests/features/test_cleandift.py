@@ -146,6 +146,6 @@ def test_an_unknown_block_lists_the_blocks(weights):
 
 
 def test_preset(weights):
-    settings = load_settings("cleandift_davis", [f"features.weights={weights}", f"features.base={SD_TINY}"]).settings
+    settings = load_settings("cleandift_davis", [f"features.weights={weights}", f"features.base={SD_TINY}"])
     extractor = build_extractor(settings.features.name, **settings.features.options, device="cpu")
     assert (extractor.timestep, extractor.stride, extractor.multiple) == (261.0, 8, 32)

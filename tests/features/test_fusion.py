@@ -223,7 +223,7 @@ def test_memory_that_runs_out_at_the_anchor_halves_the_pass_too(named):
         ([RGB, {"name": "rgbs"}], "features.parts.1.name = rgbs: there is no such extractor. Did you mean rgb?"),
         ([{**RGB, "seed": 3}], "features.parts.0.seed: rgb has no such option"),
         ([RGB, {"name": "compact", "timestep": -1}], "features.parts.1.timestep = -1: Input should be greater"),
-        ([RGB, {**RGB, "weight": 0}], "features.parts.1.weight = 0: Input should be greater than 0"),
+        ([RGB, {**RGB, "weight": 0}], "features.parts.1.weight = 0: Input should be greater than or equal to"),
         ([{**RGB, "pca": 49}], "features.parts.0.pca = 49: rgb has 48 channels"),
         ([{**RGB, "fit": "picture"}], "there is no grid to fit to"),
         ([RGB, {"name": "compact", "fit": "picture"}], "features.parts.1.fit = picture: compact takes multiples of 32"),

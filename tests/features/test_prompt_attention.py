@@ -158,7 +158,7 @@ def test_options_that_do_not_fit(options, message):
 
 
 def test_learning_is_refused_where_it_does_not_fit_the_memory(untaught):
-    settings = load_settings("prompt_attention", ["video.short_side=64"]).settings
+    settings = load_settings("prompt_attention", ["video.short_side=64"])
     check_learning(untaught, SIZE, settings)  # no limit
     with pytest.raises(OutOfMemoryError, match="learning the first frame's label takes about") as caught:
         check_learning(untaught, SIZE, settings.model_copy(update={"max_memory": 2**28}))
@@ -166,7 +166,7 @@ def test_learning_is_refused_where_it_does_not_fit_the_memory(untaught):
 
 
 def test_a_step_of_learning_fits_where_the_limit_leaves_room():
-    settings = load_settings("prompt_attention", ["video.short_side=64", "max_memory=2GiB"]).settings
+    settings = load_settings("prompt_attention", ["video.short_side=64", "max_memory=2GiB"])
     short = tiny_attention(steps=1)
     check_learning(short, SIZE, settings)
     # the estimate left nothing behind: what is learned afterwards is what is learned without it

@@ -134,7 +134,7 @@ def test_preset(tmp_path):
     dino = _tiny_dino(tmp_path / "dino")
     overrides = [f"features.parts.0.weights={SD_TINY}", f"features.parts.1.weights={dino}", "features.device=cpu"]
     overrides += ["features.parts.1.layer=1"]
-    features = load_settings("sd_dino", overrides).settings.features
+    features = load_settings("sd_dino", overrides).features
     extractor = build_extractor(features.name, **features.options)
     assert (extractor.stride, extractor.multiple) == (16, 16)
     images = torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))

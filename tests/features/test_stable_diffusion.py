@@ -296,17 +296,17 @@ def test_shards_and_half_precision_variants_are_found(broken):
 
 @pytest.mark.parametrize("preset", ["dift_sd_davis", "dift_sd_davis_compat", "dift_sd_jhmdb"])
 def test_presets(preset):
-    settings = load_settings(preset, [f"features.weights={SD_TINY}", "features.device=cpu"]).settings
+    settings = load_settings(preset, [f"features.weights={SD_TINY}", "features.device=cpu"])
     extractor = build_extractor(settings.features.name, **settings.features.options)
     assert (extractor.stride, extractor.multiple) == (8, 32)
 
 
 def test_the_davis_preset_is_the_published_one():
     """PROTOCOLS section 5: the table from DIFT's README."""
-    settings = load_settings("dift_sd_davis").settings
+    settings = load_settings("dift_sd_davis")
     features, propagation = settings.features.options, settings.propagation
     assert (features["timestep"], features["up_ft_index"], features["ensemble_size"]) == (51, 2, 8)
     assert (propagation.temperature, propagation.top_k, propagation.n_last, propagation.radius) == (0.2, 15, 28, 15)
-    compat = load_settings("dift_sd_davis_compat").settings
+    compat = load_settings("dift_sd_davis_compat")
     assert compat.propagation == propagation.model_copy(update={"ties": "keep"})
     assert (compat.labels.masks.codec, compat.video.short_side) == ("dift", 480)

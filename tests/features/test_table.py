@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from propagate.errors import UsageError
-from propagate.features import build_extractor, extractor_names, extractor_options
+from propagate.features import EXTRACTORS, build_extractor, extractor_names, extractor_options
 from propagate.features.device import available_devices, resolve_device
 
 
@@ -33,6 +33,43 @@ def test_a_wrong_name_or_option_is_explained(name, options, words):
     with pytest.raises(UsageError) as error:
         build_extractor(name, **options)
     assert words in str(error.value)
+
+
+NUMBERS = [
+    (name, option)
+    for name in EXTRACTORS
+    for option, default in extractor_options(name).items()
+    if isinstance(default, int | float) and not isinstance(default, bool)
+]
+OF_THE_MODEL = {"up_ft_index", "layer"}  # which blocks there are its weights say
+
+
+@pytest.mark.parametrize(("name", "option"), NUMBERS)
+def test_a_number_that_is_none_is_refused_before_weights_are_looked_for(name: str, option: str) -> None:
+    for value in (True, False, float("nan"), float("inf"), "nan", "much", [], {}, [1, 2]):
+        with pytest.raises(UsageError, match=rf"features\.{option} = "):
+            build_extractor(name, **{option: value})
+
+
+@pytest.mark.parametrize(("name", "option"), [pair for pair in NUMBERS if pair[1] not in OF_THE_MODEL])
+@pytest.mark.parametrize("value", [10**12, -(10**12), 1e300])
+def test_a_number_beyond_all_sense_is_refused_before_weights_are_looked_for(
+    name: str, option: str, value: float
+) -> None:
+    with pytest.raises(UsageError, match=rf"features\.{option} = "):
+        build_extractor(name, **{option: value})
+
+
+def test_numbers_in_lists_are_checked_too() -> None:
+    for mean in ([0.5, 0.5, True], [0.5, 0.5, float("inf")], [0.5, 0.5, "inf"]):
+        with pytest.raises(UsageError, match=r"features\.mean = "):
+            build_extractor("dino", mean=mean)
+
+
+def test_parts_are_checked_too() -> None:
+    for key, value in (("weight", 0), ("weight", True), ("weight", float("inf")), ("weight", 1e300), ("pca", True)):
+        with pytest.raises(UsageError, match=rf"features\.parts\.1\.{key} = "):
+            build_extractor("fusion", parts=[{"name": "rgb"}, {"name": "rgb", key: value}])
 
 
 def test_auto_takes_the_best_device_there_is():

@@ -349,13 +349,13 @@ def test_loading_prints_nothing(capfd):
     [((480, 854), (480, 832)), ((480, 910), (480, 896)), ((480, 1152), (480, 1152)), ((854, 480), (832, 480))],
 )
 def test_the_dino_preset_looks_at_frames_as_the_script_does(frame, expected):
-    video = load_settings("dino_davis").settings.video
+    video = load_settings("dino_davis").video
     assert working_size(frame, multiple=16, **video.sizing) == expected
     assert working_size(frame, multiple=8, **video.sizing) == expected
 
 
 def test_the_dino_preset_is_the_published_settings():
-    chosen = load_settings("dino_davis").settings
+    chosen = load_settings("dino_davis")
     propagation = chosen.propagation
     assert (propagation.n_last, propagation.top_k, propagation.temperature) == (7, 5, 0.1)
     assert (propagation.window, propagation.radius, propagation.ties) == ("square", 12, "keep")
@@ -364,7 +364,7 @@ def test_the_dino_preset_is_the_published_settings():
 
 
 def test_the_dinov3_preset_is_the_notebooks_settings():
-    chosen = load_settings("dinov3_davis").settings
+    chosen = load_settings("dinov3_davis")
     propagation = chosen.propagation
     assert (propagation.n_last, propagation.top_k, propagation.temperature) == (7, 5, 0.2)
     distances = np.sqrt(np.unique(np.add.outer(np.arange(14) ** 2, np.arange(14) ** 2)))
@@ -377,7 +377,7 @@ def test_a_run_with_the_dino_preset_has_the_scripts_grid():
     ids = np.zeros((100, 230), np.uint8)
     ids[30:70, 40:120] = 1
     chosen = [f"features.weights={DATA / 'dino_hf'}", "features.device=cpu", "video.short_side=128", "output.soft=true"]
-    settings = load_settings("dino_davis", [*chosen, "max_memory=2GB"]).settings
+    settings = load_settings("dino_davis", [*chosen, "max_memory=2GB"])
     predictions = list(track(pixels, Mask(ids), settings=settings))
     assert [prediction.soft.shape for prediction in predictions] == [(2, 16, 32)] * 3  # 294 down to 256
     assert [prediction.mask.size for prediction in predictions] == [(100, 230)] * 3
@@ -385,6 +385,6 @@ def test_a_run_with_the_dino_preset_has_the_scripts_grid():
 
 @pytest.mark.parametrize("name", ["dino", "dinov2", "dinov3"])
 def test_presets_name_options_that_there_are(name):
-    chosen = load_settings(f"{name}_davis").settings
+    chosen = load_settings(f"{name}_davis")
     assert chosen.features.name == name
     build(name, **{**chosen.features.options, "weights": DATA / FOLDERS[name]})

@@ -169,7 +169,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def assignments(root: Path) -> Iterator[Variant]:
     from propagate.settings import load_settings
 
-    defaults = dict(flat(load_settings("rgb").settings.model_dump()))
+    defaults = dict(flat(load_settings("rgb").model_dump()))
     keys = sorted(defaults)
     sections = sorted({key.rpartition(".")[0] for key in keys} - {""})
 

@@ -143,7 +143,7 @@ def test_the_whole_way_from_frames_to_masks(run):
             "video.short_side=160",
             "output.soft=true",
         ],
-    ).settings
+    )
     frames = open_video(END_TO_END / "davis" / "JPEGImages" / "480p" / "blobs")
     first = read_mask(END_TO_END / "davis" / "Annotations" / "480p" / "blobs" / "00000.png")
     for prediction in track(frames, first, settings=settings):

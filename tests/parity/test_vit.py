@@ -47,7 +47,7 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 def dino_frame(case: str) -> torch.Tensor:
     """The frame as the preset's rule gives it to a ViT with patches of 8, with a short side of 128."""
     pixels = golden("dino")[f"{case}_image_u8"].numpy()
-    video = load_settings("dino_davis", ["video.short_side=128"]).settings.video
+    video = load_settings("dino_davis", ["video.short_side=128"]).video
     return to_tensor(resize_frame(pixels, working_size(pixels.shape[:2], multiple=8, **video.sizing)))[None]
 
 
@@ -67,7 +67,7 @@ def test_the_frame_dino_is_given():
 
 
 def test_the_preset_is_the_script():
-    chosen = load_settings("dino_davis", [f"features.weights={DATA / 'dino_hf'}", "features.device=cpu"]).settings
+    chosen = load_settings("dino_davis", [f"features.weights={DATA / 'dino_hf'}", "features.device=cpu"])
     extractor = build_extractor(chosen.features.name, **chosen.features.options)
     assert distance(extractor(dino_frame("tall")), golden("dino")["tall_features"]) < TOLERANCE
 
