@@ -160,14 +160,14 @@ def _open(benchmark: Benchmark, choices: Choices, names: Sequence[str]) -> Outpu
 def _run(
     terminal: Terminal, benchmark: Benchmark, methods: Sequence[Method], output: Output, choices: Choices
 ) -> tuple[Outcome, ...]:
-    planned = plan(benchmark, methods, output)
+    planned = plan(benchmark, methods, output, choices.threads)
     terminal.notes(planned.notes)
     if planned.finished:
         terminal.note(finished_already(planned.finished))
     if not planned.tasks:
         return ()
     jobs = min(choices.jobs, len(planned.tasks))
-    threads = choices.threads or threads_per_job(jobs)
+    threads = choices.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:
         return run(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 

@@ -136,12 +136,12 @@ def _run(
     from propagate.benchmarks.resources import threads_per_job
     from propagate.benchmarks.sweep import run_grid
 
-    planned = plan(benchmark, methods, output)
+    planned = plan(benchmark, methods, output, choices.threads)
     terminal.notes(planned.notes)
     if planned.finished:
         terminal.note(finished_already(planned.finished))
     jobs = min(choices.jobs, len(benchmark.clips))
-    threads = choices.threads or threads_per_job(jobs)
+    threads = choices.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:
         return run_grid(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 

@@ -36,7 +36,7 @@ class Run:
         frames: how many.
         seconds: for all of them, without building the extractor.
         peak_memory: largest resident size of the process meanwhile, in bytes; None where the system does not say.
-        threads: of torch and OpenCV.
+        threads: of torch, of OpenCV and of the compiled loops, which take as many as torch.
         notes: warnings on the way.
     """
 

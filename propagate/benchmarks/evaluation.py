@@ -28,22 +28,32 @@ class Plan:
         tasks: clips to run, those of one method together.
         finished: how many are finished already.
         notes: sentences about those that are not taken as they are.
+        threads: with which finished clips were run whose last digits may depend on it; None where there are none.
     """
 
     tasks: tuple[Task, ...]
     finished: int
     notes: tuple[str, ...]
+    threads: int | None = None
 
 
-def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Plan:
+def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, threads: int | None = None) -> Plan:
     """Which clips are still to be run. When all is well, what stands in their way is removed, and so are old scores.
 
+    Args:
+        benchmark: the data set.
+        methods: what is run on it.
+        output: where to.
+        threads: of each process, where the user says so; else clips are gone on with as they were begun.
+
     Raises:
-        UsageError: to resume, a clip was finished with other settings or from other data, each difference named; or
-            something that is not ours lies in a place of ours. Nothing has been removed then.
+        UsageError: to resume, a clip was finished with other settings, another number of threads that matters, or from
+            other data, each difference named; or something that is not ours lies in a place of ours. Nothing has been
+            removed then.
         InputError: a picture cannot be read.
     """
     tasks, kept, notes = list[Task](), list[ClipRecord](), list[str]()
+    counts: set[int] = set()
     for method in methods:
         for clip in benchmark.clips:
             folder = output.of(method.name) / clip.name
@@ -55,12 +65,22 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> Pla
                         "Give the same ones, another --output, or --overwrite.",
                     )
                 if is_whole(folder, record):
+                    if method.depends_on_threads:
+                        counts.add(record.threads)
+                        if threads not in (None, record.threads):
+                            raise UsageError(
+                                f"{folder} was made with --threads {record.threads}, on which last digits may depend.",
+                                f"Give --threads {record.threads}, or none; or another --output, or --overwrite.",
+                            )
                     kept.append(record)
                     continue
                 notes.append(f"{folder} has lost files, or they were changed; the clip is run again.")
             tasks.append(Task(method, clip, folder))
     output.make_way([task.folder for task in tasks])
-    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept, versions())))
+    if len(counts) > 1:
+        mixed = ", ".join(map(str, sorted(counts)))
+        notes.append(f"Finished clips were made with different numbers of threads ({mixed}): last digits may differ.")
+    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept, versions())), min(counts, default=None))
 
 
 def score(

@@ -47,6 +47,11 @@ class Method:
     settings_hash: str
     resolved: Settings | None = None
 
+    @property
+    def depends_on_threads(self) -> bool:
+        """Whether the number of threads may change the last digits of its results; a baseline's it does not."""
+        return self.resolved is not None
+
     def prepare(self) -> None:
         """Build the extractor, where it is not the one that this process built last.
 

@@ -116,6 +116,30 @@ def test_a_clip_that_has_lost_a_file_is_run_again(squares, tmp_path):
     assert not (out / "one").exists()
 
 
+def test_resume_goes_on_with_the_threads_of_the_finished_clips_or_refuses(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(Method, "depends_on_threads", True)
+    out = tmp_path / "out"
+    _, methods, _ = evaluated(squares, out, "rgb")
+    before = files(out)
+    with pytest.raises(UsageError, match=r"one was made with --threads 1,") as error:
+        plan(squares, methods, Output(out, ["rgb"], resume=True), threads=2)
+    assert "Give --threads 1, or none" in error.value.remedy
+    assert files(out) == before
+    for threads in (None, 1):
+        planned = plan(squares, methods, Output(out, ["rgb"], resume=True), threads=threads)
+        assert (planned.threads, planned.finished, planned.notes) == (1, 2, ())
+    record = json.loads((out / "one" / "run.json").read_text())
+    (out / "one" / "run.json").write_text(json.dumps(record | {"threads": 4}))
+    planned = plan(squares, methods, Output(out, ["rgb"], resume=True))
+    assert "different numbers of threads (1, 4)" in planned.notes[0]
+
+
+def test_threads_that_change_nothing_are_not_asked_for(squares, tmp_path):
+    _, methods, _ = evaluated(squares, tmp_path / "out", "static")
+    planned = plan(squares, methods, Output(tmp_path / "out", ["static"], resume=True), threads=2)
+    assert (planned.threads, planned.finished) == (None, 2)
+
+
 def test_a_method_more_may_be_added(squares, tmp_path):
     evaluated(squares, tmp_path / "out", "static", "flow")
     _, _, ran = evaluated(squares, tmp_path / "out", "static", "flow", "rgb", resume=True)
