@@ -16,7 +16,7 @@ from propagate import __version__
 from propagate.errors import UsageError
 from propagate.features import extractor_options
 from propagate.features.fusion import PART_DEFAULTS, part_options
-from propagate.features.weight_files import fingerprint
+from propagate.features.weight_digests import fingerprint
 from propagate.settings import FeatureSettings, ResolvedSettings, nearest
 
 # module -> distributions that provide it, the one we ask for first

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import wraps
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from propagate import cached_extractor
 from propagate.budget import plan_memory
 from propagate.cached_extractor import CachedExtractor
+from propagate.checked_tensors import read_tensor, write_tensor
 from propagate.errors import UsageError
-from propagate.feature_cache import FeatureCache
+from propagate.feature_cache import CacheWarning, FeatureCache
 from propagate.features import build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.compact import CompactDiffusion
@@ -23,6 +24,16 @@ from propagate.pipeline import track
 from propagate.settings import load_with_origins
 from propagate.types import Mask
 
+KIND = "propagate features 1"
+DESCRIPTION = {
+    "stride": 8,
+    "channels": 48,
+    "multiple": 8,
+    "draws_per_pass": None,
+    "learns": False,
+    "finer_stride": None,
+    "finer_channels": 0,
+}
 FUSION = "features=[{name: rgb, pca: 5}]"
 
 
@@ -115,20 +126,37 @@ def test_settings_of_the_transfer_and_the_name_of_the_device_do_not_matter(tmp_p
     assert calls["computed"] == (3 if not torch.cuda.is_available() else 6)
 
 
-@pytest.mark.parametrize("damage", ["cut", "other shape", "no description"])
+# descriptions that were edited
+DAMAGED = {
+    "no description": "{",
+    "a list": "[]",
+    "no stride": json.dumps({**DESCRIPTION, "stride": None}),
+    "text": json.dumps({**DESCRIPTION, "channels": "48"}),
+    "negative": json.dumps({**DESCRIPTION, "multiple": -8}),
+    "huge": json.dumps({**DESCRIPTION, "finer_channels": 10**12}),
+    "no divisor": json.dumps({**DESCRIPTION, "finer_stride": 3}),
+    "true": json.dumps({**DESCRIPTION, "draws_per_pass": True}),
+    "deep": '{"a":' * 10_000,
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "other shape", *DAMAGED])
 def test_what_is_damaged_is_computed_again(tmp_path, calls, damage):
     first = cached(tmp_path)(pictures())
     entries = sorted((tmp_path / "cache").glob("*/*.safetensors"))
     if damage == "cut":
         entries[1].write_bytes(entries[1].read_bytes()[:-7])
     elif damage == "other shape":
-        save_file({"features": load_file(entries[1])["features"][:, 1:].clone()}, entries[1])
+        write_tensor(entries[1], read_tensor(entries[1], KIND)[:, 1:], KIND)
     else:
-        (entries[0].parent / "extractor.json").write_text("{")
+        (entries[0].parent / "extractor.json").write_text(DAMAGED.get(damage, "{"))
     again = cached(tmp_path)
-    assert torch.equal(again(pictures()), first)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert torch.equal(again(pictures()), first)
+    assert [warning.category for warning in caught] == ([CacheWarning] if damage == "cut" else [])
     assert again.is_built
-    assert calls["computed"] == (3 if damage == "no description" else 4)
+    assert calls["computed"] == (3 if damage in DAMAGED else 4)
     assert not cached(tmp_path).is_built
 
 

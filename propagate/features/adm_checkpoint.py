@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from propagate.errors import InputError, UsageError, WeightsError
+from propagate.features.network_configs import AdmConfig, building, checked_config
 from propagate.features.weight_files import check_fits, read_config, read_tensors
 
 # num_head_channels of the published unconditional models. (The class-conditional 128 x 128 one has a fixed number of
@@ -77,12 +78,12 @@ def open_checkpoint(path: Path, head_channels: int | None = None) -> tuple[UNet2
         tensors = read_tensors(path / WEIGHTS_NAME)
     else:
         checkpoint = read_tensors(path)
-        config = infer_config(checkpoint, head_channels or PUBLISHED_HEAD_CHANNELS, path)
+        with building(path, "guided-diffusion U-Net", _EXPECTED):
+            inferred = infer_config(checkpoint, head_channels or PUBLISHED_HEAD_CHANNELS, path)
+        config = checked_config(AdmConfig, inferred, path)
         tensors = _converted(checkpoint, config)
-    try:
+    with building(path, "guided-diffusion U-Net", _EXPECTED):
         unet = build_unet(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} describes no network that can be built ({error}).", _EXPECTED) from error
     check_fits(unet, tensors, str(path))
     return unet, tensors
 
@@ -185,10 +186,10 @@ def infer_config(state: StateDict, head_channels: int, path: Path) -> dict[str, 
     return {
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "block_out_channels": tuple(channels),
+        "block_out_channels": channels,
         "layers_per_block": per_level - 1,
-        "down_block_types": tuple("AttnDownBlock2D" if attends else plain_down for attends in down_attention),
-        "up_block_types": tuple("AttnUpBlock2D" if attends else plain_up for attends in up_attention),
+        "down_block_types": ["AttnDownBlock2D" if attends else plain_down for attends in down_attention],
+        "up_block_types": ["AttnUpBlock2D" if attends else plain_up for attends in up_attention],
         "downsample_type": down,
         "upsample_type": up,
         "attention_head_dim": head_channels,
@@ -274,13 +275,13 @@ def _check_heads(head_channels: int, widths: set[int]) -> None:
 
 
 def _folder_config(folder: Path, head_channels: int | None) -> dict[str, Any]:
-    config = read_config(folder / "config.json")
-    if config.get("_class_name") != "UNet2DModel":
-        raise WeightsError(f"{folder} holds a {config.get('_class_name')}, not an unconditional U-Net.", _EXPECTED)
+    source = folder / "config.json"
+    values = read_config(source)
+    config = checked_config(AdmConfig, {"_class_name": None, **values}, source, UNet2DModel)
     if head_channels not in (None, config.get("attention_head_dim")):
         raise UsageError(
             f"features.head_channels = {head_channels}, but {folder} was converted with "
             f"{config.get('attention_head_dim')}.",
             "Leave the option out, or convert the checkpoint again.",
         )
-    return {key: value for key, value in config.items() if not key.startswith("_")}
+    return config

@@ -19,8 +19,6 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from jaxtyping import Float
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from propagate.errors import WeightsError
@@ -35,7 +33,9 @@ from propagate.features.diffusion import (
     linear_alphas_cumprod,
 )
 from propagate.features.finer import pack
+from propagate.features.network_configs import NetworkConfig, building, checked_config
 from propagate.features.option_types import Count, EnsembleSize, Seed
+from propagate.features.weight_files import check_fits, read_config, read_tensors
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
@@ -50,6 +50,14 @@ UNET_CONFIG: dict[str, Any] = {
     "resnet_time_scale_shift": "scale_shift",
     "add_attention": False,
 }
+
+
+class _Config(NetworkConfig):
+    """What may differ in the config of another network of this kind."""
+
+    block_out_channels: Annotated[
+        list[Annotated[int, Field(ge=16, le=4096, multiple_of=16)]], Field(min_length=4, max_length=4)
+    ]
 
 
 class CompactDiffusion:
@@ -186,14 +194,21 @@ def load_unet(folder: Path) -> UNet2DModel:
         WeightsError: it is missing, damaged or another network.
     """
     remedy = "Reinstall dift-propagate, or name a folder with config.json and model.safetensors (features.weights)."
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if {**config["unet"], "block_out_channels": None} != {**_as_json(UNET_CONFIG), "block_out_channels": None}:
-            raise ValueError("config.json describes another network: only block_out_channels may differ")
-        unet = UNet2DModel(**config["unet"])
-        unet.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
-    except FileNotFoundError as error:
-        raise WeightsError(f"The compact model's weights are not in {folder}.", remedy) from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{folder} does not hold the compact model ({error}).", remedy) from error
+    source = folder / "config.json"
+    if not source.exists():
+        raise WeightsError(f"The compact model's weights are not in {folder}.", remedy)
+    config = read_config(source).get("unet") or {}
+    checked = checked_config(_Config, config, f"{source}: unet")
+    if {**config, "block_out_channels": None} != {**_as_json(UNET_CONFIG), "block_out_channels": None}:
+        raise WeightsError(
+            f"{folder} does not hold the compact model: config.json describes another network, and only "
+            "block_out_channels may differ.",
+            remedy,
+        )
+    with building(folder, "compact model", remedy):
+        with torch.device("meta"):
+            unet = UNet2DModel(**{**UNET_CONFIG, **checked})
+        tensors = read_tensors(folder / "model.safetensors")
+        check_fits(unet, tensors, str(folder / "model.safetensors"))
+        unet.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return unet.eval().requires_grad_(False)

@@ -6,7 +6,6 @@ the decoder, at one timestep or several, all brought to the grid of stride 8. `t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from propagate.documents import check_regular_file, parse_json
 from propagate.errors import UsageError, WeightsError
 from propagate.features.aggregation import AggregationNetwork
 from propagate.features.weight_files import check_fits, read_tensors
@@ -40,9 +40,9 @@ class HeadConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    timesteps: tuple[_Timestep, ...] = Field(min_length=1)
-    projection: int = Field(ge=4, multiple_of=4)
+    layers: dict[str, Annotated[int, Field(ge=1, le=1 << 15)]] = Field(min_length=1, max_length=100)
+    timesteps: tuple[_Timestep, ...] = Field(min_length=1, max_length=1000)
+    projection: int = Field(ge=4, le=1 << 15, multiple_of=4)
     norm_groups: int = Field(ge=1)
 
     @model_validator(mode="after")
@@ -117,13 +117,14 @@ def save_head(head: CompactHead, path: Path) -> None:
 
 def _read_config(file: Path) -> HeadConfig:
     remedy = f"Name a {FILE} written by training.train_head, or its folder (features.head)."
-    if not file.is_file():
+    if not file.exists():
         raise WeightsError(f"There is no {file}.", remedy)
+    check_regular_file(file, "head", WeightsError)
     try:
         with safe_open(file, "pt") as content:
             metadata: dict[str, Any] = content.metadata() or {}
         # not pydantic's own reader of JSON: a file without the key, or of no JSON, is to be named like any other
-        return HeadConfig.model_validate(json.loads(metadata["config"]))
+        return HeadConfig.model_validate(parse_json(metadata["config"], f"{file}: its config", WeightsError))
     except ValidationError as error:
         cause = error.errors()[0]
         raise WeightsError(

@@ -15,6 +15,7 @@ from propagate.errors import UsageError, WeightsError
 from propagate.features.device import compile_blocks
 from propagate.features.diffusion import Noise, run_until
 from propagate.features.finer import check_finer, run_until_finer
+from propagate.features.network_configs import MODEL_REMEDY, building
 from propagate.features.weight_files import Component, assign, check_fits, memory_format
 
 LatentMode = Literal["mode", "sample"]
@@ -23,8 +24,6 @@ LatentMode = Literal["mode", "sample"]
 POSTERIOR_SEED = 1 << 31
 # of the VAE's attention in files from before diffusers 0.16
 _OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# conditions beside the prompt, which SDXL, unCLIP, Kandinsky and others have
-_OTHER_CONDITIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
 
 class UpBlock(NamedTuple):
@@ -153,12 +152,6 @@ class LatentDiffusion:
 
     def _check(self, condition: Float[Tensor, "1 n d"]) -> None:
         config = self._unet.config
-        others = [name for name in _OTHER_CONDITIONS if config.get(name) is not None]
-        if others:
-            raise WeightsError(
-                f"The U-Net is of another architecture: its config sets {', '.join(others)} (as SDXL's does).",
-                "Name a Stable Diffusion 1 or 2 model.",
-            )
         if config.in_channels != self._vae.config.latent_channels:
             raise WeightsError(
                 f"The U-Net takes {config.in_channels} channels, the VAE gives {self._vae.config.latent_channels}.",
@@ -213,19 +206,9 @@ def working_multiple(multiple: int | None, factor: int) -> int:
 
 
 def _build(network: type[Any], component: Component) -> Any:
-    name = component.config.get("_class_name", network.__name__)
-    if name != network.__name__:
-        raise WeightsError(
-            f"The config is of a {name}, not of a {network.__name__}.", "Name a Stable Diffusion 1 or 2 model."
-        )
-    try:
-        with torch.device("meta"):
-            return network.from_config(dict(component.config))
-    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
-        raise WeightsError(
-            f"The config of {_source(component)} makes no {network.__name__} ({error}).",
-            "Fetch the config again; for a checkpoint file name a folder with its configs in features.config.",
-        ) from error
+    remedy = f"{MODEL_REMEDY} For a checkpoint file name a folder with its configs in features.config."
+    with building(component.source, network.__name__, remedy), torch.device("meta"):
+        return network(**component.config)
 
 
 def _source(component: Component) -> str:

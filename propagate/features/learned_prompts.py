@@ -8,15 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from propagate.documents import check_regular_file, parse_json
 from propagate.errors import InputError
 
 _FORMAT = "propagate learned prompts 1"
 _OTHERWISE = "Leave features.embedding out, and prompts are learned on the first frame."
+
+
+class _About(BaseModel):
+    """What the metadata of a file says."""
+
+    model_config = ConfigDict(strict=True)
+
+    names: list[str]
+    model: str
+    settings: dict[str, Any]
+    losses: dict[str, list[list[float]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +79,37 @@ def load_prompts(path: Path, *, model: str, width: int, layers: list[list[int]])
     Raises:
         InputError: there is no such file, it holds no learned prompts, or they are of another model or other layers.
     """
+    source = f"features.embedding = {path}"
+    if not path.exists():
+        raise InputError(f"{source}: there is no such file.", _OTHERWISE)
+    check_regular_file(path, "embedding")
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") != _FORMAT:
-                raise InputError(f"features.embedding = {path}: the file holds no learned prompts.", _OTHERWISE)
-            names = json.loads(about["names"])
-            prompts = LearnedPrompts(
-                {name: file.get_tensor(f"prompt.{n}") for n, name in enumerate(names)},
-                about["model"],
-                json.loads(about["settings"]),
-                {name: tuple(map(tuple, runs)) for name, runs in json.loads(about["losses"]).items()},
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"features.embedding = {path}: there is no such file.", _OTHERWISE) from error
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(
-            f"features.embedding = {path}: damaged or not a .safetensors file ({error}).", _OTHERWISE
-        ) from error
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dictionary
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{source}: damaged or not a .safetensors file ({error}).", _OTHERWISE) from error
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{source}: the file holds no learned prompts.", _OTHERWISE)
+    parsed = {key: parse_json(metadata.get(key, "null"), f"{source}: {key}") for key in ("names", "settings", "losses")}
+    try:
+        about = _About.model_validate({**parsed, "model": metadata.get("model")})
+    except ValidationError as error:
+        cause = error.errors()[0]
+        raise InputError(f"{source}: damaged ({cause['loc'][0]}: {cause['msg']}).", _OTHERWISE) from error
+    embeddings = {name: tensors.get(f"prompt.{n}") for n, name in enumerate(about.names)}
+    whole = {name: value for name, value in embeddings.items() if value is not None and _is_embedding(value)}
+    if not whole or len(whole) != len(about.names):
+        raise InputError(f"{source}: damaged: its prompts are not all there.", _OTHERWISE)
+    losses = {name: tuple(map(tuple, runs)) for name, runs in about.losses.items()}
+    prompts = LearnedPrompts(whole, about.model, about.settings, losses)
     _check(prompts, path, model=model, width=width, layers=layers)
     return prompts
+
+
+def _is_embedding(value: Tensor) -> bool:
+    """Whether a tensor is (restarts, vectors, width) finite numbers."""
+    return value.ndim == 3 and value.dtype == torch.float32 and value.numel() > 0 and bool(value.isfinite().all())
 
 
 def _check(prompts: LearnedPrompts, path: Path, *, model: str, width: int, layers: list[list[int]]) -> None:

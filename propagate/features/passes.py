@@ -49,7 +49,13 @@ class PassSize:
 
 
 def largest_pass(extractor: FeatureExtractor, frames: int) -> PassSize:
-    """The extractor's own choice for a batch of so many frames."""
+    """The extractor's own choice for a batch of so many frames; on a CPU one frame after the other.
+
+    A CPU gains nothing by more, and a network rounds otherwise in another batch: so the features are the same bit for
+    bit whatever the batch.
+    """
+    if torch.device(getattr(extractor, "device", "meta")).type == "cpu":
+        frames = 1
     return PassSize(frames, extractor.draws_per_pass if isinstance(extractor, EnsembleExtractor) else 1)
 
 

@@ -36,7 +36,7 @@ from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_learning import Learned, View, attention_loss, learn_embedding, random_views
 from propagate.features.prompt_targets import PointTarget, Target, label_names, targets_of
 from propagate.features.sd_layers import MODEL, Layer
-from propagate.features.weight_files import fingerprint
+from propagate.features.weight_digests import fingerprint
 from propagate.types import Keypoints, Label
 from propagate.weights import locate
 

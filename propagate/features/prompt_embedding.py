@@ -10,21 +10,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from propagate.checked_tensors import DamagedError, read_tensor, write_tensor
 from propagate.errors import WeightsError
-from propagate.features.weight_files import Component, check_fits, fingerprint
+from propagate.features.network_configs import MODEL_REMEDY, building
+from propagate.features.tokenizer_files import load_tokenizer
+from propagate.features.weight_digests import fingerprint
+from propagate.features.weight_files import Component, check_fits
 from propagate.weights import cache_folder
 
+_KIND = "propagate prompt 1"
 # in text encoder files, but not of the last hidden state's network
 _UNUSED = ("text_projection.weight", "logit_scale", "embeddings.position_ids")
 
@@ -73,15 +76,17 @@ class TextEncoder:
             padding = end if self.padding is None else self.padding
             return torch.tensor([[start, end] + [padding] * (length - 2)])
         _, _, tokenizer_class = _transformers()
-        try:
-            tokenizer = tokenizer_class.from_pretrained(str(self.tokenizer), local_files_only=True)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        tokenizer = load_tokenizer(self.tokenizer, tokenizer_class)
+        with building(self.tokenizer, "CLIP tokenizer"):
+            ids: Tensor = tokenizer(
+                prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).input_ids
+        vocabulary = int(self.network.config.get("vocab_size", ids.max() + 1))
+        if tuple(ids.shape) != (1, length) or not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
             raise WeightsError(
-                f"{self.tokenizer} holds no CLIP tokenizer ({error}).", "Fetch the whole pipeline."
-            ) from error
-        ids: Tensor = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+                f"{self.tokenizer} gives tokens that the text encoder does not have.",
+                "Tokenizer and text encoder have to be of the same model.",
+            )
         return ids
 
     @torch.no_grad()
@@ -92,18 +97,17 @@ class TextEncoder:
             WeightsError: transformers is not installed, or the files are damaged or of another architecture.
         """
         config_class, model_class, _ = _transformers()
-        try:
-            model = model_class(config_class(**self.network.config)).eval()
-        except (ValueError, TypeError, KeyError) as error:
-            raise WeightsError(
-                f"The text encoder's config is of no CLIP text model ({error}).",
-                "Name a Stable Diffusion 1 or 2 model.",
-            ) from error
+        with building(self.network.source, "CLIP text model", MODEL_REMEDY):
+            config = config_class(**self.network.config)
+            with torch.device("meta"):
+                empty = model_class(config)
         # transformers 5.6 dropped the prefix that the files have
-        prefix = "text_model." if any(name.startswith("text_model.") for name in model.state_dict()) else ""
+        prefix = "text_model." if any(name.startswith("text_model.") for name in empty.state_dict()) else ""
         tensors = {name.removeprefix("text_model."): value.float() for name, value in self.network.read().items()}
         tensors = {prefix + name: value for name, value in tensors.items() if name not in _UNUSED}
-        check_fits(model, tensors, str(self.network.files[0]))
+        check_fits(empty, tensors, str(self.network.files[0]))
+        with building(self.network.source, "CLIP text model", MODEL_REMEDY):
+            model = model_class(config).eval()  # of no more memory than the files take, as was checked
         model.load_state_dict(tensors, assign=True)
         embedding: Tensor = model(self.token_ids(prompt)).last_hidden_state
         return embedding
@@ -146,20 +150,23 @@ def _entry(prompt: str, model: str) -> Path:
 
 def _read(path: Path) -> Float[Tensor, "1 n d"] | None:
     try:
-        embedding = load_file(path)["embedding"]
-    except (OSError, SafetensorError, KeyError):
-        return None  # not there or damaged: it is computed and written again
-    return embedding if embedding.ndim == 3 and embedding.dtype == torch.float32 else None
+        embedding = read_tensor(path, _KIND)
+    except DamagedError:
+        return None  # it is computed and written again
+    is_usable = embedding is not None and embedding.ndim == 3 and embedding.dtype == torch.float32
+    return embedding if is_usable else None
 
 
 def _write(path: Path, embedding: Float[Tensor, "1 n d"]) -> None:
     # a cache that cannot be written costs the next run its time and this one nothing
-    with contextlib.suppress(OSError, SafetensorError):
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            whole = Path(folder) / path.name
-            save_file({"embedding": embedding.contiguous()}, whole)
+        whole = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+        try:
+            write_tensor(whole, embedding, _KIND, path.name)
             whole.replace(path)
+        finally:
+            whole.unlink(missing_ok=True)
 
 
 def _transformers() -> tuple[Any, Any, Any]:

@@ -7,13 +7,14 @@ tensors, or come from a folder. What tensors do not tell is taken as the origina
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -24,7 +25,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from propagate.errors import WeightsError
+from propagate.features.network_configs import NetworkConfig, UNetConfig, VaeConfig, building, checked_config
 from propagate.features.prompt_embedding import TextEncoder
+from propagate.features.transformer_configs import ClipTextConfig
 from propagate.features.weight_files import Component, read_config, read_tensors
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -56,26 +59,31 @@ class CheckpointFile:
 
     def component(self, name: str) -> Component:
         """ "unet" or "vae"."""
-        infer, convert = {
-            "unet": (unet_config, convert_ldm_unet_checkpoint),
-            "vae": (vae_config, convert_ldm_vae_checkpoint),
-        }[name]
-        config = self._config(name) or self._infer(infer)
-        prefix = UNET if name == "unet" else VAE
+        kind: tuple[type[NetworkConfig], type[Any]]
+        if name == "unet":
+            kind, infer, convert, prefix = (
+                (UNetConfig, UNet2DConditionModel),
+                unet_config,
+                convert_ldm_unet_checkpoint,
+                UNET,
+            )
+        else:
+            kind, infer, convert, prefix = (VaeConfig, AutoencoderKL), vae_config, convert_ldm_vae_checkpoint, VAE
+        config, source = self._config(name, infer, *kind)
         own = {key: value for key, value in self.tensors.items() if key.startswith(prefix)}
-        return Component(config, (self.path,), lambda: dict(convert(own, config=config)))
+        return Component(config, source, (self.path,), lambda: self._converted(convert, own, config=config))
 
     def text_encoder(self) -> TextEncoder | None:
         """The text encoder; None where the file has none."""
         tokenizer = self.config / "tokenizer" if self.config is not None else None
-        config = self._config("text_encoder")
         if f"{OPEN_CLIP}token_embedding.weight" in self.tensors:
-            text = config or self._infer(open_clip_config)
-            return TextEncoder(Component(text, (self.path,), lambda: self._open_clip(text)), tokenizer, padding=0)
+            text, source = self._config("text_encoder", open_clip_config, ClipTextConfig)
+            component = Component(text, source, (self.path,), lambda: self._open_clip(text))
+            return TextEncoder(component, tokenizer, padding=0)
         if f"{CLIP}embeddings.token_embedding.weight" in self.tensors:
-            text = config or self._infer(clip_config)
-            read = partial(convert_ldm_clip_checkpoint, self.tensors)
-            return TextEncoder(Component(text, (self.path,), read), tokenizer)
+            text, source = self._config("text_encoder", clip_config, ClipTextConfig)
+            read = partial(self._converted, convert_ldm_clip_checkpoint, self.tensors)
+            return TextEncoder(Component(text, source, (self.path,), read), tokenizer)
         return None
 
     def schedule(self) -> Float[Tensor, " t"]:
@@ -83,29 +91,36 @@ class CheckpointFile:
         alphas_cumprod: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
         return alphas_cumprod
 
-    def _config(self, name: str) -> dict[str, Any] | None:
-        return read_config(self.config / name / "config.json") if self.config is not None else None
+    def _config(
+        self, name: str, infer: Any, kind: type[NetworkConfig], network: type[Any] | None = None
+    ) -> tuple[dict[str, Any], Path]:
+        """The config of a part and the file it comes from."""
+        if self.config is None:
+            return checked_config(kind, self._infer(infer), self.path, network), self.path
+        source = self.config / name / "config.json"
+        return checked_config(kind, read_config(source), source, network), source
+
+    def _converted(self, convert: Any, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        with building(self.path, "Stable Diffusion model"):
+            return dict(convert(*arguments, **options))
 
     def _infer(self, infer: Any) -> dict[str, Any]:
-        try:
+        remedy = "Use the pipeline's folder, or name one with its configs in features.config."
+        with building(self.path, "Stable Diffusion model", remedy):
             config: dict[str, Any] = infer(self.tensors)
-        except (KeyError, IndexError, ValueError) as error:
-            raise WeightsError(
-                f"{self.path} is not laid out as a Stable Diffusion checkpoint ({error}).",
-                "Use the pipeline's folder, or name one with its configs in features.config.",
-            ) from error
         return config
 
     def _open_clip(self, config: Mapping[str, Any]) -> dict[str, Tensor]:
         layers = int(config["num_hidden_layers"])
         blocks = f"{OPEN_CLIP}transformer.resblocks."
+        later = re.compile(rf"{re.escape(blocks)}(\d+)\.")
         used = {
             name: value
             for name, value in self.tensors.items()
-            if not name.startswith(blocks) or int(name.removeprefix(blocks).partition(".")[0]) < layers
+            if (block := later.match(name)) is None or int(block[1]) < layers
         }
         model = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
-        return dict(convert_open_clip_checkpoint(model, used, prefix=OPEN_CLIP))
+        return self._converted(convert_open_clip_checkpoint, model, used, prefix=OPEN_CLIP)
 
 
 def unet_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -15,16 +15,25 @@ from torch import Tensor
 
 from propagate.errors import UsageError, WeightsError
 from propagate.features import vit_original
-from propagate.features.weight_files import folder_component, read_checkpoint, read_config
+from propagate.features.network_configs import NetworkConfig, building, checked_config
+from propagate.features.transformer_configs import (
+    ClipVisionConfig,
+    DinoV2Config,
+    DinoV2RegistersConfig,
+    DinoV3Config,
+    VitConfig,
+)
+from propagate.features.weight_files import read_checkpoint, read_config, read_shards, weight_files
 
-# model_type of a config -> class in transformers and the keywords its constructor needs
-_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "vit": ("ViTModel", {"add_pooling_layer": False}),
-    "dinov2": ("Dinov2Model", {}),
-    "dinov2_with_registers": ("Dinov2WithRegistersModel", {}),
-    "dinov3_vit": ("DINOv3ViTModel", {}),
-    "clip_vision_model": ("CLIPVisionModel", {}),
+# model_type of a config -> class in transformers, the keywords its constructor needs, what its config is
+_NETWORKS: dict[str, tuple[str, dict[str, Any], type[NetworkConfig]]] = {
+    "vit": ("ViTModel", {"add_pooling_layer": False}, VitConfig),
+    "dinov2": ("Dinov2Model", {}, DinoV2Config),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", {}, DinoV2RegistersConfig),
+    "dinov3_vit": ("DINOv3ViTModel", {}, DinoV3Config),
+    "clip_vision_model": ("CLIPVisionModel", {}, ClipVisionConfig),
 }
+_SPARE_VALUES = 1 << 20  # that a network may have beside those in its files, such as the token of masked training
 # what features do not need: heads, the text tower of CLIP, the token of masked training
 _UNUSED = re.compile(
     r"(^|\.)(pooler|classifier|text_model|text_projection|visual_projection|logit_scale|mask_token|position_ids)(\.|$)"
@@ -37,7 +46,7 @@ class VitFiles:
 
     Attributes:
         kind: `model_type` of its config, of CLIP that of the vision tower.
-        config: as in its `config.json`.
+        config: known keys of its `config.json`, checked.
         source: the file or folder.
         read: state dict under the names its files have.
         mean, std: of the colors, where `preprocessor_config.json` says them.
@@ -87,29 +96,30 @@ def build_network(files: VitFiles, dtype: torch.dtype) -> Any:
     """
     import transformers
 
-    name, keywords = _NETWORKS[files.kind]
+    name, keywords, _ = _NETWORKS[files.kind]
     network = getattr(transformers, name)
     tensors = {key: value for key, value in files.read().items() if not _UNUSED.search(key)}
-    try:
-        config = network.config_class.from_dict(dict(files.config))
-        with _silent(), torch.device("meta"):
-            network(config, **keywords)
-    except Exception as error:  # whatever a wrong value leads to inside the library
-        raise WeightsError(f"The config of {files.source} makes no {name} ({error}).", "Fetch it again.") from error
-    try:
-        with _silent():
-            model, report = network.from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-                output_loading_info=True,
-                **keywords,
-            )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise _unfit(files, name, str(error)) from error
+    with building(files.source, name), _silent():
+        config = network.config_class(**files.config)
+        with torch.device("meta"):
+            wanted = sum(parameter.numel() for parameter in network(config, **keywords).parameters())
+    # before memory is taken for what the files do not have
+    if wanted > sum(value.numel() for value in tensors.values()) + _SPARE_VALUES:
+        raise _unfit(files, name, f"the config describes {wanted} values, and the files hold fewer")
+    for key, value in tensors.items():
+        if not value.is_floating_point():
+            raise _unfit(files, name, f"{key} holds {str(value.dtype).removeprefix('torch.')}, which is quantized")
+    with building(files.source, name), _silent():
+        model, report = network.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            output_loading_info=True,
+            **keywords,
+        )
     problems = [
         *(f"{key} is missing" for key in sorted(report["missing_keys"]) if not _UNUSED.search(key)),
         *(f"{key} does not belong there" for key in sorted(report["unexpected_keys"])),
@@ -127,15 +137,22 @@ def _open_folder(folder: Path) -> VitFiles:
             f"{folder} is not a model's folder: it has no config.json.",
             "Name a folder in transformers' layout (config.json, model.safetensors).",
         )
-    component = folder_component(folder)
-    kind, config, read = str(component.config.get("model_type", "")), component.config, component.read
+    source = folder / "config.json"
+    config = read_config(source)
+    kind = config.get("model_type")
     if kind == "clip":
-        kind, config = "clip_vision_model", component.config.get("vision_config") or {}
+        kind, config = "clip_vision_model", config.get("vision_config") or {}
+    if not isinstance(kind, str) or kind not in _NETWORKS:
+        return VitFiles(str(kind or ""), {}, folder, dict)
+    checked = checked_config(_NETWORKS[kind][2], config, source)
+    files = weight_files(folder)
+    if not files:
+        raise WeightsError(f"{folder} has a config but no weights (.safetensors).", "Fetch the whole folder.")
     colors: Mapping[str, Any] = {}
     if (folder / "preprocessor_config.json").is_file():
         colors = read_config(folder / "preprocessor_config.json")
-    mean, std = (_three(colors.get(key)) for key in ("image_mean", "image_std"))
-    return VitFiles(kind, config, folder, read, mean, std)
+    mean, std = (_three(colors, key, folder / "preprocessor_config.json") for key in ("image_mean", "image_std"))
+    return VitFiles(kind, checked, folder, lambda: read_shards(files), mean, std)
 
 
 def _open_checkpoint(path: Path, head_channels: int | None) -> VitFiles:
@@ -144,15 +161,28 @@ def _open_checkpoint(path: Path, head_channels: int | None) -> VitFiles:
     # training checkpoints hold the script's options beside the networks: plain values in a Namespace
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = read_checkpoint(path)
-    tensors = vit_original.backbone(content, str(path))
-    config = vit_original.infer_config(tensors, head_channels, str(path))
+    with building(path, "vision transformer of DINO"):
+        tensors = vit_original.backbone(content, str(path))
+        inferred = vit_original.infer_config(tensors, head_channels, str(path))
+    config = checked_config(VitConfig, inferred, path)
     return VitFiles("vit", config, path, lambda: vit_original.converted(tensors))
 
 
-def _three(values: Any) -> tuple[float, ...] | None:
-    if isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values):
-        return tuple(float(value) for value in values)
-    return None
+def _three(colors: Mapping[str, Any], key: str, source: Path) -> tuple[float, ...] | None:
+    """Mean or standard deviation of the colors; None where the file does not say it."""
+    values = colors.get(key)
+    if values is None:
+        return None
+    is_std = key == "image_std"
+    if not isinstance(values, list) or len(values) != 3 or not all(_is_color(value, is_std) for value in values):
+        raise WeightsError(f"{source}: {key} = {values!r} is not three numbers of a color.", "Fetch the file again.")
+    return tuple(float(value) for value in values)
+
+
+def _is_color(value: object, is_std: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 1e-3 <= value <= 1e3 if is_std else abs(value) <= 1e3
 
 
 def _unfit(files: VitFiles, name: str, problem: str) -> WeightsError:

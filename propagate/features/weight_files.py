@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from propagate.documents import check_regular_file, read_json
 from propagate.errors import WeightsError
+from propagate.features.network_configs import NetworkConfig, checked_config
 
 _AGAIN = "Fetch the file again."
-_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
+_WRAPPERS = 4  # a state dict inside another, at most
 
 
 @dataclass(frozen=True)
@@ -28,37 +26,57 @@ class Component:
     """One network of a pipeline: its config, and where its weights are. Nothing is read before `read` is called.
 
     Attributes:
-        config: as in its `config.json`.
+        config: known keys of its `config.json`, checked.
+        source: where the config comes from.
         files: the weight files.
         read: state dict under the names of the network's class.
     """
 
     config: Mapping[str, Any]
+    source: Path
     files: tuple[Path, ...]
     read: Callable[[], dict[str, Tensor]]
 
 
-def folder_component(folder: Path) -> Component:
+def folder_component(folder: Path, kind: type[NetworkConfig], network: type[Any] | None = None) -> Component:
     """The network in one folder of a pipeline in diffusers' layout.
 
     Its weights may be whole or in shards, full or half precision ("fp16" in the name); safetensors go before pickles.
 
+    Args:
+        folder: the folder.
+        kind, network: see `checked_config`.
+
     Raises:
-        WeightsError: there is no config, or no weights beside it.
+        WeightsError: there is no config, one of another network, or no weights beside it.
     """
-    config = read_config(folder / "config.json")
+    source = folder / "config.json"
+    config = checked_config(kind, read_config(source), source, network)
     files = weight_files(folder)
     if not files:
         raise WeightsError(f"{folder} has a config but no weights (.safetensors).", "Fetch the whole pipeline.")
-    return Component(
-        config, files, lambda: {name: value for file in files for name, value in read_tensors(file).items()}
-    )
+    return Component(config, source, files, lambda: read_shards(files))
+
+
+def read_shards(files: Iterable[Path]) -> dict[str, Tensor]:
+    """Return the tensors of several files; raises as `read_tensors`."""
+    return {name: value for file in files for name, value in read_tensors(file).items()}
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The files of the one set of weights to take from a folder; empty where it has none."""
+    """The files of the one set of weights to take from a folder; empty where it has none.
+
+    Raises:
+        WeightsError: an index is damaged, or names what is no file of the folder.
+    """
     for index in (*sorted(folder.glob("*.safetensors.index.json")), *sorted(folder.glob("*.bin.index.json"))):
-        return tuple(folder / name for name in sorted(set(read_config(index).get("weight_map", {}).values())))
+        shards = read_config(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise WeightsError(f"{index} has no weight_map.", _AGAIN)
+        for name in shards.values():
+            if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+                raise WeightsError(f"{index} names {name!r}, which is not a file of its folder.", _AGAIN)
+        return tuple(folder / name for name in sorted(set(shards.values())))
     whole = sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin")), key=_preference)
     return tuple(whole[:1])
 
@@ -74,12 +92,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: it is missing or damaged.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no {path}.", "Name the folder of a pipeline in diffusers' layout.") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a readable JSON file ({error}).", _AGAIN) from error
+    config = read_json(path, "config", WeightsError)
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a JSON object.", _AGAIN)
     return config
@@ -92,8 +105,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         WeightsError: as `read_checkpoint`, or it holds no state dict.
     """
     content = read_checkpoint(path)
-    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for _ in range(_WRAPPERS):
+        if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+            content = content["state_dict"]
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds no state dict.", "Use the model's .safetensors file.")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -105,32 +119,63 @@ def read_checkpoint(path: Path) -> Any:
     Pickles are read by torch's restricted reader, which runs nothing.
 
     Raises:
-        WeightsError: the file is missing, damaged, or a pickle that wants to run code.
+        WeightsError: the file is missing, damaged, a pickle that wants to run code, or has a tensor without values.
     """
+    check_regular_file(path, "weight file", WeightsError)
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickles it then refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no {path}.", "Check the path.") from error
+            content: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of pickles it then refuses
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is a pickle with more than tensors in it, or damaged. It is not loaded: a pickle can run code.",
             "Use the model's .safetensors file.",
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to inside the readers
         raise WeightsError(f"{path} is damaged or not a weight file ({error}).", _AGAIN) from error
+    _check_tensors(content, path)
+    return content
+
+
+def _check_tensors(content: Any, path: Path) -> None:
+    """Refuse tensors that claim values which the file does not hold: empty, repeated, sparse, or without content."""
+    waiting, seen = [(content, "")], set[int]()
+    while waiting:
+        value, name = waiting.pop()
+        if isinstance(value, dict):
+            if id(value) in seen:  # a pickle can hold a dictionary inside itself
+                continue
+            seen.add(id(value))
+            waiting += [(inner, str(key)) for key, inner in value.items()]
+        elif isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                problem = f"is {value.layout} on {value.device}"
+            elif not value.numel() or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                problem = f"has the shape {tuple(value.shape)} without as many values"
+            else:
+                continue
+            raise WeightsError(f"{path}: the tensor {name} {problem}.", _AGAIN)
 
 
 def check_fits(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Names and shapes have to be the network's, all of them and no others.
 
     Raises:
-        WeightsError: they are not; the message names the first difference.
+        WeightsError: they are not, or not of floating-point numbers; the message names the first difference.
     """
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    own = network.state_dict()
+    for name, value in tensors.items():
+        if not value.is_floating_point() and name in own and own[name].is_floating_point():
+            raise WeightsError(
+                f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}, not floating-point numbers.",
+                "Name weights that are not quantized.",
+            )
+    expected = {name: tuple(value.shape) for name, value in own.items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if expected == found:
         return
@@ -161,25 +206,3 @@ def memory_format(dtype: torch.dtype) -> torch.memory_format:
     (5e-6 against 3e-7 relative, of the latents), so it is for the rougher types.
     """
     return torch.contiguous_format if dtype == torch.float32 else torch.channels_last
-
-
-def fingerprint(files: tuple[Path, ...]) -> str:
-    """A hash of the files' sizes and of samples all over them: tells models apart without reading gigabytes.
-
-    Raises:
-        WeightsError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                digest.update(f"{size} ".encode())
-                for sample in range(_SAMPLES):
-                    file.seek(max(size - _SAMPLE_BYTES, 0) * sample // (_SAMPLES - 1))
-                    digest.update(file.read(_SAMPLE_BYTES))
-        except OSError as error:
-            raise WeightsError(
-                f"{path} is not a readable weight file ({error.strerror}).", "Check the path."
-            ) from error
-    return digest.hexdigest()

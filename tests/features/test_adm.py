@@ -297,8 +297,8 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_class_name": "UNet2DConditionModel"}, "holds a UNet2DConditionModel"),
-        ({"_class_name": "UNet2DModel", "attention_head_dim": 32}, "no network that can be built"),
+        ({"_class_name": "UNet2DConditionModel"}, "is of a UNet2DConditionModel"),
+        ({"_class_name": "UNet2DModel", "attention_head_dim": 32}, "config.json: down_block_types: Field required"),
     ],
 )
 def test_folders_of_something_else_are_refused(checkpoint, config, message, tmp_path):

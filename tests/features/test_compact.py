@@ -83,7 +83,7 @@ def test_missing_weights_say_where_and_what_to_do(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"unet": UNET_CONFIG}), encoding="utf-8")
     save_file({"conv_in.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match="does not hold the compact model"):
+    with pytest.raises(WeightsError, match="does not hold the weights of its config"):
         build_extractor("compact", weights=tmp_path, device="cpu")
 
 
@@ -98,7 +98,7 @@ def test_a_network_of_another_kind_is_refused(tmp_path):
 def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"unet": UNET_CONFIG}), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
-    with pytest.raises(WeightsError, match="does not hold the compact model"):
+    with pytest.raises(WeightsError, match="is damaged or not a weight file"):
         build_extractor("compact", weights=tmp_path, device="cpu")
 
 

@@ -213,7 +213,7 @@ def test_a_missing_head_says_where_and_what_to_do(model, place, tmp_path):
     ("metadata", "words"),
     [
         (None, "no head of the compact model"),
-        ({"config": "{"}, "no head of the compact model"),
+        ({"config": "{"}, "its config is not JSON"),
         ({"config": "[]"}, "no head of the compact model"),
         ({"config": json.dumps({"layers": CHANNELS, "timesteps": [51], "projection": 24})}, "norm_groups"),
         (

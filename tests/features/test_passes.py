@@ -49,7 +49,7 @@ def test_halves():
 
 def test_the_largest_pass_is_the_extractors_own():
     assert largest_pass(Draws(8, 4), 3) == PassSize(3, 4)
-    assert largest_pass(build_extractor("rgb", device="cpu"), 3) == PassSize(3, 1)
+    assert largest_pass(build_extractor("rgb", device="cpu"), 3) == PassSize(1, 1)
     compact = build_extractor("compact", device="cpu", ensemble_size=4, draws_per_pass=9)
     assert isinstance(compact, EnsembleExtractor)
     assert largest_pass(compact, 1) == PassSize(1, 4)
@@ -131,7 +131,7 @@ def test_other_errors_pass_through():
         raise ZeroDivisionError
 
     extractor = build_extractor("rgb", device="cpu")
-    broken = type("Broken", (), {"__call__": staticmethod(fail), "stride": 8, "channels": 48, "multiple": 8})()
+    broken = type("Broken", (), {"__call__": staticmethod(fail), "stride": 8, "channels": 48, "multiple": 8, "device": "cpu"})()
     assert largest_pass(extractor, 2) == largest_pass(broken, 2)
     with pytest.raises(ZeroDivisionError):
         Passes(broken, PassSize(2))(pictures(2))

@@ -168,7 +168,10 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, plain):
         ({"model.diffusion_model.label_emb.0.0.weight": torch.zeros(4, 4)}, "of another architecture (SDXL"),
         ({"model.diffusion_model.input_blocks.0.0.weight": None}, "has no U-Net of a Stable Diffusion checkpoint"),
         ({"first_stage_model.encoder.conv_in.weight": None}, "has no VAE of a Stable Diffusion checkpoint"),
-        ({"model.diffusion_model.middle_block.1.proj_in.weight": None}, "is not laid out as a Stable Diffusion"),
+        (
+            {"model.diffusion_model.middle_block.1.proj_in.weight": None},
+            "does not make a Stable Diffusion model (KeyError",
+        ),
         ({"model.diffusion_model.time_embed.0.weight": torch.zeros(3, 3)}, "has the shape (3, 3)"),
         ({"model.diffusion_model.time_embed.0.bias": None}, "time_embedding.linear_1.bias is missing"),
         ({"first_stage_model.quant_conv.bias": None}, "quant_conv.bias is missing"),

@@ -260,9 +260,13 @@ def test_a_model_of_another_family_is_refused(name, other):
         ({"num_hidden_layers": 4}, r"is missing"),
         ({"patch_size": 16}, r"has the shape"),
         ({"intermediate_size": 100}, r"has the shape"),
-        ({"hidden_size": 50}, r"(makes no ViTModel|has the shape)"),
-        ({"hidden_size": "wide"}, r"makes no ViTModel"),
-        ({"num_channels": 1}, r"has the shape"),
+        ({"hidden_size": 50}, r"num_attention_heads = 3 does not divide hidden_size = 50"),
+        ({"hidden_size": "wide"}, r"hidden_size = 'wide'"),
+        ({"num_attention_heads": -3}, r"num_attention_heads = -3"),
+        ({"image_size": -42}, r"image_size = -42"),
+        ({"num_hidden_layers": 2_000_000}, r"num_hidden_layers = 2000000"),
+        ({"intermediate_size": 200_000}, r"describes \d+ values, and the files hold fewer"),
+        ({"num_channels": 1}, r"num_channels = 1"),
     ],
 )
 def test_weights_of_another_variant_are_refused(folder, changes, words):
