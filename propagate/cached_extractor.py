@@ -3,10 +3,8 @@ the transfer.
 
 What features are kept under is what they are made from, and nothing else:
 
-- a folder per way of making them, named by a hash of all feature settings, defaults included, the fingerprints of the
-  weights that lie on this machine (others are told apart by name and revision, which are settings), the kind of
-  device, the versions of this package, torch and diffusers, and the code of the extractors. Its `extractor.json` says
-  what was hashed, and what the rest of the program has to know of the extractor, so that it need not be built;
+- a folder per way of making them, see `propagate.extractor_identity`. Its `extractor.json` says what was hashed, and
+  what the rest of the program has to know of the extractor, so that it need not be built;
 - a file per picture, named by a hash of the picture as the network gets it, at its working size, its index and, where
   the extractor learns something from the first frame, that frame. Where a picture lies, what the file is called and
   when it was changed plays no part; a clip that was moved, cut at its end or packed anew without loss is known again.
@@ -18,44 +16,25 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from propagate.extractor_identity import describe, extractor_identity, read_description, write_description
 from propagate.feature_cache import FeatureCache
-from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_options
-from propagate.features.anchoring import AnchoredExtractor, anchored
-from propagate.features.device import computes_in_bfloat16, resolve_device
+from propagate.features import FeatureExtractor, build_extractor, extractor_options
+from propagate.features.anchoring import anchored
+from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor
 from propagate.features.finer import both_maps
-from propagate.features.installed import providers
-from propagate.formats import atomic_path, prepare_output, settings_hash
-from propagate.provenance import all_settings, local_weights, versions
+from propagate.formats import settings_hash
 from propagate.settings import FeatureSettings, ResolvedSettings
 
 _DESCRIPTION = "extractor.json"
-
-
-@dataclass(frozen=True)
-class _Description:
-    """What the program has to know of an extractor before, or instead of, building it."""
-
-    stride: int
-    channels: int
-    multiple: int
-    draws_per_pass: int | None
-    learns: bool
-    finer_stride: int | None
-    finer_channels: int
 
 
 class CachedExtractor:
@@ -81,12 +60,12 @@ class CachedExtractor:
         self.device = _device(resolved.settings.features)
         self._cache = cache
         self._lazy = _Lazy(resolved.settings.features)
-        identity = _identity(resolved, self.device)
-        self._folder = cache.folder / settings_hash(identity)[:32]
-        known = _described(self._folder / _DESCRIPTION)
+        identity = extractor_identity(resolved, self.device)
+        self._folder = cache.claim(settings_hash(identity)[:32])
+        known = read_description(self._folder, identity)
         if known is None:
-            known = _describe(self.network)
-            _record(self._folder, {**identity, **asdict(known)})
+            known = describe(self.network)
+            write_description(self._folder, identity, known)
         self.stride, self.channels, self.multiple = known.stride, known.channels, known.multiple
         self.finer_stride, self.finer_channels = known.finer_stride, known.finer_channels
         if known.draws_per_pass is not None:
@@ -187,56 +166,8 @@ def _device(settings: FeatureSettings) -> torch.device:
     return resolve_device(str(named))
 
 
-def _identity(resolved: ResolvedSettings, device: torch.device) -> dict[str, Any]:
-    """All that decides about features beside the pictures."""
-    features, known = resolved.settings.features, versions()
-    settings = {key: setting.value for key, setting in all_settings(resolved).items() if key.startswith("features.")}
-    settings.pop("features.device", None)  # "auto" is what it stands for here
-    return {
-        "settings": settings,
-        "weights": local_weights(features),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
-        "versions": {name: known[name] for name in ("propagate", "torch", "diffusers")},
-        "code": _code() if features.name in EXTRACTORS else providers(features.name),
-    }
-
-
-@cache
-def _code() -> str:
-    """A hash of the extractors' sources: a checkout's version does not tell them apart."""
-    digest = hashlib.sha256()
-    for source in sorted(files("propagate.features").iterdir(), key=lambda entry: entry.name):
-        if source.name.endswith(".py"):
-            digest.update(source.name.encode() + source.read_bytes())
-    return digest.hexdigest()
-
-
 def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:
     content = pictures.cpu().contiguous()
     digest = hashlib.sha256(f"{[int(index) for index in indices]} {tuple(content.shape)} {content.dtype} ".encode())
     digest.update(content.numpy().data.cast("B"))
     return digest.digest()
-
-
-def _describe(network: FeatureExtractor) -> _Description:
-    draws = network.draws_per_pass if isinstance(network, EnsembleExtractor) else None
-    learns = isinstance(network, AnchoredExtractor)
-    finer = (network.finer_stride, network.finer_channels) if isinstance(network, FinerExtractor) else (None, 0)
-    return _Description(network.stride, network.channels, network.multiple, draws, learns, *finer)
-
-
-def _described(path: Path) -> _Description | None:
-    """What stands in a description; None where there is none that can be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return _Description(**{name: values[name] for name in _Description.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _record(folder: Path, values: dict[str, Any]) -> None:
-    prepare_output(folder, overwrite=True)
-    with atomic_path(folder / _DESCRIPTION) as temporary:
-        text = json.dumps(values, sort_keys=True, indent=2, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")

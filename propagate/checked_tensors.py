@@ -62,7 +62,7 @@ def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
         return None
     except OSError as error:
         raise DamagedError(error.strerror) from error
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DamagedError("it is no file")
         try:

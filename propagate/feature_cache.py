@@ -154,7 +154,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                     continue
                 if _UNFINISHED.fullmatch(file.name):
                     if time.time() - status.st_mtime > _ABANDONED_S:
-                        os.unlink(file)
+                        Path(file).unlink()
                 elif file.name.endswith(".safetensors") and not file.name.startswith("."):
                     yield Path(file), status
 

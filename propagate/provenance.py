@@ -14,8 +14,9 @@ from typing import Any
 
 from propagate import __version__
 from propagate.errors import UsageError
-from propagate.features import extractor_options
+from propagate.features import EXTRACTORS, extractor_options
 from propagate.features.fusion import PART_DEFAULTS, part_options
+from propagate.features.local_files import files_in, named_files
 from propagate.features.weight_digests import fingerprint
 from propagate.settings import FeatureSettings, ResolvedSettings, nearest
 
@@ -23,6 +24,8 @@ from propagate.settings import FeatureSettings, ResolvedSettings, nearest
 DISTRIBUTIONS = {
     "torch": ("torch",),
     "diffusers": ("diffusers",),
+    "transformers": ("transformers",),
+    "numba": ("numba",),
     "av": ("av",),
     "decord": ("decord2", "decord", "eva-decord"),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
@@ -31,14 +34,6 @@ DISTRIBUTIONS = {
     "scipy": ("scipy",),
     "safetensors": ("safetensors",),
 }
-_FILE_OPTIONS = (
-    "weights",
-    "base",
-    "config",
-    "aggregator",
-    "embedding",
-    "head",
-)  # of the extractors: those that name files
 
 
 @dataclass(frozen=True)
@@ -94,32 +89,39 @@ def _defaults(prefix: str, name: str, options: Mapping[str, Any]) -> Iterator[tu
             yield f"{prefix}.{option}", default
 
 
+def extractors(features: FeatureSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield prefix, name and options of the extractor and, of a fusion, of every part, at any depth."""
+    waiting: list[tuple[str, str, dict[str, Any]]] = [("", features.name, dict(features.options))]
+    for prefix, name, options in waiting:
+        yield prefix, name, options
+        parts = options.get("parts") if name == "fusion" else None
+        for place, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict) and isinstance(part.get("name"), str):
+                waiting.append((f"{prefix}parts.{place}.", part["name"], part_options(part)))
+
+
 def local_weights(features: FeatureSettings) -> dict[str, str]:
     """Option -> fingerprint of the files that it names on this machine; those of the package under "weights".
 
-    Other weights, of a hub or the registry, are told apart by their names and revisions, which are settings.
+    Every byte counts. Other weights, of a hub or the registry, are told apart by their names and revisions, which are
+    settings.
 
     Raises:
         WeightsError: a file cannot be read.
     """
-    places = _places(features.name, features.options)
-    for number, part in enumerate(_parts(features)):
-        own = _places(part["name"], part_options(part))
-        places |= {f"parts.{number}.{option}": path for option, path in own.items()}
     found = {}
-    for option, place in places.items():
-        if place.is_file():
-            found[option] = fingerprint((place,))
-        elif place.is_dir() and (inside := sorted(path for path in place.rglob("*") if path.is_file())):
-            found[option] = fingerprint(tuple(inside))
+    for prefix, name, options in extractors(features):
+        if name in EXTRACTORS:
+            places = dict(named_files(options))
+        else:
+            defaults = {key: value for key, value in extractor_options(name).items() if key not in options}
+            places = dict(named_files({**defaults, **options}, all_options=True))
+        if name == "compact" and options.get("weights") is None:
+            places["weights"] = Path(str(files("propagate") / "models" / "compact"))
+        for option, place in places.items():
+            if inside := files_in(place):
+                found[f"{prefix}{option}"] = fingerprint(inside)
     return found
-
-
-def _places(name: str, options: Mapping[str, Any]) -> dict[str, Path]:
-    places = {option: Path(value) for option, value in options.items() if option in _FILE_OPTIONS and value}
-    if name == "compact" and options.get("weights") is None:
-        places["weights"] = Path(str(files("propagate") / "models" / "compact"))
-    return places
 
 
 def versions() -> dict[str, str | None]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationErr
 from propagate.errors import UsageError
 from propagate.features.extractor import FeatureExtractor
 from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
+from propagate.features.local_files import expanded
 from propagate.setting_checks import refuse_infinite, refuse_yes_as_number
 from propagate.settings import nearest
 
@@ -55,7 +56,7 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
     known = inspect.signature(builder).parameters
     hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
     checked = {}
-    for option, value in options.items():
+    for option, value in expanded(options).items():
         if option not in known:
             raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, known))
         try:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 from propagate.errors import UsageError
+from propagate.features.local_files import files_in
+from propagate.features.weight_digests import fingerprint
 
 GROUP = "propagate.extractors"
 
@@ -28,6 +32,39 @@ def provider(entry: EntryPoint) -> str:
 def providers(name: str) -> str:
     """The packages that register an extractor of this name, with their versions; empty for one of ours."""
     return ", ".join(provider(entry) for entry in installed_extractors().get(name, []))
+
+
+def package_digest(name: str) -> str:
+    """Return a hash of all files of the packages that register an extractor of this name; empty for one of ours.
+
+    Those are the files that were installed with the package and, as an editable install has them elsewhere, those
+    beside the module that the entry point names. Nothing is imported.
+
+    Raises:
+        WeightsError: a file cannot be read.
+    """
+    digests = []
+    for entry in installed_extractors().get(name, []):
+        installed = entry.dist.files if entry.dist is not None and entry.dist.files is not None else ()
+        places = {Path(str(file.locate())).resolve() for file in installed if file.suffix != ".pyc"}
+        for place in _module_places(entry.module):
+            places.update(path.resolve() for path in files_in(place))
+        content = fingerprint(tuple(sorted(path for path in places if path.is_file())))
+        digests.append(f"{provider(entry)}: {content}")
+    return ", ".join(digests)
+
+
+def _module_places(module: str) -> list[Path]:
+    """Folders of the package that a module is in, or its file."""
+    try:
+        spec = find_spec(module.partition(".")[0])
+    except (ImportError, ValueError, AttributeError):
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(place) for place in spec.submodule_search_locations]
+    return [Path(spec.origin)] if spec.has_location and spec.origin is not None else []
 
 
 def load_builder(entry: EntryPoint) -> Callable[..., Any]:

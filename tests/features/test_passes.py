@@ -131,7 +131,9 @@ def test_other_errors_pass_through():
         raise ZeroDivisionError
 
     extractor = build_extractor("rgb", device="cpu")
-    broken = type("Broken", (), {"__call__": staticmethod(fail), "stride": 8, "channels": 48, "multiple": 8, "device": "cpu"})()
+    broken = type(
+        "Broken", (), {"__call__": staticmethod(fail), "stride": 8, "channels": 48, "multiple": 8, "device": "cpu"}
+    )()
     assert largest_pass(extractor, 2) == largest_pass(broken, 2)
     with pytest.raises(ZeroDivisionError):
         Passes(broken, PassSize(2))(pictures(2))
