@@ -411,7 +411,8 @@ def test_a_gpu_whose_memory_runs_out_twice_is_an_error(settings):
         soft_maps(batched, ShortOfMemory(room=1))
 
 
-def test_a_memory_limit_changes_nothing(settings):
+def test_a_memory_limit_changes_nothing(settings, monkeypatch):
+    monkeypatch.setattr("propagate.features.passes.is_on_cpu", lambda extractor: False)  # which takes one at a time
     batched = settings.model_copy(update={"features": settings.features.model_copy(update={"batch_size": 3})})
     free = plan_memory(build_extractor("rgb", device="cpu"), SIZE, batched)
     rest = free.estimate.total - max(free.estimate.activations, free.estimate.transfer)

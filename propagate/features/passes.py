@@ -54,9 +54,14 @@ def largest_pass(extractor: FeatureExtractor, frames: int) -> PassSize:
     A CPU gains nothing by more, and a network rounds otherwise in another batch: so the features are the same bit for
     bit whatever the batch.
     """
-    if torch.device(getattr(extractor, "device", "meta")).type == "cpu":
+    if is_on_cpu(extractor):
         frames = 1
     return PassSize(frames, extractor.draws_per_pass if isinstance(extractor, EnsembleExtractor) else 1)
+
+
+def is_on_cpu(extractor: FeatureExtractor) -> bool:
+    """Return whether an extractor says that it computes on a CPU."""
+    return torch.device(getattr(extractor, "device", "meta")).type == "cpu"
 
 
 class Passes:

@@ -193,6 +193,7 @@ def test_a_gpu_that_runs_out_of_memory_is_a_note(run, clip, mask, tmp_path, monk
         return call(self, images, indices)
 
     monkeypatch.setattr(ColorPatches, "__call__", small)
+    monkeypatch.setattr("propagate.features.passes.is_on_cpu", lambda extractor: False)
     out = tmp_path / "out"
     result = run("segment", clip, "-m", mask, "-o", out, "--set", "features.batch_size=4", *SMALL)
     assert result.exit_code == 0, result.output
