@@ -12,7 +12,7 @@ from typing import get_args
 
 from propagate.app.bench_report import Measured, as_table, as_text, dense_table
 from propagate.app.console import Terminal
-from propagate.app.outputs import MASKS, Outputs, confidence_table, mask_pictures, overlay_video
+from propagate.app.outputs import Outputs, confidence_table, mask_pictures, overlay_video
 from propagate.app.own_process import in_own_process
 from propagate.app.progress import Advance, progress
 from propagate.benchmarks.generated_clip import generate_clip, shapes_mask
@@ -24,6 +24,7 @@ from propagate.errors import UsageError
 from propagate.features import build_extractor
 from propagate.fitting import check_fit
 from propagate.formats import read_mask_file
+from propagate.formats.output_folder import MASKS
 from propagate.pipeline import for_label
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Mask

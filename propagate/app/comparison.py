@@ -16,7 +16,7 @@ from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.comparison_files import FILES, Finished, write_comparison
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Stopped
-from propagate.app.outputs import MASKS, Outputs, confidence_table, keypoints_file, mask_pictures
+from propagate.app.outputs import Outputs, confidence_table, keypoints_file, mask_pictures
 from propagate.app.own_process import in_own_process
 from propagate.app.progress import progress
 from propagate.app.record import input_record, label_record
@@ -28,6 +28,7 @@ from propagate.benchmarks.resources import peak_device_memory, peak_memory, rese
 from propagate.errors import InputError, PropagateError, UsageError
 from propagate.features.passes import SmallerPassWarning
 from propagate.formats import prepare_output, write_run_record
+from propagate.formats.output_folder import MASKS
 from propagate.pipeline import with_frames
 from propagate.provenance import versions
 from propagate.settings import VideoSettings

@@ -22,12 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.app.console import Terminal
-from propagate.app.outputs import MASKS
 from propagate.app.progress import progress
 from propagate.benchmarks.agreement import TOLERANCE, Agreement
 from propagate.benchmarks.contact_sheet import DIFFERENCE, contact_sheet, difference, drawn, fitted, side_by_side
 from propagate.errors import InputError
 from propagate.formats import VideoWriter, atomic_path, read_indexed_png
+from propagate.formats.output_folder import MASKS
 from propagate.provenance import versions
 from propagate.types import Frame, Keypoints, Label, Mask
 from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning

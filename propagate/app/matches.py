@@ -73,7 +73,7 @@ def write_matches(
     keypoints = None if points is None else read_keypoints_file(points, frame_size=(a.shape[0], a.shape[1]))
     notes = [*notes_a, *notes_b, *(() if keypoints is None else keypoints.notes)]
     terminal.notes(notes)
-    with output_folder(output, overwrite=overwrite):
+    with output_folder(output, terminal, overwrite=overwrite):
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = build_extractor(settings.features.name, **settings.features.options)
         if isinstance(extractor, LabelReader):

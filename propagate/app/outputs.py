@@ -10,6 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
+from propagate.app.console import Terminal
 from propagate.errors import PropagateError
 from propagate.formats import (
     KeypointsWriter,
@@ -17,12 +18,14 @@ from propagate.formats import (
     atomic_path,
     draw_keypoints,
     draw_mask,
+    held_output,
     prepare_output,
     write_mask,
 )
+from propagate.formats.lock import LOCK
+from propagate.formats.output_folder import MASKS, SOFT
 from propagate.types import Frame, Prediction
 
-MASKS, SOFT = "masks", "soft"  # folders in the output folder
 Write = Callable[[Frame, Prediction], None]
 
 
@@ -144,18 +147,20 @@ class Outputs:
 
 
 @contextmanager
-def output_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """The folder to write into; where the block fails, folders that are new and empty are removed again.
+def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Iterator[Path]:
+    """The folder to write into, held for this run; where the block fails, new and empty folders are removed again.
 
     Raises:
         UsageError: it is not empty, and `overwrite` is false.
-        InputError: it cannot be written.
+        InputError: it cannot be written, or another run writes into it.
     """
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     subfolders = [folder / MASKS, folder / SOFT]
     new = [subfolder for subfolder in subfolders if not subfolder.exists()] + new
     try:
-        yield prepare_output(folder, overwrite=overwrite)
+        with held_output(folder, overwrite=overwrite) as notes:
+            terminal.notes(notes)
+            yield folder
     except BaseException:
         for path in new:
             if path.is_dir() and not any(path.iterdir()):
@@ -166,4 +171,6 @@ def output_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     """What tells whether a result of this folder was replaced: (inode, time of change) of each file."""
     places = [*folder.glob("*"), *folder.glob(f"{MASKS}/*.png"), *folder.glob(f"{SOFT}/*.npz")]
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in places if path.is_file()}
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in places if path.is_file() and path.name != LOCK
+    }

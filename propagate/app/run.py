@@ -14,8 +14,6 @@ from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Interrupt, Stopped
 from propagate.app.outputs import (
-    MASKS,
-    SOFT,
     Outputs,
     Write,
     confidence_table,
@@ -39,6 +37,7 @@ from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
 from propagate.labels import label_channels
+from propagate.formats.output_folder import MASKS, SOFT
 from propagate.pipeline import track, with_frames
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
@@ -129,7 +128,7 @@ def carry(
         Stopped: Ctrl-C. The same holds.
     """
     settings, info = resolved.settings, reader.info
-    with output_folder(output, overwrite=overwrite):
+    with output_folder(output, terminal, overwrite=overwrite):
         before = stamps(output)
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = _extractor(resolved, cache)

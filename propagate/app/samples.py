@@ -49,7 +49,7 @@ def run_samples(
         place = output / f"{clip.name}_{kind}"
         carry(reader, first, place, resolved, terminal, command="demo", overwrite=overwrite, observers=observers)
 
-    with output_folder(output, overwrite=overwrite):
+    with output_folder(output, terminal, overwrite=overwrite):
         run(bunny, bunny / "mask.png")
         run(bunny, bunny / "keypoints.json")
         run(rendered, rendered / "masks" / "00000.png", [score.masks()])

@@ -3,8 +3,9 @@
 from propagate.formats.atomic import atomic_path
 from propagate.formats.keypoints import KeypointsFile, read_keypoints, read_keypoints_file
 from propagate.formats.keypoints_writer import KeypointsFormat, KeypointsWriter, write_keypoints
+from propagate.formats.lock import locked
 from propagate.formats.masks import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
-from propagate.formats.output_folder import prepare_output
+from propagate.formats.output_folder import held_output, prepare_output
 from propagate.formats.overlay import draw_keypoints, draw_mask
 from propagate.formats.palette import DAVIS_PALETTE
 from propagate.formats.run_record import settings_hash, write_run_record
@@ -20,6 +21,8 @@ __all__ = [
     "atomic_path",
     "draw_keypoints",
     "draw_mask",
+    "held_output",
+    "locked",
     "prepare_output",
     "read_indexed_png",
     "read_keypoints",

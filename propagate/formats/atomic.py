@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _DEVICE = (errno.EFBIG, errno.EIO)
+_MARK = "propagate"
+_TEMPORARY = re.compile(rf"\..{{0,40}}\.[0-9a-f]{{8}}\.{_MARK}(\.[^.]*)?", re.DOTALL)
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         InputError: the place cannot be written (missing folder, no permission, read-only or full disk).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = temporary_path(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -51,6 +54,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # After the rename there is nothing to remove; on a vanished disk there is nothing that could be done.
         with suppress(OSError):
             temporary.unlink()
+
+
+def temporary_path(path: Path) -> Path:
+    """A new hidden name beside `path`, with its suffix and a mark by which `remove_leftovers` knows it."""
+    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
+
+
+def is_leftover(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a temporary file of `atomic_path`: a regular file, no link, with the name of one.
+
+    Args:
+        entry: of a folder into which nobody writes now; else the file may be in use.
+    """
+    return _TEMPORARY.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed runs left in this very folder; see `is_leftover`."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_leftover(entry):
+                Path(entry).unlink(missing_ok=True)
 
 
 def write_error(path: Path, error: OSError) -> InputError:

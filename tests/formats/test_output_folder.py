@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from propagate.errors import InputError, UsageError
-from propagate.formats import prepare_output
+from propagate.formats import atomic_path, held_output, prepare_output
+from propagate.formats.lock import LOCK
 
 
 def test_it_is_created_with_its_parents_and_left_empty(tmp_path: Path) -> None:
@@ -61,3 +62,58 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=said) as caught:
         prepare_output(tmp_path / "out", overwrite=False)
     assert str(tmp_path / "out") in caught.value.message
+
+
+def leave(path: Path) -> Path:
+    """What a killed run leaves of a file: its temporary one, as it stands halfway."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        kept = temporary.read_bytes()
+    path.unlink()
+    temporary.write_bytes(kept)
+    return temporary
+
+
+def test_what_killed_runs_left_is_removed_and_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("overlay.mp4", "confidence.csv", "masks/00000.png", "no suffix", f"{'long' * 30}.json"):
+        leave(tmp_path / name)
+    (tmp_path / LOCK).touch()
+    with held_output(tmp_path, overwrite=False):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [LOCK, "masks"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["masks"]
+
+
+def test_what_is_not_surely_a_leftover_stays(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    for folder in (out / "mine", elsewhere):
+        folder.mkdir(parents=True)
+    (out / "soft").symlink_to(elsewhere)
+    others = [leave(out / "mine" / "a.png"), leave(elsewhere / "b.npz")]
+    for name in (".bashrc", ".overlay.1234abcd.mp4", ".a.1234567.propagate.png", "a.12345678.propagate.png"):
+        (out / name).touch()
+        others.append(out / name)
+    ours = leave(out / "run.json")
+    link = ours.with_name(ours.name.replace(".run.", ".link."))
+    link.symlink_to(others[0])
+    with held_output(out, overwrite=True):
+        pass
+    assert not ours.exists()
+    assert all(path.exists() for path in [*others, link])
+
+
+def test_a_folder_that_is_being_written_is_refused_even_to_overwrite(tmp_path: Path) -> None:
+    with held_output(tmp_path, overwrite=False):
+        (tmp_path / "run.json").touch()
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="Another run"), held_output(tmp_path, overwrite=overwrite):
+                pytest.fail("the block must not run")
+
+
+def test_the_trial_of_writing_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".write-test").symlink_to(tmp_path / "victim")
+    prepare_output(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "out" / ".write-test").is_symlink()
