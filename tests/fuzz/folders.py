@@ -76,7 +76,10 @@ def _mutate(path: Path, others: Sequence[Path], rng: Random) -> str:
     if suffix in packets.SUFFIXES and rng.random() < 0.3:
         changed, told = packets.mutate_packets(content, suffix, rng), "packets"
     elif by_format is not None and rng.random() < (0.8 if suffix in _TEXTUAL else 0.5):
-        changed, told = by_format(content, rng), by_format.__name__
+        try:
+            changed, told = by_format(content, rng), by_format.__name__
+        except Exception:  # what an earlier damage has left is not what these expect
+            changed, told = raw.mutate_bytes(content, rng), "bytes"
     else:
         files = [other for other in others if other.is_file()]
         changed, told = raw.mutate_bytes(content, rng, rng.choice(files).read_bytes() if files else b""), "bytes"
@@ -90,7 +93,8 @@ def _odd_place(path: Path, others: Sequence[Path], rng: Random) -> str:
     damage = rng.randrange(11)
     if damage in (7, 8, 9) and not path.is_symlink() and path.exists():
         return _renamed(path, others, rng, damage)
-    if path.is_dir() and not path.is_symlink():
+    was_folder = path.is_dir() and not path.is_symlink()
+    if was_folder:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -110,7 +114,8 @@ def _odd_place(path: Path, others: Sequence[Path], rng: Random) -> str:
         path.write_bytes(b"")
         return "empty file"
     if damage == 5:
-        path.symlink_to(rng.choice(("/dev/zero", "/dev/null", "..", "../victim")))
+        # whoever links a folder to another place wants things to be written there
+        path.symlink_to(rng.choice(("/dev/zero", "/dev/null", *(() if was_folder else ("..", "../victim")))))
         return "link to a device or a folder"
     if damage == 6:
         path.write_bytes(rng.randbytes(300))
