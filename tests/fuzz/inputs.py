@@ -123,13 +123,11 @@ def masks() -> Iterator[tuple[str, Image.Image, dict[str, object]]]:
     yield "color.avif", Image.fromarray(colors), {"quality": 100, "subsampling": "4:4:4"}
     yield "l.pgm", Image.fromarray(objects), {}
     yield "rgb.ppm", Image.fromarray(colors), {}
-    yield "rgb.tga", Image.fromarray(colors), {}
-    yield "rgb.jp2", Image.fromarray(colors), {}
 
 
 def _tags() -> TiffImagePlugin.ImageFileDirectory_v2:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[270], tags[274], tags[305] = "a description", 6, "a program"
+    tags[270], tags[274], tags[305] = "a description", 1, "a program"
     return tags
 
 
