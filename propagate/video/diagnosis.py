@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from propagate.documents import check_regular_file
 from propagate.errors import InputError
 
 _CONVERT = "Convert it with `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4` or give a folder of pictures."
@@ -13,13 +14,12 @@ def check_file(path: Path) -> None:
     """Says what is wrong with a path before FFmpeg is asked.
 
     Raises:
-        InputError: no such file, no permission, an empty file or a text file.
+        InputError: no such file, a pipe or device, no permission, an empty file or a text file.
     """
+    check_regular_file(path, "video")
     try:
         with path.open("rb") as file:
             head = file.read(1024)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.", f"Check the path; looked for {path.absolute()}.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
     if not head:

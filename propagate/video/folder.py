@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,48 +11,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.errors import InputError
-from propagate.pictures import convert_picture, inspect_picture, load_picture
+from propagate.pictures import PictureHeader, convert_picture, inspect_picture, load_picture
 from propagate.types import Frame, FrameInfo
+from propagate.video.listing import list_pictures
 from propagate.video.selection import select
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 # A folder has no clock. 25 per second is what most data sets of pictures were filmed at.
 _RATE = 25.0
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-
-
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts frame_2 before frame_10: digits compare as numbers, the rest as text without case."""
-    parts = re.split(r"(\d+)", name)
-    key = [(1, int(p), "") if p.isdecimal() else (0, 0, p.casefold()) for p in parts]
-    return key, name
-
-
-def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
-    """The pictures of a folder in natural order, and the names of the visible files that are none.
-
-    Raises:
-        InputError: no picture at all, or two that claim the same place (00001.jpg and 00001.png).
-    """
-    visible = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
-    pictures = sorted((f for f in visible if f.suffix.lower() in SUFFIXES), key=lambda f: natural_key(f.name))
-    others = sorted(f.name for f in visible if f not in set(pictures) and f.name.lower() not in _SYSTEM_FILES)
-    if not pictures:
-        found = f"only {', '.join(others[:3])}" if others else "nothing"
-        raise InputError(
-            f"{folder} holds no pictures, {found}.", f"Give a video file or a folder of {', '.join(SUFFIXES)}."
-        )
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for picture in pictures:
-        by_stem[picture.stem].append(picture.name)
-    for names in by_stem.values():
-        if len(names) > 1:
-            raise InputError(
-                f"{folder} has both {names[0]} and {names[1]}: it is not clear which is the frame.",
-                "Keep frames and masks in folders of their own.",
-            )
-    return pictures, others
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
@@ -63,15 +27,18 @@ def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
         InputError: the file is not a picture, holds several, or has 32 bits per channel.
     """
     header = inspect_picture(path)
+    return (header.size[1], header.size[0]), _kinds(header, path)
+
+
+def _kinds(header: PictureHeader, path: Path) -> tuple[str, ...]:
     if header.mode in ("F", "I") and not header.sixteen_bit:
         raise InputError(f"{path} has 32 bits per channel.", "Save it with 8 or 16.")
-    height, width = header.size
     kinds = {
         "16-bit": header.sixteen_bit,
         "grayscale": header.mode in ("1", "L", "LA", "I") or header.mode.startswith("I;16"),
         "transparent": header.transparent,
     }
-    return (width, height), tuple(kind for kind, found in kinds.items() if found)
+    return tuple(kind for kind, found in kinds.items() if found)
 
 
 def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
@@ -101,23 +68,31 @@ class FolderReader:
     """
 
     def __init__(
-        self, source: Path, *, from_frame: int = 0, to_frame: int | None = None, stride: int = 1, note: str = ""
+        self,
+        source: Path,
+        *,
+        from_frame: int = 0,
+        to_frame: int | None = None,
+        stride: int = 1,
+        leave_out: Sequence[Path] = (),
     ) -> None:
-        pictures, others = find_pictures(source) if source.is_dir() else ([source], [])
+        if source.is_dir():
+            listing = list_pictures(source, leave_out)
+            pictures, notes = listing.pictures, list(listing.notes)
+        else:
+            pictures, notes = (source,), ["A single picture is read as a video of one frame."]
         self._chosen = select(len(pictures), source, from_frame, to_frame, stride)
         self._pictures = pictures
-        notes = [note] if note else []
-        if others:
-            notes.append(f"Left out, being no pictures: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}.")
-        self._size, converted = self._check_headers()
+        self._size, converted, said = self._check_headers()
         notes += [f"{n} {kind} pictures are converted to 8-bit RGB." for kind, n in sorted(converted.items())]
+        notes += [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {t}" for t, names in said.items()]
+        if "16-bit" in converted:
+            notes += self._depth_notes()
         if len(pictures) > 1:
             notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
         width, height = self._size
         names = tuple(pictures[index].stem for index in self._chosen)
-        self.info = FrameInfo(
-            width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names, self._chosen
-        )
+        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order.
@@ -131,17 +106,36 @@ class FolderReader:
             self._check_size(index, (width, height), self._size)
             yield Frame(pixels, index, index / _RATE, self._pictures[index].stem)
 
-    def _check_headers(self) -> tuple[tuple[int, int], dict[str, int]]:
+    def _check_headers(self) -> tuple[tuple[int, int], dict[str, int], dict[str, list[str]]]:
+        """The size, how many pictures of each kind there are, and what is said of which."""
         size: tuple[int, int] | None = None
         converted: dict[str, int] = defaultdict(int)
+        said: dict[str, list[str]] = defaultdict(list)
         for index in self._chosen:
-            found, kinds = read_header(self._pictures[index])
-            size = size or found
-            self._check_size(index, found, size)
-            for kind in kinds:
+            path = self._pictures[index]
+            header = inspect_picture(path)
+            height, width = header.size
+            size = size or (width, height)
+            self._check_size(index, (width, height), size)
+            for kind in _kinds(header, path):
                 converted[kind] += 1
+            for text in header.notes:
+                said[text].append(path.name)
         assert size is not None  # a selection is never empty
-        return size, converted
+        return size, converted, said
+
+    def _depth_notes(self) -> list[str]:
+        """A note where 16 bits hold fewer, as of cameras with 12: the upper 8 that are kept are nearly black."""
+        both = dict.fromkeys((self._pictures[self._chosen[0]], self._pictures[self._chosen[-1]]))
+        ends = [path for path in both if "16-bit" in read_header(path)[1]]
+        highest = max((int(read_picture(path).max()) for path in ends), default=255)
+        if highest >= 128:
+            return []
+        bits = highest.bit_length() + 8
+        return [
+            f"The 16-bit pictures use {bits} of their bits (no value over {2**bits - 1} in "
+            f"{' and '.join(path.name for path in ends)}), so that frames are dark. Scale them to 16 bits to change that."
+        ]
 
     def _check_size(self, index: int, found: tuple[int, int], expected: tuple[int, int]) -> None:
         if found != expected:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
+from propagate.documents import check_regular_file
 from propagate.errors import InputError, UsageError
 from propagate.types import Frame, FrameInfo
 from propagate.video.decord_reader import DecordReader, decord_obstacle, decord_slowness, import_decord
-from propagate.video.folder import SUFFIXES, FolderReader
+from propagate.video.folder import FolderReader
+from propagate.video.listing import SUFFIXES
 from propagate.video.pyav_reader import PyAVReader
 from propagate.video.scan import Scan, scan
 from propagate.video.selection import select
@@ -40,6 +42,7 @@ def open_video(
     from_frame: int = 0,
     to_frame: int | None = None,
     stride: int = 1,
+    leave_out: Sequence[str | Path] = (),
 ) -> VideoReader:
     """Opens a video file, a folder of pictures or one picture.
 
@@ -55,6 +58,7 @@ def open_video(
         from_frame: first frame that is read, from 0.
         to_frame: first frame that is no longer read, as in `range`; None reads to the end.
         stride: every n-th frame is read, counted from `from_frame`.
+        leave_out: pictures that are no frames if they lie in the folder, such as the mask of the first frame.
 
     Raises:
         InputError: the file is missing, not a video, without frames, or (strict) ends early; a folder without pictures
@@ -65,8 +69,14 @@ def open_video(
     path = Path(path)
     if reader not in get_args(ReaderName):
         raise UsageError(f"--reader {reader} does not exist.", f"Choose from {', '.join(get_args(ReaderName))}.")
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES) or reader == "folder":
-        return _open_pictures(path, reader, from_frame, to_frame, stride)
+    is_folder = _is_folder(path)
+    if is_folder or path.suffix.lower() in SUFFIXES or reader == "folder":
+        if is_folder and reader in ("decord", "pyav"):
+            raise UsageError(f"--reader {reader} reads files and {path} is a folder.", "Use --reader auto or folder.")
+        if not is_folder and path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--reader folder reads pictures and {path} is a file.", "Use --reader auto.")
+        left_out = [Path(other) for other in leave_out]
+        return FolderReader(path, from_frame=from_frame, to_frame=to_frame, stride=stride, leave_out=left_out)
     scanned = scan(path)
     if strict and to_frame is None and scanned.promised > scanned.count:
         raise InputError(
@@ -87,13 +97,15 @@ def open_video(
     return PyAVReader(scanned, chosen, strict=strict, notes=(f"Read with PyAV: {obstacle}.",))
 
 
-def _open_pictures(path: Path, reader: str, from_frame: int, to_frame: int | None, stride: int) -> FolderReader:
-    if path.is_dir() and reader in ("decord", "pyav"):
-        raise UsageError(f"--reader {reader} reads files and {path} is a folder.", "Use --reader auto or folder.")
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--reader folder reads pictures and {path} is a file.", "Use --reader auto.")
-    note = "" if path.is_dir() else "A single picture is read as a video of one frame."
-    return FolderReader(path, from_frame=from_frame, to_frame=to_frame, stride=stride, note=note)
+def _is_folder(path: Path) -> bool:
+    """Whether the path is a folder; where it is neither that nor a file, an InputError says so."""
+    try:
+        if path.is_dir():
+            return True
+    except (OSError, ValueError):  # a null character, for one: said by the check
+        pass
+    check_regular_file(path, "video")
+    return False
 
 
 def _require_decord(scanned: Scan, obstacle: str | None) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from propagate.errors import InputError, UsageError
 from propagate.video import open_video
-from propagate.video.folder import natural_key
+from propagate.video.picture_names import natural_key
 from tests.video.clips import SIZE, paint, paint_grey, read_grey_number, read_number
 
 

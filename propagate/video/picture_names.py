@@ -1,0 +1,116 @@
+"""Numbers in the names of pictures: in which order they stand, and what is remarkable about them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+Key = tuple[list[tuple[int, Fraction, str]], str]
+
+# The last number of a name, with its fraction: 1.04 in frame_1.04_left. Not the end of a date or a version, 1.2.10.
+_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?=\D*$)")
+_SIGNED = re.compile(r"-\d+(\.\d+)?")
+
+
+def natural_key(stem: str, *, decimals: bool = False) -> Key:
+    """Return the key that sorts frame_2 before frame_10: digits compare as numbers, the rest as text without case.
+
+    Args:
+        stem: the name of a picture without its suffix.
+        decimals: the last number may have a fraction, as `uses_decimals` finds: 1.04 stands before 1.2.
+    """
+    if decimals and _SIGNED.fullmatch(stem):
+        return [*_parts(""), (1, Fraction(stem), ""), *_parts("")], stem
+    last = _DECIMAL.search(stem) if decimals else None
+    if last is None:
+        return _parts(stem), stem
+    return [*_parts(stem[: last.start()]), (1, Fraction(last[0]), ""), *_parts(stem[last.end() :])], stem
+
+
+def uses_decimals(stems: Sequence[str]) -> bool:
+    """Tell whether the names count in decimal numbers, such as seconds: 1.0, 1.04, 1.2.
+
+    They do not where what stands behind the point is a counter of its own: 1.1 to 1.12, two names of one value.
+    """
+    fractions: dict[str, list[str]] = defaultdict(list)
+    for stem in stems:
+        if found := _DECIMAL.search(stem):
+            fractions[stem[: found.start(2)]].append(found[2])
+    if any(_SIGNED.fullmatch(stem) for stem in stems):
+        return True
+    return bool(fractions) and not any(_are_counters(digits) for digits in fractions.values())
+
+
+def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
+    """Return what the user should know of the names, each a sentence.
+
+    Args:
+        stems: names without suffix, in order.
+        decimals: see `uses_decimals`.
+    """
+    notes = []
+    if decimals and list(stems) != sorted(stems, key=natural_key):
+        notes.append(f"Names are decimal numbers and ordered by value: {stems[0]} to {stems[-1]}.")
+    numbers = _counted(stems)
+    if decimals or len(stems) < 2:
+        return notes
+    if numbers is None:
+        strange = _unlike_the_others(stems)
+        listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")
+        return [f"Not named like the others, and read as frames all the same: {listed}."] if strange else notes
+    if numbers[0]:
+        notes.append(f"Names start at {numbers[0]} and frames are counted from 0: frame 0 is {stems[0]}.")
+    steps = {after - before for before, after in pairwise(numbers)}
+    if 0 in steps:
+        notes.append("Some numbers occur twice in the names, with and without zeros before them.")
+    if len(steps) == 1 and steps != {1} and len(stems) > 2:
+        notes.append(f"Names count in steps of {steps.pop()}; frames are counted one by one.")
+    elif missing := sum(max(after - before - 1, 0) for before, after in pairwise(numbers)):
+        notes.append(_gaps(numbers, missing))
+    return notes
+
+
+def _gaps(numbers: Sequence[int], missing: int) -> str:
+    gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b - a > 1]
+    listed = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:5]) + (", ..." if len(gaps) > 5 else "")
+    return (
+        f"The numbers of the names have gaps, {missing} missing: {listed}. Frames on both sides of a gap are taken to "
+        "follow each other."
+    )
+
+
+def _counted(stems: Sequence[str]) -> list[int] | None:
+    """The number of each name, where only one number differs between the names."""
+    split = [re.split(r"(\d+)", stem) for stem in stems]
+    if any(len(parts) != len(split[0]) or parts[::2] != split[0][::2] for parts in split):
+        return None
+    varying = [place for place in range(1, len(split[0]), 2) if len({parts[place] for parts in split}) > 1]
+    return [int(parts[varying[0]]) for parts in split] if len(varying) == 1 else None
+
+
+def _unlike_the_others(stems: Sequence[str]) -> list[int]:
+    """Places of the names that are spelled otherwise than nearly all, digits aside."""
+    by_spelling: dict[str, list[int]] = defaultdict(list)
+    for place, stem in enumerate(stems):
+        by_spelling[re.sub(r"\d+", "0", stem)].append(place)
+    most = max(by_spelling.values(), key=len)
+    few = [place for places in by_spelling.values() if places is not most for place in places]
+    return sorted(few) if len(few) * 4 <= len(stems) else []
+
+
+def _parts(text: str) -> list[tuple[int, Fraction, str]]:
+    parts = re.split(r"(\d+)", text)
+    return [(1, Fraction(int(p)), "") if p.isdecimal() else (0, Fraction(), p.casefold()) for p in parts]
+
+
+def _are_counters(digits: Sequence[str]) -> bool:
+    """Whether the digits behind the point count one by one: no zeros before them, of one value where they differ."""
+    if len({text.rstrip("0") for text in digits}) < len(digits):
+        return True
+    padded = any(len(text) > 1 and text.startswith("0") for text in digits)
+    numbers = sorted(int(text) for text in digits)
+    lengths = {len(text) for text in digits}
+    return not padded and len(lengths) > 1 and len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1
