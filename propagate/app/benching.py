@@ -71,16 +71,19 @@ class Clip:
         frames: the first so many are read.
         label: of the first of them.
         origin: for people: the path, or that it was generated.
+        leave_out: the mask's file, if that lies among the pictures of a folder.
     """
 
     path: Path
     frames: int
     label: Mask
     origin: str
+    leave_out: tuple[Path, ...] = ()
 
-    def reader(self, settings: Settings) -> VideoReader:
-        """The clip, opened as the settings say."""
-        return open_video(self.path, reader=settings.video.reader, to_frame=self.frames)
+    def reader(self, settings: Settings, most: int | None = None) -> VideoReader:
+        """The clip, opened as the settings say; of its frames at most so many."""
+        frames = self.frames if most is None else min(most, self.frames)
+        return open_video(self.path, reader=settings.video.reader, to_frame=frames, leave_out=self.leave_out)
 
 
 def size_of(text: str | None, video: Path | None) -> tuple[int, int]:
@@ -138,13 +141,14 @@ def _clip(choices: Choices, folder: Path) -> Clip:
         return Clip(path, choices.frames, label, "generated clip")
     if choices.mask is not None and choices.objects is not None:
         raise UsageError(f"--objects {objects}: the mask has its own.", "Give one of them.")
-    info = open_video(choices.video).info
+    leave_out = () if choices.mask is None else (choices.mask,)
+    info = open_video(choices.video, leave_out=leave_out).info
     if info.count == 1:
         raise UsageError(f"{choices.video} has a single frame, to which nothing is carried.", "Give two or more.")
     frames = choices.frames if info.count is None else min(choices.frames, info.count)
     size = info.height, info.width
     label = shapes_mask(size, objects) if choices.mask is None else read_mask_file(choices.mask, frame_size=size).mask
-    return Clip(choices.video, frames, label, str(choices.video))
+    return Clip(choices.video, frames, label, str(choices.video), leave_out)
 
 
 def _measure(choices: Choices, clip: Clip, folder: Path, terminal: Terminal, advance: Advance) -> tuple[Measured, ...]:
@@ -161,7 +165,7 @@ def _measure(choices: Choices, clip: Clip, folder: Path, terminal: Terminal, adv
     for name, one in resolved.items():
         advance.describe(f"{name}: warm-up")
         subjects[name] = _subject(name, one.settings, clip)
-        short = open_video(clip.path, reader=one.settings.video.reader, to_frame=min(_WARM_UP, clip.frames))
+        short = clip.reader(one.settings, _WARM_UP)
         end_to_end(short, clip.label, subjects[name], _new(folder), segment_files(one.settings))
     whole: dict[str, list[Timing]] = {name: [] for name in resolved}
     stages: dict[str, dict[str, list[Timing]]] = {name: {stage: [] for stage in STAGES} for name in resolved}

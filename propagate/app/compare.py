@@ -65,7 +65,7 @@ def compare(
         frames = resolved.settings.video
         limit = [] if max_memory is None else [f"max_memory={max_memory}"]
         methods = methods_of(configs, [*(assignments or ()), *limit], device)
-        clip = open_input(video, resolved.settings, terminal)
+        clip = open_input(video, resolved.settings, terminal, leave_out=[mask] if mask else [])
         first = read_label(mask, keypoints, clip.info, terminal, resize=resize_mask, frame=frames.from_frame)
         folder = output or Path(f"{video.stem}_compare")
         if code := compare_methods(clip, first, methods, folder, terminal, frames, overwrite=overwrite):

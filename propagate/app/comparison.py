@@ -40,8 +40,8 @@ _OF_THE_CLIP = ("video.reader", "video.strict", "video.from_frame", "video.to_fr
 _UNTIMED = 2  # frames after which the clock starts: what is compiled and loaded on the way is not a matter of speed
 
 
-def open_frames(video: Path, frames: VideoSettings) -> VideoReader:
-    """The clip as all methods see it.
+def open_frames(video: Path, frames: VideoSettings, leave_out: Path) -> VideoReader:
+    """The clip as all methods see it, without the label's file if that lies among its pictures.
 
     Raises:
         InputError, UsageError: see `open_video`.
@@ -53,6 +53,7 @@ def open_frames(video: Path, frames: VideoSettings) -> VideoReader:
         from_frame=frames.from_frame,
         to_frame=frames.to_frame,
         stride=frames.stride,
+        leave_out=[leave_out],
     )
 
 
@@ -167,7 +168,7 @@ def _run(
     with clip_folder(folder) as place, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         method.prepare()
-        reader = open_frames(video, frames)
+        reader = open_frames(video, frames, first.path)
         info = reader.info
         if isinstance(first.label, Mask):
             sinks = [mask_pictures(place / MASKS), confidence_table(place / "confidence.csv")]

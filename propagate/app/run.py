@@ -57,8 +57,14 @@ class LabelFile:
     notes: tuple[str, ...] = ()
 
 
-def open_input(video: Path, settings: Settings, terminal: Terminal) -> VideoReader:
+def open_input(video: Path, settings: Settings, terminal: Terminal, *, leave_out: Sequence[Path] = ()) -> VideoReader:
     """The video as its settings ask for it, its notes shown.
+
+    Args:
+        video: file or folder.
+        settings: of the run.
+        terminal: where the notes are shown.
+        leave_out: files of the command, such as its mask, that are no frames if they lie in the folder.
 
     Raises:
         InputError, UsageError: see `open_video`.
@@ -71,6 +77,7 @@ def open_input(video: Path, settings: Settings, terminal: Terminal) -> VideoRead
         from_frame=options.from_frame,
         to_frame=options.to_frame,
         stride=options.stride,
+        leave_out=leave_out,
     )
     terminal.notes(reader.info.notes)
     return reader

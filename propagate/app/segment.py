@@ -70,7 +70,7 @@ def segment(
         from propagate.app.references import only_label, read_references
         from propagate.app.run import carry, open_input, read_first_mask
 
-        frames = open_input(video, resolved.settings, terminal)
+        frames = open_input(video, resolved.settings, terminal, leave_out=mask)
         first = (
             read_references(reference, mask, terminal, masks=True, resize=resize_mask)
             if reference

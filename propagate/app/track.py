@@ -67,7 +67,7 @@ def track(
         from propagate.app.references import only_label, read_references
         from propagate.app.run import carry, open_input, read_first_keypoints
 
-        frames = open_input(video, resolved.settings, terminal)
+        frames = open_input(video, resolved.settings, terminal, leave_out=keypoints)
         first = (
             read_references(reference, keypoints, terminal, masks=False)
             if reference

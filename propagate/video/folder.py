@@ -134,7 +134,7 @@ class FolderReader:
         bits = highest.bit_length() + 8
         return [
             f"The 16-bit pictures use {bits} of their bits (no value over {2**bits - 1} in "
-            f"{' and '.join(path.name for path in ends)}), so that frames are dark. Scale them to 16 bits to change that."
+            f"{' and '.join(path.name for path in ends)}), so that frames are dark. Scale them to 16 bits."
         ]
 
     def _check_size(self, index: int, found: tuple[int, int], expected: tuple[int, int]) -> None:

@@ -36,6 +36,29 @@ def test_every_file_is_there_and_the_mask_follows_the_square(run, clip, mask, tm
         assert named in result.stdout
 
 
+@pytest.mark.parametrize("command", ["segment", "compare", "bench"])
+def test_the_mask_among_the_frames_is_left_out(run, clip, mask, tmp_path, command):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    with av.open(str(clip)) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            frame.to_image().save(folder / f"{number:05d}.jpg", quality=95)
+    inside = folder / "00000_first.png"
+    inside.write_bytes(mask.read_bytes())
+    configs = ["--config", "rgb"] if command == "segment" else ["--config", "rgb", "--config", "static"]
+    if command == "bench":
+        result = run(
+            "bench", folder, "--mask", inside, "--config", "rgb", "--repeat", "1", "--set", "features.device=cpu"
+        )
+        assert result.exit_code == 0, result.output
+        return
+    result = run(command, folder, "--mask", inside, "-o", tmp_path / "out", *configs, "--set", "features.device=cpu")
+    assert result.exit_code == 0, result.output
+    assert "Left out of the frames, since the command names it: 00000_first.png." in result.stderr
+    place = tmp_path / "out" / ("masks" if command == "segment" else "rgb/masks")
+    assert len(list(place.iterdir())) == FRAMES
+
+
 def test_confidence_has_a_row_for_each_frame_and_object(run, clip, tmp_path):
     ids = square_ids(0)
     ids[48:60, 4:20] = 7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from propagate.errors import InputError, UsageError
 from propagate.video import open_video
-from tests.video.clips import COUNT, damage, places, write_audio_only, write_clip
+from tests.video.clips import COUNT, damage, places, read_number, write_audio_only, write_clip
 
 
 def _moov_missing(path: Path) -> None:
@@ -90,3 +92,22 @@ def test_readers_that_do_not_fit_the_path(tmp_path: Path) -> None:
         open_video(path, reader="folder")
     with pytest.raises(UsageError, match=r"--reader pyav reads files and .* is a folder"):
         open_video(tmp_path, reader="pyav")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_names_that_are_not_utf8(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    write_clip(tmp_path / f"a{suffix}").rename(path)
+    video = open_video(path)
+    assert [read_number(frame.pixels) for frame in video] == list(range(COUNT))
+    assert (video.info.reader, video.info.source) == ("pyav", str(path))
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"caf\\xe9\.\w+ is empty"):
+        open_video(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.mp4", "a" * 300 + ".mp4", "a\0b.png"])
+def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        open_video(tmp_path / name)
