@@ -28,6 +28,7 @@ class Packets:
         discarded: an edit list takes some out.
         repeated: an edit list shows some twice.
         open_gop: some that follow a keyframe are shown before it.
+        damaged: numbers of the packets that the container itself calls damaged, such as MPEG-TS where data are missing.
         broken: the container could not be read to its end.
     """
 
@@ -38,6 +39,7 @@ class Packets:
     discarded: bool = False
     repeated: bool = False
     open_gop: bool = False
+    damaged: list[int] = field(default_factory=list)
     broken: bool = False
 
 
@@ -65,6 +67,8 @@ def read_packets(container: Any, stream: Any) -> Packets:
                 key = packet.pts
             elif None not in (key, packet.pts) and packet.pts < key:
                 packets.open_gop = True
+            if packet.is_corrupt:
+                packets.damaged.append(len(packets.pts))
             packets.pts.append(packet.pts)
             packets.keys.append(packet.is_keyframe)
             packets.ends.append((packet.pts or 0) + (packet.duration or 0))

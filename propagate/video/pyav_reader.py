@@ -41,7 +41,7 @@ class PyAVReader:
         last = chosen[-1]
         # Whoever asks for all there is asks for all that is promised.
         wanted = scan.promised if chosen.stop >= scan.count else last + 1
-        decoded, damaged, numbering = 0, 0, Numbering(scan)
+        decoded, damaged, given, numbering = 0, 0, 0, Numbering(scan)
         with open_container(scan.path) as container:
             for index, picture in numbering(decoded_frames(container, video_streams(container)[0])):
                 if index > last and wanted <= last + 1:
@@ -49,6 +49,7 @@ class PyAVReader:
                 decoded += 1
                 damaged += bool(picture.is_corrupt)
                 if index in chosen:
+                    given += 1
                     pixels = upright_pixels(picture, scan.orientation)
                     self._check_size(index, pixels.shape[:2])
                     time_s = scan.times[index] if index < scan.count else index / scan.rate
@@ -61,7 +62,7 @@ class PyAVReader:
                 "and the times are given to them in ascending order."
             )
             warnings.warn(message, VideoTimesWarning, stacklevel=2)
-        self._report(decoded, damaged, wanted)
+        self._report(decoded, damaged, wanted, given)
 
     def _check_size(self, index: int, size: tuple[int, int]) -> None:
         height, width = size
@@ -72,12 +73,14 @@ class PyAVReader:
                 "Cut the video where its size changes, or scale it to one size.",
             )
 
-    def _report(self, decoded: int, damaged: int, wanted: int) -> None:
-        if decoded >= wanted and not damaged:
+    def _report(self, decoded: int, damaged: int, wanted: int, given: int) -> None:
+        if decoded >= wanted and not damaged and given >= len(self._chosen):
             return
         parts = []
         if decoded < wanted:
             parts.append(f"{decoded} of the {wanted} frames promised could be decoded")
+        elif given < len(self._chosen):
+            parts.append(f"{given} of the {len(self._chosen)} frames chosen could be decoded")
         if damaged:
             parts.append(f"{damaged} of the {decoded} frames decoded are damaged")
         message = f"{self._scan.path} ends early or is damaged: {' and '.join(parts)}."

@@ -50,6 +50,7 @@ class Scan:
         undecodable_start: frames before the first one that decodes; they are counted nowhere else.
         edited: an edit list takes frames out or shows them twice.
         open_gop: frames that follow a keyframe in the file are shown before it.
+        damaged: numbers of the packets, in decoding order, at which the container tells of missing data.
         broken: the container cannot be read to its end.
         streams: number of video streams.
     """
@@ -72,6 +73,7 @@ class Scan:
     undecodable_start: int
     edited: bool
     open_gop: bool
+    damaged: tuple[int, ...]
     broken: bool
     streams: int
 
@@ -85,6 +87,13 @@ class Scan:
         said = []
         if self.promised > self.count:
             said.append(f"The file promises {self.promised} frames and holds {self.count}.")
+        if self.damaged:
+            places = "1 place" if len(self.damaged) == 1 else f"{len(self.damaged)} places"
+            frame = max(self.damaged[0] - self.undecodable_start, 0)
+            said.append(
+                f"Data are missing in {places} of the file, the first near frame {frame}: it is damaged or joined of "
+                "parts there, and frames may be missing."
+            )
         if self.broken:
             said.append(f"The file is damaged behind frame {self.count - 1}; what follows cannot be read.")
         if self.undecodable_start:
@@ -169,6 +178,7 @@ def scan(path: Path) -> Scan:
         # MP4 counts stored samples; samples before the edit's keyframe do not even arrive as packets to be discarded.
         edited=packets.discarded or packets.repeated or ("mp4" in container_name and 0 < stored != declared),
         open_gop=packets.open_gop,
+        damaged=tuple(packets.damaged),
         broken=packets.broken,
         streams=len(streams),
     )

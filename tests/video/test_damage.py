@@ -75,6 +75,16 @@ def test_a_truncated_transport_stream_gives_what_decodes(tmp_path: Path) -> None
     assert 12 <= len(frames) <= 14
 
 
+def test_data_that_a_transport_stream_lacks_are_said(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.ts", options=PLAIN)
+    assert not any("Data are missing" in note for note in open_video(path).info.notes)
+    offset = places(path)[10][0] // 188 * 188
+    content = path.read_bytes()
+    path.write_bytes(content[:offset] + content[offset + 2 * 188 :])
+    video = open_video(path)
+    assert any("Data are missing in 1 place of the file, the first near frame" in note for note in video.info.notes)
+
+
 @pytest.mark.parametrize("reader", ["auto", "pyav"])
 def test_damage_in_the_middle_leaves_a_gap_not_a_shift(tmp_path: Path, reader: Any) -> None:
     path = damage(write_clip(tmp_path / "a.mp4", codec="mjpeg", pix_fmt="yuvj420p"), [10, 11])
