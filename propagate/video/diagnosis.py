@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 from propagate.documents import check_regular_file
@@ -49,6 +50,12 @@ def no_video(path: Path, has_audio: bool) -> InputError:
 def no_frames(path: Path, codec: str) -> InputError:
     """The error for a video of which not one frame decodes."""
     return InputError(f"{path} has a video stream ({codec}) of which no frame can be decoded.", _CONVERT)
+
+
+def is_joined(path: Path, start: int) -> bool:
+    """Whether the file's own first bytes come again behind `start`: another file was appended to it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(content[:12], max(start, 12)) >= 0
 
 
 def _is_text(head: bytes) -> bool:

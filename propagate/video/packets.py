@@ -28,6 +28,7 @@ class Packets:
         discarded: an edit list takes some out.
         repeated: an edit list shows some twice.
         open_gop: some that follow a keyframe are shown before it.
+        last_place: where the last one lies in the file, in bytes.
         damaged: numbers of the packets that the container itself calls damaged, such as MPEG-TS where data are missing.
         broken: the container could not be read to its end.
     """
@@ -39,6 +40,7 @@ class Packets:
     discarded: bool = False
     repeated: bool = False
     open_gop: bool = False
+    last_place: int = 0
     damaged: list[int] = field(default_factory=list)
     broken: bool = False
 
@@ -63,6 +65,7 @@ def read_packets(container: Any, stream: Any) -> Packets:
         if is_shown(packet, codec):
             packets.repeated |= packet.pos is not None and (packet.pos, packet.size) in places
             places.add((packet.pos, packet.size))
+            packets.last_place = max(packets.last_place, packet.pos or 0)
             if packet.is_keyframe:
                 key = packet.pts
             elif None not in (key, packet.pts) and packet.pts < key:

@@ -21,11 +21,14 @@ from propagate.video.decoding import (
     upright_pixels,
     video_streams,
 )
-from propagate.video.diagnosis import check_file, no_frames, no_video, unreadable
+from propagate.video.diagnosis import check_file, is_joined, no_frames, no_video, unreadable
 from propagate.video.packets import Packets, read_packets, times_rise
 
 # AVI stores no presentation times; FFmpeg makes them up, out of order where there are B-frames.
 _UNTIMED_CONTAINERS = ("avi",)
+
+# FFmpeg reads only the first of several files of these that were joined byte by byte.
+_FIRST_PART_ONLY = frozenset({"mp4", "flv", "asf", "ivf", "nut"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Scan:
         open_gop: frames that follow a keyframe in the file are shown before it.
         damaged: numbers of the packets, in decoding order, at which the container tells of missing data.
         broken: the container cannot be read to its end.
+        joined: another file follows in this one, which is not read.
         streams: number of video streams.
     """
 
@@ -75,6 +79,7 @@ class Scan:
     open_gop: bool
     damaged: tuple[int, ...]
     broken: bool
+    joined: bool
     streams: int
 
     @property
@@ -93,6 +98,10 @@ class Scan:
             said.append(
                 f"Data are missing in {places} of the file, the first near frame {frame}: it is damaged or joined of "
                 "parts there, and frames may be missing."
+            )
+        if self.joined:
+            said.append(
+                "Another video is appended to this one and is not read. Join them with `ffmpeg -f concat` to read both."
             )
         if self.broken:
             said.append(f"The file is damaged behind frame {self.count - 1}; what follows cannot be read.")
@@ -180,6 +189,7 @@ def scan(path: Path) -> Scan:
         open_gop=packets.open_gop,
         damaged=tuple(packets.damaged),
         broken=packets.broken,
+        joined=bool(_FIRST_PART_ONLY & set(container_name.split(","))) and is_joined(path, packets.last_place - 64),
         streams=len(streams),
     )
 

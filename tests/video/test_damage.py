@@ -75,6 +75,18 @@ def test_a_truncated_transport_stream_gives_what_decodes(tmp_path: Path) -> None
     assert 12 <= len(frames) <= 14
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.flv", "a.nut", "a.asf", "a.mkv", "a.ts", "a.avi"])
+def test_a_second_file_is_read_or_it_is_said(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, 12, options=PLAIN)
+    said = "Another video is appended to this one and is not read."
+    assert said not in " ".join(open_video(path).info.notes)
+    path.write_bytes(path.read_bytes() * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VideoEndsEarlyWarning)
+        count = len(list(open_video(path)))
+    assert (said in " ".join(open_video(path).info.notes)) == (count < 24)
+
+
 def test_data_that_a_transport_stream_lacks_are_said(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.ts", options=PLAIN)
     assert not any("Data are missing" in note for note in open_video(path).info.notes)
