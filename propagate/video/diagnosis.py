@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 from propagate.documents import check_regular_file
@@ -54,8 +53,14 @@ def no_frames(path: Path, codec: str) -> InputError:
 
 def is_joined(path: Path, start: int) -> bool:
     """Whether the file's own first bytes come again behind `start`: another file was appended to it."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(content[:12], max(start, 12)) >= 0
+    with path.open("rb") as file:
+        head, before = file.read(12), b""
+        file.seek(max(start, len(head)))
+        while chunk := file.read(2**20):
+            if head in before + chunk:
+                return True
+            before = chunk[1 - len(head) :]
+    return False
 
 
 def _is_text(head: bytes) -> bool:
