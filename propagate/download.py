@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from propagate.errors import InputError
+from propagate.http_fetch import MAX_BYTES, DownloadError, OnProgress, etag_file, fetch, forget
+
+__all__ = ["MAX_BYTES", "DownloadError", "OnProgress", "download", "file_sha256", "recorded_digest"]
 
 ATTEMPTS = 5
 PAUSE_S = 1.0  # before the second attempt; grows with each
-_TIMEOUT_S = 30
+_DIGEST = re.compile("[0-9a-f]{64}")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-OnProgress = Callable[[int, int | None], None]
-
-
-class DownloadError(Exception):
-    """A source did not give the file; the text says why. Another source may."""
 
 
 def download(
@@ -34,10 +36,12 @@ def download(
     """Fetch a file to `path`.
 
     What has arrived is kept beside the place as `NAME.part` when the connection breaks, and a later call goes on from
-    there. A file of the wrong size or digest is thrown away.
+    there, if the server still has the same file. A file of the wrong size or digest is thrown away, as is one that
+    grows beyond `size` or, where that is not known, `MAX_BYTES`. Where no digest is known, that of the first fetch is
+    recorded as `NAME.sha256`, and later ones have to agree. One process fetches at a time; others wait for it.
 
     Args:
-        url: http or https.
+        url: http or https. A redirect from https leads to https alone.
         path: where the file goes; its folder is created.
         size: in bytes, where known.
         sha256: hex digest, where known.
@@ -48,24 +52,81 @@ def download(
         InputError: the disk is full or the place cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
+    before = _state(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if size is None or not part.is_file() or part.stat().st_size != size:
-            _fetch_with_retries(url, part, size, on_progress)
-        if size is not None and part.stat().st_size != size:
-            arrived = part.stat().st_size
-            part.unlink()
-            raise DownloadError(f"the file there has {arrived} bytes, not {size}")
-        if sha256 is not None and (found := file_sha256(part)) != sha256:
-            part.unlink()
-            raise DownloadError(f"the file there has the SHA-256 {found}, not {sha256}")
-        part.replace(path)
+        with _locked(path):
+            if before != _state(path):  # another process has fetched it meanwhile
+                return
+            if size is None or not part.is_file() or part.stat().st_size != size:
+                _fetch_with_retries(url, part, size, on_progress)
+            found = _checked(part, size, sha256 or recorded_digest(path))
+            if sha256 is None:
+                _digest_file(path).write_text(f"{found}  {path.name}\n", encoding="utf-8")
+            part.replace(path)
+            etag_file(part).unlink(missing_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(path) from error
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}.", "Choose another place with XDG_CACHE_HOME."
         ) from error
+
+
+def recorded_digest(path: Path) -> str | None:
+    """Return the SHA-256 that was recorded when a file was fetched first; None where there is none.
+
+    Raises:
+        DownloadError: the record is damaged.
+    """
+    place = _digest_file(path)
+    try:
+        text = place.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        text = ""
+    if not _DIGEST.fullmatch(digest := text.partition(" ")[0]):
+        raise DownloadError(f"the record of its digest, {place}, is damaged; delete it to fetch the file anew")
+    return digest
+
+
+def _checked(part: Path, size: int | None, sha256: str | None) -> str:
+    """The digest of what has arrived; the wrong file is removed."""
+    arrived, found = part.stat().st_size, file_sha256(part)
+    if size is not None and arrived != size:
+        problem = f"the file there has {arrived} bytes, not {size}"
+    elif sha256 is not None and found != sha256:
+        problem = f"the file there has the SHA-256 {found}, not {sha256}"
+    else:
+        return found
+    forget(part)
+    raise DownloadError(problem)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that was put in its place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with its process, however that ends."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    with lock:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
 
 
 def file_sha256(path: Path) -> str:
@@ -94,8 +155,12 @@ def is_disk_full(error: BaseException | None) -> bool:
 def _fetch_with_retries(url: str, part: Path, size: int | None, on_progress: OnProgress | None) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _fetch(url, part, size, on_progress)
+            return fetch(url, part, size, on_progress)
         except Exception as error:  # the HTTP library under huggingface_hub changes, and its exceptions with it
+            if host_is_unknown(error):  # it will not be known in a second either
+                raise DownloadError(
+                    f"the name {urlsplit(url).hostname} cannot be resolved; is there a network?"
+                ) from error
             of_the_network = isinstance(error, ConnectionError | TimeoutError) or not isinstance(error, OSError)
             if isinstance(error, DownloadError) or not of_the_network:
                 raise
@@ -106,37 +171,10 @@ def _fetch_with_retries(url: str, part: Path, size: int | None, on_progress: OnP
     return None
 
 
-class _BusyError(Exception):
-    """The server may answer later."""
-
-
-def _fetch(url: str, part: Path, size: int | None, on_progress: OnProgress | None) -> None:
-    """One request for what is still missing, appended to the part."""
-    from huggingface_hub import get_session
-
-    done = part.stat().st_size if part.is_file() else 0
-    # identity: a compressed answer could not be resumed, nor its length be compared
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
-    with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
-        if response.status_code == 416:  # the part is not the beginning of this file
-            part.unlink()
-            return _fetch(url, part, size, on_progress)
-        if response.status_code == 429 or response.status_code >= 500:
-            raise _BusyError(f"HTTP status {response.status_code}")
-        if response.status_code not in (200, 206):
-            raise DownloadError(f"HTTP status {response.status_code}")
-        resumed = response.status_code == 206
-        total = _total(response, done if resumed else 0)
-        if size is not None and total not in (None, size):
-            raise DownloadError(f"the file there has {total} bytes, not {size}")
-        with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-                if on_progress is not None:
-                    on_progress(file.tell(), size or total)
-    return None
-
-
-def _total(response: Any, before: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return before + int(length) if length is not None else None
+def host_is_unknown(error: BaseException | None) -> bool:
+    """Whether the error, or one that it came from, is about a name that could not be resolved."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -9,19 +9,44 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from propagate.download import DownloadError, OnProgress, disk_full, download, file_sha256, is_disk_full
+from propagate.download import (
+    DownloadError,
+    OnProgress,
+    disk_full,
+    download,
+    file_sha256,
+    host_is_unknown,
+    is_disk_full,
+    recorded_digest,
+)
 from propagate.errors import UsageError, WeightsError
 from propagate.model_registry import MODELS, HubSource, Model, Source, UrlSource, WeightFile
 
-__all__ = ["MODELS", "FileCheck", "cache_folder", "cached", "is_offline", "locate", "verify"]
+__all__ = [
+    "CONSENT",
+    "MODELS",
+    "FileCheck",
+    "asking",
+    "cache_folder",
+    "cached",
+    "is_offline",
+    "locate",
+    "may_download",
+    "verify",
+]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 _FALSE = ("", "0", "false", "no", "off")
+CONSENT = "PROPAGATE_DOWNLOADS"
+
+_ask: ContextVar[Callable[[str], bool] | None] = ContextVar("ask", default=None)
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,8 @@ def locate(
 
     Raises:
         UsageError: there is no such model.
-        WeightsError: the weights are nowhere; the message says what was tried and why each failed.
+        WeightsError: the weights are nowhere, and the message says what was tried and why each failed; or they would
+            have to be downloaded, and nobody agreed to that (see `may_download`, `asking`).
         InputError: the disk is full or the cache cannot be written.
     """
     entry = _model(model)
@@ -72,6 +98,14 @@ def locate(
     if is_offline() if offline is None else offline:
         tried = [f"{source}: not in the cache" for source in sources]
         raise _nowhere(f"{name} is not on this machine, and downloads are switched off (offline).", tried)
+    if not may_download() and not _asked(name, entry, sources, own=weights is None and revision is None):
+        raise WeightsError(
+            f"{name} is not on this machine, and nothing is downloaded unasked: {_described(entry, sources)}.",
+            f"Get it with `propagate models download {model} --yes`, name weights that you have "
+            "(--set features.weights=PATH), or give --yes."
+            if weights is None and revision is None
+            else f"Give --yes, or set {CONSENT}=yes.",
+        )
     failures = []
     for source in sources:
         try:
@@ -79,6 +113,38 @@ def locate(
         except DownloadError as error:
             failures.append(f"{source}: {error}")
     raise _nowhere(f"The weights of {name} could not be found.", failures)
+
+
+def may_download() -> bool:
+    """Whether downloads were agreed to (`--yes`, or PROPAGATE_DOWNLOADS=yes), in this process and those it starts."""
+    return os.environ.get(CONSENT, "").lower() not in _FALSE
+
+
+@contextmanager
+def asking(ask: Callable[[str], bool]) -> Iterator[None]:
+    """Ask before a download, in this block.
+
+    Args:
+        ask: gets a question that names model, size and licence.
+    """
+    token = _ask.set(ask)
+    try:
+        yield
+    finally:
+        _ask.reset(token)
+
+
+def _asked(name: str, entry: Model, sources: tuple[Source, ...], *, own: bool) -> bool:
+    ask = _ask.get()
+    return ask is not None and ask(f"Download {name} ({_described(entry, sources, own=own)})?")
+
+
+def _described(entry: Model, sources: tuple[Source, ...], *, own: bool = True) -> str:
+    """Size and licence of a model, for whoever has to agree."""
+    sizes = [file.size for file in sources[0].files if not file.name.endswith((".json", ".txt"))]
+    known = sum(size or 0 for size in sizes)
+    size = f"{known / 1e9:.2g} GB" if all(sizes) and own else "of unknown size, maybe gigabytes"
+    return f"{size}, licence {entry.licence}, from {sources[0]}"
 
 
 def cached(model: str) -> Path | None:
@@ -106,7 +172,10 @@ def verify(model: str, path: Path | None = None) -> Iterator[FileCheck]:
         raise WeightsError(f"{model} is not on this machine.", f"Get it with `propagate models download {model}`.")
     for file in source.files:
         at = place / file.name if place.is_dir() else place
-        yield FileCheck(at, _problem(at, file), file.sha256 is not None)
+        known = file.sha256
+        if known is None and isinstance(source, UrlSource):
+            known = _recorded(at)
+        yield FileCheck(at, _problem(at, replace(file, sha256=known)), known is not None)
 
 
 def is_offline() -> bool:
@@ -173,6 +242,13 @@ def _fetched(source: Source, is_folder: bool, on_progress: OnProgress | None) ->
     return _root(paths[0], source.files[0]) if is_folder else paths[0]
 
 
+def _recorded(path: Path) -> str | None:
+    try:
+        return recorded_digest(path)
+    except DownloadError as error:
+        raise WeightsError(f"{path}: {error}.") from error
+
+
 def _fetched_from_hub(source: HubSource, file: WeightFile) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
@@ -188,6 +264,8 @@ def _fetched_from_hub(source: HubSource, file: WeightFile) -> Path:
     except Exception as error:  # a dozen classes of three libraries; whichever it is, the next source is tried
         if is_disk_full(error):
             raise disk_full(Path(constants.HF_HUB_CACHE)) from error
+        if host_is_unknown(error):
+            raise DownloadError("the name of the hub's host cannot be resolved; is there a network?") from error
         raise DownloadError(f"{file.name}: {_shortened(error)}") from error
     if problem := _problem(path, file):
         # the snapshot links to a blob: both go, or the wrong file would be found in the cache next time

@@ -18,7 +18,7 @@ from propagate import download, weights
 from propagate.download import DownloadError
 from propagate.errors import InputError, UsageError, WeightsError
 from propagate.model_registry import HubSource, Model, UrlSource, WeightFile
-from propagate.weights import MODELS, cached, locate, verify
+from propagate.weights import CONSENT, MODELS, cached, locate, verify
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -90,6 +90,7 @@ def server() -> Iterator[Server]:
 def caches(tmp_path, monkeypatch) -> Path:
     """Caches of its own for every test, downloads allowed, no pauses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(CONSENT, "yes")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -444,3 +445,38 @@ def test_the_registry_is_well_formed(model):
 def test_a_download_error_is_no_error_of_the_program():
     # it stays inside: another source may have the file
     assert not issubclass(DownloadError, WeightsError)
+
+
+# asked first
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_nothing_is_downloaded_unasked(server, tiny, monkeypatch, offline):
+    monkeypatch.delenv(CONSENT)
+    if not offline:
+        with pytest.raises(
+            WeightsError, match=r"nothing is downloaded unasked: .* GB, licence CC0, from http"
+        ) as caught:
+            locate("tiny")
+        assert "propagate models download tiny --yes" in caught.value.remedy
+        assert caught.value.exit_code == 4
+    with weights.asking(lambda question: False), pytest.raises(WeightsError):
+        locate("tiny", offline=offline)
+    assert server.ranges == []
+
+
+def test_whoever_is_asked_hears_size_and_licence(server, tiny, monkeypatch):
+    monkeypatch.delenv(CONSENT)
+    questions = []
+    with weights.asking(lambda question: questions.append(question) or True):
+        locate("tiny")
+        locate("tiny")
+    assert len(questions) == 1
+    assert re.match(r"Download tiny \(.* GB, licence CC0, from http", questions[0])
+
+
+def test_a_repository_that_is_named_needs_consent_too(pair, monkeypatch):
+    monkeypatch.delenv(CONSENT)
+    with pytest.raises(WeightsError, match="someone/mirror is not on this machine, and nothing is downloaded unasked"):
+        locate("pair", weights="someone/mirror")
+    assert pair.requests == []

@@ -75,6 +75,7 @@ def bench(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     repeat: Annotated[
         int, typer.Option(min=1, metavar="N", help="Runs after the warm-up.", rich_help_panel=_RUNNING)
     ] = 3,

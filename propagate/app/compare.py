@@ -47,6 +47,7 @@ def compare(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: Annotated[Path | None, options.output_option("VIDEO_compare")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier comparison wrote.", rich_help_panel="Output")

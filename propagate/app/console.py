@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -105,7 +106,8 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             try:
-                yield terminal
+                with _asking(terminal):
+                    yield terminal
             finally:
                 for warning in caught:
                     terminal.detail(f"{warning.category.__name__}: {warning.message}")
@@ -126,6 +128,18 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
             "" if terminal.verbosity >= TRACEBACKS else "Run it again with -vv to see where.",
         )
         raise _exit(terminal, PropagateError.exit_code) from error
+
+
+@contextmanager
+def _asking(terminal: Terminal) -> Iterator[None]:
+    """Ask before a download, where somebody is there to answer."""
+    if not (sys.stdin is not None and sys.stdin.isatty() and terminal.err.is_terminal):
+        yield
+        return
+    from propagate.weights import asking
+
+    with asking(lambda question: typer.confirm(question, err=True)):
+        yield
 
 
 def _exit(terminal: Terminal, code: int) -> typer.Exit:

@@ -21,6 +21,7 @@ def demo(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: Annotated[Path, options.output_option("demo_output")] = Path("demo_output"),
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

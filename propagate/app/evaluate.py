@@ -150,6 +150,7 @@ def choose(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     results: Results = None,
     jobs: Jobs = 1,
     threads: Threads = None,

@@ -34,6 +34,7 @@ def match(
     assignments: options.Assignments = None,
     device: options.Device = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: Annotated[Path | None, options.output_option("A_B_matches")] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from propagate.app.console import NORMAL, Terminal, reporting
-from propagate.app.options import Offline, Quiet, Verbose
+from propagate.app.options import Offline, Quiet, Verbose, Yes
 
 if TYPE_CHECKING:
     from propagate.model_registry import Model
@@ -45,7 +45,9 @@ def _size(model: "Model") -> str:
 
 
 @models_app.command()
-def download(name: Name, offline: Offline = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
+def download(
+    name: Name, yes: Yes = False, offline: Offline = False, quiet: Quiet = False, verbose: Verbose = 0
+) -> None:
     """Download a model where it is not here yet, check it and print where it is."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
         from propagate.weights import MODELS, locate

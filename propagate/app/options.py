@@ -117,6 +117,27 @@ Offline = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+
+
+def _agree(given: bool) -> bool:
+    """Runs while options are read; processes that are started later inherit it."""
+    if given:
+        from propagate.weights import CONSENT
+
+        os.environ[CONSENT] = "yes"
+    return given
+
+
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        callback=_agree,
+        help="Download weights without asking.",
+        rich_help_panel=_SETTINGS,
+    ),
+]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no annotated video.", rich_help_panel=_OUTPUT)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that holds something.", rich_help_panel=_OUTPUT)

@@ -46,6 +46,7 @@ def segment(
     cache: options.Cache = None,
     cache_size: options.CacheSize = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: Annotated[Path | None, options.output_option("VIDEO_masks")] = None,
     no_overlay: options.NoOverlay = False,
     overwrite: options.Overwrite = False,

@@ -75,6 +75,7 @@ def choose(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     jobs: evaluate.Jobs = 1,
     threads: evaluate.Threads = None,
     resume: evaluate.Resume = False,

@@ -43,6 +43,7 @@ def track(
     cache: options.Cache = None,
     cache_size: options.CacheSize = None,
     offline: options.Offline = False,
+    yes: options.Yes = False,
     output: Annotated[Path | None, options.output_option("VIDEO_keypoints")] = None,
     no_overlay: options.NoOverlay = False,
     overwrite: options.Overwrite = False,

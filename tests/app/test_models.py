@@ -21,6 +21,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     """A cache of its own with the file of a model `tiny`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("propagate.download.PAUSE_S", 0)
     file = WeightFile("tiny.pt", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     model = Model("a tiny one", "CC0", (UrlSource("http://127.0.0.1:1/tiny.pt", file),), (), is_folder=True)
     monkeypatch.setitem(MODELS, "tiny", model)
@@ -126,3 +127,16 @@ def test_convert_adm_that_fails_leaves_nothing(tmp_path, prepare, arguments, cod
     assert result.exit_code == code
     assert re.search(message, result.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_script_has_to_say_yes(cache, monkeypatch):
+    cache.unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("PROPAGATE_DOWNLOADS", "")
+    result = run("download", "tiny")
+    assert result.exit_code == 4
+    assert "licence CC0" in result.stderr
+    assert "propagate models download tiny --yes" in result.stderr
+    result = run("download", "tiny", "--yes")  # the address answers nothing
+    assert result.exit_code == 4
+    assert "could not be found" in result.stderr
