@@ -66,7 +66,10 @@ def run_command(arguments: Sequence[str]) -> Ending:
             foreign.append("".join(traceback.format_exception(error)))
     output = "\n".join(stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)  # type: ignore[attr-defined]
     chain = list(_chain(cause))
-    out_of_memory = any(isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) for error in chain)
+    # not where FFmpeg takes the numbers of a damaged file for sizes, which the message then says
+    out_of_memory = code in (1, 5, None) and any(
+        isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) for error in chain
+    )
     if not foreign and code not in EXIT_CODES:
         first = next((error for error in chain if not isinstance(error, SystemExit | typer.Exit)), None)
         foreign.append(

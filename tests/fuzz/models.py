@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from propagate.features.compact import UNET_CONFIG
 from propagate.features.compact_head import CompactHead, HeadConfig, save_head
 from propagate.features.learned_prompts import LearnedPrompts
-from propagate.features.weight_files import fingerprint
+from propagate.features.weight_digests import fingerprint
 from tests.features.guided_diffusion import Options, random_state
 from tests.features.tiny_pipelines import SD_TINY, original_layout, write_pipeline
 
