@@ -62,9 +62,10 @@ def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
         return None
     except OSError as error:
         raise DamagedError(error.strerror) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedError("it is no file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DamagedError("it is no file")
         try:
             content = file.read()
             about = _metadata(content)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -65,3 +67,15 @@ def test_links_are_not_followed(path):
     with pytest.raises(DamagedError):
         read_tensor(link, KIND)
     assert not is_marked(link, KIND)
+
+
+@pytest.mark.parametrize("make", ["mkdir", "fifo"])
+def test_a_folder_and_a_pipe_are_damage(tmp_path, make):
+    place = tmp_path / "b.safetensors"
+    if make == "mkdir":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    with pytest.raises(DamagedError, match="it is no file"):
+        read_tensor(place, KIND)
+    assert not is_marked(place, KIND)
