@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class TextEncoder:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         for path in sorted(self.tokenizer.iterdir()) if self.tokenizer is not None and self.tokenizer.is_dir() else ():
-            digest.update(path.name.encode() + path.read_bytes())
+            if path.is_file():  # no folder, pipe or device
+                digest.update(os.fsencode(path.name) + path.read_bytes())
         return digest.hexdigest()
 
     def token_ids(self, prompt: str) -> Int[Tensor, "1 n"]:

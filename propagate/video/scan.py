@@ -135,6 +135,8 @@ def scan(path: Path) -> Scan:
             if not streams:
                 raise no_video(path, bool(container.streams.audio))
             stream = streams[0]
+            if stream.codec_context is None:
+                raise no_frames(path, codec_name(stream))
             reorders, holds_back = stream.codec_context.codec.reorder, bool(stream.codec_context.has_b_frames)
             packets = read_packets(container, stream)
             container_name, codec = container.format.name, codec_name(stream)

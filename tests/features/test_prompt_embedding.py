@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import sys
 
@@ -106,6 +107,14 @@ def test_a_damaged_entry_is_ignored_and_replaced(cache, runs, damage):
     assert torch.equal(embedded(), first)
     assert torch.equal(embedded(), first)
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
+def test_what_lies_beside_the_tokenizers_files_does_not_matter(pipeline, runs, make):
+    embedded(pipeline)
+    getattr(os, make)(pipeline / "tokenizer" / "other")
+    embedded(pipeline)
+    assert runs == [""]
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache):

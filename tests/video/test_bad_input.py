@@ -25,6 +25,11 @@ def _nothing_decodes(path: Path) -> None:
     damage(write_clip(path), range(COUNT))
 
 
+def _unknown_codec(path: Path) -> None:
+    write_clip(path)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzz"))
+
+
 MAKE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("a.mp4", lambda path: None, "does not exist"),
     "empty": ("a.mp4", lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
@@ -34,6 +39,7 @@ MAKE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "noise": ("a.mp4", lambda path: path.write_bytes(bytes(range(256)) * 20), "is not a video that FFmpeg can read"),
     "audio only": ("a.m4a", write_audio_only, "has no video, only audio"),
     "moov missing": ("a.mp4", _moov_missing, "without its index"),
+    "unknown codec": ("a.mp4", _unknown_codec, r"\(unknown codec\) of which no frame can be decoded"),
     "no frame decodes": ("a.mp4", _nothing_decodes, r"\(h264\) of which no frame can be decoded"),
 }
 
