@@ -38,6 +38,9 @@ def compare(
         typer.Option("--keypoints", "-k", metavar="FILE", help="Or its keypoints, JSON or CSV.", show_default=False),
     ] = None,
     resize_mask: Annotated[bool, typer.Option("--resize-mask", help="Bring the mask to the video's size.")] = False,
+    harden: Annotated[
+        bool, typer.Option("--harden", help="Cut a mask's soft edges at the nearest flat color.")
+    ] = False,
     from_frame: options.FromFrame = None,
     to_frame: options.ToFrame = None,
     stride: options.Stride = None,
@@ -67,7 +70,9 @@ def compare(
         limit = [] if max_memory is None else [f"max_memory={max_memory}"]
         methods = methods_of(configs, [*(assignments or ()), *limit], device)
         clip = open_input(video, resolved.settings, terminal, leave_out=[mask] if mask else [])
-        first = read_label(mask, keypoints, clip.info, terminal, resize=resize_mask, frame=frames.from_frame)
+        first = read_label(
+            mask, keypoints, clip.info, terminal, resize=resize_mask, harden=harden, frame=frames.from_frame
+        )
         folder = output or Path(f"{video.stem}_compare")
         if code := compare_methods(clip, first, methods, folder, terminal, frames, overwrite=overwrite):
             raise typer.Exit(code)

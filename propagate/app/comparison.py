@@ -77,7 +77,14 @@ def methods_of(configs: Sequence[str], assignments: Sequence[str], device: str |
 
 
 def read_label(
-    mask: Path | None, keypoints: Path | None, info: FrameInfo, terminal: Terminal, *, resize: bool, frame: int
+    mask: Path | None,
+    keypoints: Path | None,
+    info: FrameInfo,
+    terminal: Terminal,
+    *,
+    resize: bool,
+    harden: bool = False,
+    frame: int,
 ) -> LabelFile:
     """The label of the first frame, from whichever file was given.
 
@@ -86,7 +93,7 @@ def read_label(
         InputError: it cannot be read.
     """
     if mask is not None and keypoints is None:
-        return read_first_mask(mask, info, terminal, resize=resize)
+        return read_first_mask(mask, info, terminal, resize=resize, harden=harden)
     if keypoints is not None and mask is None:
         return read_first_keypoints(keypoints, info, terminal, frame=frame)
     raise UsageError(f"{'Neither' if mask is None else 'Both'} --mask and --keypoints were given.", "Give one of them.")

@@ -43,7 +43,13 @@ class ReferenceFile:
 
 
 def read_references(
-    pictures: Sequence[Path], labels: Sequence[Path], terminal: Terminal, *, masks: bool, resize: bool = False
+    pictures: Sequence[Path],
+    labels: Sequence[Path],
+    terminal: Terminal,
+    *,
+    masks: bool,
+    resize: bool = False,
+    harden: bool = False,
 ) -> list[ReferenceFile]:
     """The references and their labels, their notes shown.
 
@@ -53,6 +59,7 @@ def read_references(
         terminal: where to print.
         masks: the labels are masks, not keypoints.
         resize: bring a mask to its picture's size.
+        harden: cut a mask's soft edges.
 
     Raises:
         UsageError: not as many labels as pictures.
@@ -64,7 +71,9 @@ def read_references(
             f"--reference was given {len(pictures)} times and {option} {len(labels)} times.",
             f"Each reference has a {option} of its own, in the same order.",
         )
-    return [_read(picture, label, terminal, masks, resize) for picture, label in zip(pictures, labels, strict=True)]
+    return [
+        _read(picture, label, terminal, masks, resize, harden) for picture, label in zip(pictures, labels, strict=True)
+    ]
 
 
 def only_label(labels: Sequence[Path], option: str) -> Path:
@@ -140,13 +149,13 @@ def read_one_picture(path: Path, what: str) -> tuple[UInt8[ndarray, "h w 3"], tu
     return next(iter(reader)).pixels, notes
 
 
-def _read(path: Path, label_path: Path, terminal: Terminal, masks: bool, resize: bool) -> ReferenceFile:
+def _read(path: Path, label_path: Path, terminal: Terminal, masks: bool, resize: bool, harden: bool) -> ReferenceFile:
     pixels, notes = read_one_picture(path, "The reference")
     size = (pixels.shape[0], pixels.shape[1])
     label: Label
     try:
         if masks:
-            mask_file = read_mask_file(label_path, frame_size=size, resize=resize)
+            mask_file = read_mask_file(label_path, frame_size=size, resize=resize, harden=harden)
             label, told = mask_file.mask, mask_file.notes
         else:
             keypoints_file = read_keypoints_file(label_path, frame_size=size)

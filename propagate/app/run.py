@@ -83,13 +83,15 @@ def open_input(video: Path, settings: Settings, terminal: Terminal, *, leave_out
     return reader
 
 
-def read_first_mask(path: Path, info: FrameInfo, terminal: Terminal, *, resize: bool) -> LabelFile:
+def read_first_mask(
+    path: Path, info: FrameInfo, terminal: Terminal, *, resize: bool, harden: bool = False
+) -> LabelFile:
     """The mask of the first frame, its notes shown.
 
     Raises:
         InputError: see `read_mask_file`.
     """
-    file = read_mask_file(path, frame_size=(info.height, info.width), resize=resize)
+    file = read_mask_file(path, frame_size=(info.height, info.width), resize=resize, harden=harden)
     terminal.notes(file.notes)
     return LabelFile(path, file.mask, file.notes)
 

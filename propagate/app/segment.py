@@ -34,6 +34,9 @@ def segment(
     resize_mask: Annotated[
         bool, typer.Option("--resize-mask", help="Bring the mask to the video's or the reference's size.")
     ] = False,
+    harden: Annotated[
+        bool, typer.Option("--harden", help="Cut a mask's soft edges at the nearest flat color.")
+    ] = False,
     from_frame: options.FromFrame = None,
     to_frame: options.ToFrame = None,
     stride: options.Stride = None,
@@ -73,9 +76,9 @@ def segment(
 
         frames = open_input(video, resolved.settings, terminal, leave_out=mask)
         first = (
-            read_references(reference, mask, terminal, masks=True, resize=resize_mask)
+            read_references(reference, mask, terminal, masks=True, resize=resize_mask, harden=harden)
             if reference
-            else read_first_mask(only_label(mask, "--mask"), frames.info, terminal, resize=resize_mask)
+            else read_first_mask(only_label(mask, "--mask"), frames.info, terminal, resize=resize_mask, harden=harden)
         )
         folder = output or Path(f"{video.stem}_masks")
         carry(frames, first, folder, resolved, terminal, command="segment", overwrite=overwrite, cache=kept)

@@ -1,234 +1,269 @@
-"""What the pixels of a mask picture mean: ids, black and white, flat colors or transparency.
-
-Soft edges are the trap: each shade between an object and its background would become an object of its own. They are
-recognized by what they are, colors that lie between two others, in color and in place, and are never a whole area.
-"""
+"""What the pixels of a mask picture mean: ids, black and white, flat colors or transparency."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Int, Shaped, UInt8
+from jaxtyping import Bool, Int, Integer, Shaped, UInt8, UInt16
 from numpy import ndarray
 from PIL import Image
 
 from propagate.errors import InputError
+from propagate.formats.hardening import harden
 from propagate.formats.palette import DAVIS_PALETTE
+from propagate.formats.soft_edges import MAX_OBJECTS, soft_edges, too_many
+from propagate.pictures import PictureHeader, convert_picture, load_sixteen_bit
 from propagate.types import BACKGROUND, VOID
 
-MAX_OBJECTS = 254
-_MANY = 32  # more colors than a hand-drawn mask has; fewer than a photograph
 _MAPPING_SHOWN = 12
-_ROUNDING = 6.0  # how far, in 8-bit levels, a mixture may lie beside the line between its two colors
+_TRANSPARENT = -1
+_INVERTED_SHARE = 0.95
+Ids = UInt8[ndarray, "h w"]
+Notes = tuple[str, ...]
 
 
-def ids_of_picture(image: Image.Image, path: Path, source: str) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
-    """Object ids of a picture of any mode, and notes on how it was understood.
+class MaskPicture:
+    """One picture that is to be understood as a mask.
 
     Args:
-        image: decoded and upright.
         path: for messages.
         source: file format, as Pillow names it.
-
-    Raises:
-        InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
+        hard: cut soft edges instead of refusing them.
     """
-    if image.mode == "P":
-        return _ids_of_palette(image, path, source)
+
+    def __init__(self, path: Path, source: str, *, hard: bool = False) -> None:
+        self._path = path
+        self._source = source
+        self._hard = hard
+
+    def ids(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+        """Object ids of a picture of any mode, and notes on how it was understood.
+
+        Args:
+            image: decoded and upright.
+            header: of its file.
+
+        Raises:
+            InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
+        """
+        ids, notes = self._understood(image, header)
+        return ids, (*notes, *self._inverted(ids))
+
+    def _understood(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+        if image.mode == "P":
+            return self._palette(np.array(image), image, header)
+        if image.mode == "PA":
+            index, alpha = (np.array(image.getchannel(band)) for band in ("P", "A"))
+            return self._palette(index, image, header, alpha)
+        if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+            values = stored_numbers(image, header)
+            key = image.info.get("transparency")
+            if isinstance(key, int) and (values == key).any():
+                return self._keyed_numbers(values, values != key)
+            return self._numbers(*self._eight_bits(values))
+        if header.sixteen_bit:
+            deep = load_sixteen_bit(self._path, image, "mask")
+            gray = (deep[..., :1] == deep[..., :3]).all()
+            if gray and header.raw_mode.startswith("LA") and (deep[..., 3] == 65535).all():
+                return self._numbers(*self._eight_bits(deep[..., 0]))
+            return self._colors(deep[..., :3], deep[..., 3].astype(np.float32) / 65535)
+        if image.mode == "LA" and image.getextrema()[1] == (255, 255):
+            return self._numbers(np.array(image.getchannel("L")))
+        rgba = np.asarray(convert_picture(image, "RGBA", self._path, "mask"))
+        return self._colors(rgba[..., :3], rgba[..., 3].astype(np.float32) / 255)
+
+    def _palette(
+        self, index: Ids, image: Image.Image, header: PictureHeader, alpha: UInt8[ndarray, "h w"] | None = None
+    ) -> tuple[Ids, Notes]:
+        """The index is the id, unless the palette says by its black or its transparency that 0 is no background."""
+        table = np.zeros((256, 3), np.uint8)
+        palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
+        table[: len(palette)] = palette
+        opacity = _palette_opacity(image)[index] if alpha is None else alpha.astype(np.float32) / 255
+        solid = opacity >= 0.5
+        used = np.unique(index[solid])
+        if not solid.all():
+            named = len(used) > 1 and np.array_equal(table[used], DAVIS_PALETTE[used])
+            if 0 in used and not named:
+                return self._colors(table[index], opacity)
+            ids, notes = self._palette_numbers(np.where(solid, index, np.uint8(0)), table, used)
+            return ids, (*self._transparency_notes(opacity), *notes)
+        black = [int(i) for i in used if not table[i].any()]
+        if table[0].any() and black:
+            ids, notes = self._colors(table[index], opacity)
+            note = f"In the palette of {self._path} black is not color 0: its colors are taken, not its numbers."
+            return ids, (note, *notes)
+        return self._palette_numbers(index, table, used)
+
+    def _palette_numbers(
+        self, index: Ids, table: UInt8[ndarray, "256 3"], used: Shaped[ndarray, " n"]
+    ) -> tuple[Ids, Notes]:
+        if set(np.unique(index).tolist()) <= {0, 255}:
+            return self._numbers(index)
+        if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
+            present = np.unique(index)
+            problem = soft_edges(
+                np.searchsorted(present, index), table[present].astype(np.float64), self._path, self._source
+            )
+            if problem is not None and self._hard:
+                return self._colors(table[index], np.ones(index.shape, np.float32))
+            if problem is not None:
+                raise problem
+        return index, self._void_note(index)
+
+    def _keyed_numbers(self, values: Integer[ndarray, "h w"], solid: Bool[ndarray, "h w"]) -> tuple[Ids, Notes]:
+        """Grayscale of which one value is transparent: 0, where it is not, is an object like the others."""
+        if (values[solid] == 0).any():
+            gray = np.repeat(values[..., None], 3, 2)
+            return self._colors(gray, solid.astype(np.float32))
+        narrow, notes = self._eight_bits(np.where(solid, values, np.zeros_like(values)))
+        ids, more = self._numbers(narrow)
+        return ids, (*self._transparency_notes(solid.astype(np.float32)), *notes, *more)
+
+    def _numbers(self, values: Ids, notes: Notes = ()) -> tuple[Ids, Notes]:
+        """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
+        used = np.unique(values)
+        if set(used.tolist()) <= {0, 255}:
+            note = f"{self._path} is black and white: white is object 1."
+            return (values > 0).astype(np.uint8), (*notes, *((note,) if values.any() else ()))
+        compact = np.searchsorted(used, values)
+        table = np.repeat(used.astype(np.float64)[:, None], 3, 1)
+        problem = soft_edges(compact, table, self._path, self._source)
+        if problem is not None:
+            if not self._hard:
+                raise problem
+            solid = np.ones(values.shape, bool)
+            rgb, note = harden(np.repeat(values[..., None], 3, 2), solid, self._path, self._source, problem)
+            self._source, self._hard = "", False
+            return self._numbers(np.ascontiguousarray(rgb[..., 0]), (*notes, note))
+        if np.count_nonzero(used) > MAX_OBJECTS:
+            raise too_many(self._path, len(used), "every gray there is")
+        return values, (*notes, *self._void_note(values))
+
+    def _colors(
+        self,
+        rgb: UInt8[ndarray, "h w 3"] | UInt16[ndarray, "h w 3"] | Int[ndarray, "h w 3"],
+        opacity: Shaped[ndarray, "h w"],
+    ) -> tuple[Ids, Notes]:
+        """Each color an object, in order of appearance; what is transparent, or else black, is background."""
+        solid = opacity >= 0.5
+        notes = list(self._transparency_notes(opacity))
+        codes, first, compact = _packed(rgb, solid)
+        table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
+        table *= 255 / max(255.0, table.max(initial=0))
+        table[codes == _TRANSPARENT] = 0
+        problem = soft_edges(compact, table, self._path, self._source)
+        if problem is not None:
+            if not self._hard or rgb.dtype != np.uint8:
+                raise problem
+            rgb, note = harden(np.ascontiguousarray(rgb), solid, self._path, self._source, problem)
+            notes.append(note)
+            codes, first, compact = _packed(rgb, solid)
+
+        if not solid.all():
+            background = _TRANSPARENT
+        elif 0 in codes:
+            background = 0
+        else:
+            border = codes[np.concatenate([compact[0], compact[-1], compact[:, 0], compact[:, -1]])]
+            values, counts = np.unique(border, return_counts=True)
+            background = int(values[counts.argmax()])
+            notes.append(f"{self._path} has no black: {_color_name(background)}, most of its border, is background.")
+        objects = [int(i) for i in np.argsort(first) if codes[i] != background]
+        if len(objects) > MAX_OBJECTS:
+            raise too_many(self._path, len(objects) + 1, "each would be an object")
+        lookup = np.zeros(len(codes), np.uint8)
+        lookup[objects] = np.arange(1, len(objects) + 1)
+        named = [f"{_color_name(int(codes[i]))} is object {lookup[i]}" for i in objects[:_MAPPING_SHOWN]]
+        if len(objects) > _MAPPING_SHOWN:
+            named.append(f"and so on to object {len(objects)}")
+        if named:
+            notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
+        return lookup[compact], tuple(notes)
+
+    def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> tuple[Ids, Notes]:
+        """Deeper grayscale as 8 bits: its numbers where they fit, 0 and 255 where it has 0 and one full white."""
+        if values.dtype == np.uint8:
+            return values, ()
+        highest = values.max(initial=0)
+        whites = (1,) if values.dtype.kind == "f" else tuple(2**bits - 1 for bits in (*range(9, 17), 31, 32))
+        if highest in whites and np.isin(values, (0, highest)).all():
+            depth = int(highest).bit_length()
+            note = f"{self._path} holds {depth}-bit values: {highest:g} is taken as white."
+            odd = values.dtype.kind != "f" and depth not in (16, 32)
+            return np.where(values == highest, VOID, BACKGROUND).astype(np.uint8), (note,) if odd else ()
+        narrow = np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
+        if (narrow != values).any():
+            raise InputError(
+                f"{self._path} has values that are no object ids: they reach from {values.min()} to {values.max()}.",
+                "Ids are whole numbers, 0 for background, 1 to 254 for objects. Save the mask as 8-bit PNG.",
+            )
+        return narrow, ()
+
+    def _transparency_notes(self, opacity: Shaped[ndarray, "h w"]) -> Notes:
+        if (opacity >= 0.5).all():
+            return ()
+        note = f"{self._path} has transparency: transparent is background."
+        soft = ((opacity > 0) & (opacity < 1)).any()
+        return (note, f"The soft edge of the transparency in {self._path} is cut at one half.") if soft else (note,)
+
+    def _void_note(self, ids: Ids) -> Notes:
+        """Say that 255 is void, where it occurs: in a hand-drawn mask it may have been meant as an object."""
+        count = int((ids == VOID).sum())
+        return (f"{self._path}: {count} pixels of value 255 are void and belong to no object.",) if count else ()
+
+    def _inverted(self, ids: Ids) -> Notes:
+        """Say that an object may be the background: it is nearly everything, or all around."""
+        corners = {int(ids[y, x]) for y in (0, -1) for x in (0, -1)}
+        counts = np.bincount(ids.ravel(), minlength=256)
+        counts[[BACKGROUND, VOID]] = 0
+        largest = int(counts.argmax())
+        if counts[largest] >= _INVERTED_SHARE * ids.size:
+            share = f"covers {100 * counts[largest] / ids.size:.0f} % of the frame"
+        elif len(corners) == 1 and not corners & {BACKGROUND, VOID} and min(ids.shape) > 2:
+            largest, share = corners.pop(), "reaches all four corners of the frame"
+        else:
+            return ()
+        return (f"Object {largest} of {self._path} {share}: if it is the background, the mask is inverted.",)
+
+
+def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray, "h w"]:
+    """The numbers of a grayscale picture as they are stored; Pillow spreads those of 2 and 4 bits over 0 to 255."""
     if image.mode == "1":
-        return _ids_of_numbers(np.array(image, dtype=np.uint8) * np.uint8(255), path, source)
-    if image.mode == "L":
-        return _ids_of_numbers(np.array(image), path, source)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _ids_of_numbers(_eight_bits(np.asarray(image), path), path, source)
-    if image.mode == "LA" and image.getextrema()[1] == (255, 255):
-        return _ids_of_numbers(np.array(image.getchannel("L")), path, source)
-    rgba = np.asarray(image.convert("RGBA"))
-    return _ids_of_colors(rgba[..., :3], rgba[..., 3], path, source)
+        return np.array(image, dtype=np.uint8) * np.uint8(255)
+    values = np.array(image)
+    for mode, step in (("L;4", 17), ("L;2", 85)):
+        if header.raw_mode.startswith(mode) and header.mode == "L":
+            values = values // np.uint8(step)
+            most = 255 // step
+            if np.isin(values, (0, most)).all():  # black and white
+                values = values // np.uint8(most) * np.uint8(255)
+    return values
 
 
-def _ids_of_palette(image: Image.Image, path: Path, source: str) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
-    """The index is the id, unless the palette says by its black that index 0 is not the background."""
-    index = np.array(image, dtype=np.uint8)
-    table = np.zeros((256, 3), np.uint8)
-    palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
-    table[: len(palette)] = palette
-    used = np.unique(index)
-    black = [int(i) for i in used if not table[i].any()]
-    if table[0].any() and black:
-        ids, notes = _ids_of_colors(table[index], np.full(index.shape, 255, np.uint8), path, source)
-        return ids, (f"In the palette of {path} black is not color 0: its colors are taken, not its numbers.", *notes)
-    if set(used.tolist()) <= {0, 255}:
-        return _ids_of_numbers(index, path, source)
-    if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
-        _refuse_soft_edges(np.searchsorted(used, index), table[used].astype(np.int64), path, source)
-    return index, _void_note(index, path)
-
-
-def _ids_of_numbers(
-    values: UInt8[ndarray, "h w"], path: Path, source: str
-) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
-    """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
-    used = np.unique(values)
-    if set(used.tolist()) <= {0, 255}:
-        note = f"{path} is black and white: white is object 1."
-        return (values > 0).astype(np.uint8), (note,) if values.any() else ()
-    compact = np.searchsorted(used, values)
-    _refuse_soft_edges(compact, np.repeat(used.astype(np.int64)[:, None], 3, 1), path, source)
-    if np.count_nonzero(used) > MAX_OBJECTS:
-        raise _too_many(path, len(used), "every gray there is")
-    return values, _void_note(values, path)
-
-
-def _ids_of_colors(
-    rgb: UInt8[ndarray, "h w 3"], alpha: UInt8[ndarray, "h w"], path: Path, source: str
-) -> tuple[UInt8[ndarray, "h w"], tuple[str, ...]]:
-    """Each color an object, in order of appearance; what is transparent, or else black, is background."""
-    solid = alpha >= 128
-    notes: list[str] = []
-    if not solid.all():
-        notes.append(f"{path} has transparency: transparent is background.")
-        if ((alpha > 0) & (alpha < 255)).any():
-            notes.append(f"The soft edge of the transparency in {path} is cut at one half.")
-    packed = rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    packed[~solid] = -1
+def _packed(
+    rgb: Shaped[ndarray, "h w 3"], solid: Bool[ndarray, "h w"]
+) -> tuple[Int[ndarray, " n"], Int[ndarray, " n"], Int[ndarray, "h w"]]:
+    """The colors as one number each, where each is met first, and the number of each pixel's color."""
+    packed = rgb.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1])
+    packed[~solid] = _TRANSPARENT
     codes, first, compact = np.unique(packed, return_index=True, return_inverse=True)
-    compact = compact.reshape(packed.shape)
-    table = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1)
-    _refuse_soft_edges(compact, table, path, source)
-
-    if not solid.all():
-        background = -1
-    elif 0 in codes:
-        background = 0
-    else:
-        border = np.concatenate([packed[0], packed[-1], packed[:, 0], packed[:, -1]])
-        values, counts = np.unique(border, return_counts=True)
-        background = int(values[counts.argmax()])
-        notes.append(f"{path} has no black: {_color_name(background)}, most of its border, is background.")
-    objects = [int(i) for i in np.argsort(first) if codes[i] != background]
-    if len(objects) > MAX_OBJECTS:
-        raise _too_many(path, len(objects) + 1, "each would be an object")
-    lookup = np.zeros(len(codes), np.uint8)
-    lookup[objects] = np.arange(1, len(objects) + 1)
-    named = [f"{_color_name(int(codes[i]))} is object {lookup[i]}" for i in objects[:_MAPPING_SHOWN]]
-    if len(objects) > _MAPPING_SHOWN:
-        named.append(f"and so on to object {len(objects)}")
-    if named:
-        notes.append(f"Colors of {path} in order of appearance: {', '.join(named)}.")
-    return lookup[compact], tuple(notes)
+    return codes, first, compact.reshape(packed.shape)
 
 
-def _eight_bits(values: Shaped[ndarray, "h w"], path: Path) -> UInt8[ndarray, "h w"]:
-    """Deeper grayscale as 8 bits: its numbers where they fit, 0 and 255 where it has 0 and one full white."""
-    white = 65535 if values.dtype.kind in "iu" else 1
-    if np.isin(values, (0, white)).all() and (values.dtype.kind == "f" or (values == white).any()):
-        return np.where(values == white, VOID, BACKGROUND).astype(np.uint8)
-    narrow = np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
-    if (narrow != values).any():
-        raise InputError(
-            f"{path} has values that are no object ids: they reach from {values.min()} to {values.max()}.",
-            "Ids are whole numbers, 0 for background, 1 to 254 for objects. Save the mask as 8-bit PNG.",
-        )
-    return narrow
-
-
-def _refuse_soft_edges(compact: Int[ndarray, "h w"], table: Int[ndarray, "n 3"], path: Path, source: str) -> None:
-    """Raise where the colors are those of soft edges, a JPEG or a photograph.
-
-    Args:
-        compact: number of each pixel's color.
-        table: RGB of the colors.
-        path: of the picture.
-        source: its format, as Pillow names it.
-    """
-    count = len(table)
-    if source in ("JPEG", "MPO") and count > 2:
-        raise InputError(
-            f"{path} is a JPEG, whose compression has turned flat colors into {count} shades.", _hard_edges(path)
-        )
-    whole = _inside_one_color(compact)
-    inside = np.bincount(compact[whole], minlength=count)
-    # One pixel in nine is inside a square of 3; of a shade along a blurred edge, hardly any is.
-    areas = np.flatnonzero(10 * inside >= np.bincount(compact.ravel(), minlength=count))
-    shades = _count_shades(compact, table, areas)
-    two_tone = len(areas) == 2 and np.abs(table[areas[0]] - table[areas[1]]).max() >= 128
-    if shades >= 3 or (two_tone and 0 < shades == count - 2):
-        raise InputError(
-            f"{path} has soft (anti-aliased) edges: {shades} of its {count} colors lie only between two others, and "
-            "would become objects of their own.",
-            _hard_edges(path),
-        )
-    if count > _MANY and 2 * len(areas) < count:
-        raise _too_many(path, count, "it looks like a photograph or has soft edges")
-
-
-def _too_many(path: Path, count: int, cause: str) -> InputError:
-    """The error for a picture that is no mask."""
-    return InputError(
-        f"{path} has {count} colors: {cause}; a mask has at most {MAX_OBJECTS} objects.",
-        "Give a mask with one flat color for each object, saved as PNG without anti-aliasing (never as JPEG); "
-        "of a cut-out picture, save the alpha channel as a mask.",
-    )
-
-
-def _hard_edges(path: Path) -> str:
-    """How to get hard edges."""
-    return (
-        "Draw it without anti-aliasing (pencil instead of brush) and save it as PNG. A black-and-white mask is cut at "
-        f"one half by: python -c \"from PIL import Image; Image.open('{path}').convert('L')"
-        f".point(lambda v: 255 * (v > 127)).save('{path.with_name(path.stem + '-hard.png')}')\""
-    )
-
-
-def _inside_one_color(compact: Int[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """Pixels whose eight neighbors all have their color."""
-    values = compact.astype(np.float32)  # exact: a picture has fewer than 2^24 colors
-    square = np.ones((3, 3), np.uint8)
-    same: Bool[ndarray, "h w"] = cv2.erode(values, square) == cv2.dilate(values, square)
-    return same
-
-
-def _count_shades(compact: Int[ndarray, "h w"], table: Int[ndarray, "n 3"], areas: Int[ndarray, " a"]) -> int:
-    """How many colors are no area of their own, lie at the border of two areas and are a mixture of two areas' colors.
-
-    Args:
-        compact: number of each pixel's color.
-        table: RGB of the colors.
-        areas: numbers of the colors that have an area.
-    """
-    if not 2 <= len(areas) <= _MANY:
-        return 0
-    is_area = np.zeros(len(table), bool)
-    is_area[areas] = True
-    known = is_area[compact]
-    around = np.ones((7, 7), np.uint8)
-    values = compact.astype(np.float32)
-    lowest = cv2.erode(np.where(known, values, np.float32(np.inf)), around)
-    highest = cv2.dilate(np.where(known, values, np.float32(-np.inf)), around)
-    at_border = ~known & (lowest < highest)
-    total = np.bincount(compact.ravel(), minlength=len(table))
-    near = np.bincount(compact[at_border], minlength=len(table))
-    candidates = np.flatnonzero(~is_area & (2 * near >= total))[:1024]  # enough to know what the picture is
-
-    one, other = np.triu_indices(len(areas), 1)
-    start, step = table[areas[one]].astype(np.float64), (table[areas[other]] - table[areas[one]]).astype(np.float64)
-    shades = 0
-    for color in table[candidates]:
-        share = ((color - start) * step).sum(1) / np.maximum((step * step).sum(1), 1)
-        distance = np.linalg.norm(color - start - share[:, None] * step, axis=1)
-        shades += bool(((share > 0) & (share < 1) & (distance < _ROUNDING)).any())
-    return shades
-
-
-def _void_note(ids: UInt8[ndarray, "h w"], path: Path) -> tuple[str, ...]:
-    """Say that 255 is void, where it occurs: in a hand-drawn mask it may have been meant as an object."""
-    count = int((ids == VOID).sum())
-    return (f"{path}: {count} pixels of value 255 are void and belong to no object.",) if count else ()
+def _palette_opacity(image: Image.Image) -> Shaped[ndarray, " 256"]:
+    """Opacity of each entry of a palette, from 0 to 1."""
+    opacity = np.ones(256, np.float32)
+    key = image.info.get("transparency")
+    if isinstance(key, bytes):
+        listed = np.frombuffer(key, np.uint8)[:256]
+        opacity[: len(listed)] = listed.astype(np.float32) / 255
+    elif isinstance(key, int) and 0 <= key < 256:
+        opacity[key] = 0
+    return opacity
 
 
 def _color_name(code: int) -> str:
     """The color as it is written in a message."""
-    return "transparent" if code < 0 else f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+    return "transparent" if code < 0 else f"({code >> 32}, {code >> 16 & 0xFFFF}, {code & 0xFFFF})"

@@ -14,9 +14,9 @@ from PIL import Image
 
 from propagate.errors import InputError
 from propagate.formats.atomic import atomic_path
-from propagate.formats.mask_pictures import ids_of_picture
+from propagate.formats.mask_pictures import MaskPicture, stored_numbers
 from propagate.formats.palette import DAVIS_PALETTE
-from propagate.pictures import load_picture
+from propagate.pictures import inspect_picture, load_picture
 from propagate.types import Mask
 
 # Masks are flat: level 4 takes 1.5 ms for 480x854 and a fifth more bytes than level 6 does in 2.2 ms or 9 in 12 ms.
@@ -37,36 +37,43 @@ class MaskFile:
     notes: tuple[str, ...] = ()
 
 
-def read_mask(path: str | Path, *, frame_size: tuple[int, int] | None = None, resize: bool = False) -> Mask:
+def read_mask(
+    path: str | Path, *, frame_size: tuple[int, int] | None = None, resize: bool = False, harden: bool = False
+) -> Mask:
     """Read a first-frame mask; `read_mask_file` does the same and says how the file was understood.
 
     Args:
         path: the picture.
         frame_size: (height, width) in pixels that the mask must have; None accepts any.
         resize: bring another size to `frame_size` by nearest neighbor.
+        harden: take each shade of soft edges, or of a JPEG, for the nearest flat color instead of refusing the picture.
 
     Raises:
         InputError: unreadable, of the wrong size, without an object, with more than 254 colors or ids, or drawn with
             soft edges, which would become objects of their own.
     """
-    return read_mask_file(path, frame_size=frame_size, resize=resize).mask
+    return read_mask_file(path, frame_size=frame_size, resize=resize, harden=harden).mask
 
 
-def read_mask_file(path: str | Path, *, frame_size: tuple[int, int] | None = None, resize: bool = False) -> MaskFile:
+def read_mask_file(
+    path: str | Path, *, frame_size: tuple[int, int] | None = None, resize: bool = False, harden: bool = False
+) -> MaskFile:
     """Read a first-frame mask with notes on how the file was understood. Arguments and errors as `read_mask`.
 
     Palette PNG and grayscale: the number is the object id, 255 void. Only 0 and 255: object 1. Colors: each an object,
     in order of appearance from the top left, row by row; black is background. Transparent is background.
     """
     path = Path(path)
+    if frame_size is not None and not resize:
+        _check_size(inspect_picture(path, "mask").size, path, frame_size)
     image, header = load_picture(path, "mask")
-    ids, notes = ids_of_picture(image, path, header.format)
+    ids, notes = MaskPicture(path, header.format, hard=harden).ids(image, header)
     notes = (*(f"{path}: {note}" for note in header.notes), *notes)
     mask = Mask(ids)
     if not mask.objects:
         raise InputError(f"{path} has no object: every pixel is background or void.", "Paint the object into the mask.")
     if frame_size is not None and mask.size != frame_size:
-        mask, note = _fitted(mask, path, frame_size, resize)
+        mask, note = _fitted(mask, path, frame_size)
         notes = (*notes, note)
     return MaskFile(mask, notes)
 
@@ -83,13 +90,13 @@ def read_indexed_png(path: str | Path) -> Mask:
         InputError: unreadable, or not of one 8-bit channel.
     """
     path = Path(path)
-    image, _ = load_picture(path, "mask")
+    image, header = load_picture(path, "mask")
     if image.mode not in ("P", "L", "1"):
         raise InputError(
             f"{path} is no indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
             "Save it with a palette, one index for each object.",
         )
-    return Mask(np.array(image, dtype=np.uint8))
+    return Mask(stored_numbers(image, header) if image.mode == "L" else np.array(image, dtype=np.uint8))
 
 
 def write_mask(path: str | Path, mask: Mask) -> None:
@@ -108,13 +115,24 @@ def write_mask(path: str | Path, mask: Mask) -> None:
         image.save(temporary, format="PNG", compress_level=_COMPRESS_LEVEL)
 
 
-def _fitted(mask: Mask, path: Path, frame_size: tuple[int, int], resize: bool) -> tuple[Mask, str]:
+def _check_size(size: tuple[int, int], path: Path, frame_size: tuple[int, int]) -> None:
+    if size != frame_size:
+        raise InputError(
+            f"{_sizes(size, path, frame_size)}.",
+            "Give --resize-mask to resize it, or draw it on a frame of this video.",
+        )
+
+
+def _sizes(size: tuple[int, int], path: Path, frame_size: tuple[int, int]) -> str:
+    (height, width), (frame_height, frame_width) = size, frame_size
+    return f"{path} is {width}x{height}, but the frame is {frame_width}x{frame_height}"
+
+
+def _fitted(mask: Mask, path: Path, frame_size: tuple[int, int]) -> tuple[Mask, str]:
     """The mask at the size of the frame, and a note on what was done to it."""
     height, width = mask.size
     frame_height, frame_width = frame_size
-    sizes = f"{path} is {width}x{height}, but the frame is {frame_width}x{frame_height}"
-    if not resize:
-        raise InputError(f"{sizes}.", "Give --resize-mask to resize it, or draw it on a frame of this video.")
+    sizes = _sizes(mask.size, path, frame_size)
     # Nearest: anything else would mix ids.
     image = Image.fromarray(mask.ids).resize((frame_width, frame_height), Image.Resampling.NEAREST)
     fitted = Mask(np.array(image, dtype=np.uint8))
