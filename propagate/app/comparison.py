@@ -131,6 +131,21 @@ def compare_methods(
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         prepare_output(folder, overwrite=False)  # which says so
     output = Output(folder, [method.name for method in methods], overwrite=overwrite)
+    with output.held() as notes:
+        terminal.notes(notes)
+        return _compare(reader, first, methods, output, terminal, frames)
+
+
+def _compare(
+    reader: VideoReader,
+    first: LabelFile,
+    methods: Sequence[Method],
+    output: Output,
+    terminal: Terminal,
+    frames: VideoSettings,
+) -> int:
+    """Run and compare, in a folder that is held; see `compare_methods`."""
+    folder = output.folder
     finished, failed = list[Finished](), dict[str, PropagateError]()
     try:
         output.make_way([output.of(method.name) for method in methods])

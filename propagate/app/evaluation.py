@@ -84,7 +84,8 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         _print(terminal, benchmark, existing)
         return _exit_code(benchmark, existing)
     output = _open(benchmark, choices, names)
-    with keeping_clips(benchmark, methods, output):
+    with output.held() as notes, keeping_clips(benchmark, methods, output):
+        terminal.notes(notes)
         outcomes = _run(terminal, benchmark, methods, output, choices)
         with terminal.status("Scoring"):
             results = (*score(benchmark, methods, outcomes, output), *existing)

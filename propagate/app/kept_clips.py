@@ -23,7 +23,8 @@ def keeping_clips(benchmark: Benchmark, methods: Sequence[Method], output: Outpu
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        output.forget_if_empty()
+        if output.forget_if_empty():
+            raise Stopped("Interrupted before the first clip was finished; nothing was written.") from interrupt
         raise Stopped(_what_stays(benchmark, methods, output)) from interrupt
     except BaseException:
         output.forget_if_empty()
@@ -34,8 +35,6 @@ def _what_stays(benchmark: Benchmark, methods: Sequence[Method], output: Output)
     """Read from the folder itself, so that it is true whenever the interrupt came."""
     clips = [output.of(method.name) / clip.name for method in methods for clip in benchmark.clips]
     done = sum((clip / RECORD).is_file() for clip in clips)
-    if not output.folder.exists():
-        return "Interrupted before the first clip was finished; nothing was written."
     if not done:
         return f"Interrupted before the first clip was finished; {output.folder} holds none of this run."
     if (output.folder / SUMMARY).is_file():

@@ -118,7 +118,8 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
-    with keeping_clips(benchmark, methods, output):
+    with output.held() as notes, keeping_clips(benchmark, methods, output):
+        terminal.notes(notes)
         outcomes = _run(terminal, benchmark, methods, output, choices)
         with terminal.status("Scoring"):
             results = score(benchmark, methods, outcomes, output)

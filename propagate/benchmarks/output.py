@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from propagate.benchmarks.clip_folder import foreign_files, remove_clip, remove_unfinished
@@ -19,8 +19,10 @@ from propagate.benchmarks.records import (
     read_record,
 )
 from propagate.errors import UsageError
-from propagate.formats import atomic_path, prepare_output
-from propagate.formats.atomic import write_error
+from propagate.formats import atomic_path, locked, prepare_output
+from propagate.formats.atomic import remove_leftovers, write_error
+from propagate.formats.lock import LOCK
+from propagate.formats.output_folder import is_vacant
 
 
 class Output:
@@ -56,8 +58,14 @@ class Output:
             )
         self.folder, self.keeps_clips = folder, not overwrite
         self._methods = tuple(methods)
+        self._resume, self._overwrite = resume, overwrite
         self._new = [place for place in (folder, *folder.parents) if not place.exists()]
-        if not (resume or overwrite) and folder.is_dir() and any(folder.iterdir()):
+        self._load()
+
+    def _load(self) -> None:
+        """Read what the folder holds, and how that goes together with what was asked for."""
+        folder, resume = self.folder, self._resume
+        if not (resume or self._overwrite) and folder.is_dir() and not is_vacant(folder):
             raise UsageError(
                 f"The output folder {folder} is not empty.",
                 "Choose another with --output, go on with --resume, or replace what is in it with --overwrite.",
@@ -80,6 +88,29 @@ class Output:
                 "Give these methods or values too, choose another folder with --output (-o), or replace everything "
                 "with --overwrite.",
             )
+
+    @contextmanager
+    def held(self) -> Iterator[tuple[str, ...]]:
+        """Hold the folder for one run, and remove temporary files of runs that were killed.
+
+        Yields:
+            Sentences for the user; see `propagate.formats.locked`.
+
+        Raises:
+            InputError: another run writes into it.
+            UsageError, InputError: what another run has written since it was looked at does not go together; see above.
+        """
+        try:
+            with locked(self.folder) as notes:
+                self._load()
+                check_inside(self.folder, self._files)
+                written = {(self.folder / name).parent for name in self._files}
+                for place in {self.folder, *written, *map(self.of, self._methods)}:
+                    if place == self.folder or not place.is_symlink():
+                        remove_leftovers(place)
+                yield notes
+        finally:
+            self._remove_new()
 
     def of(self, method: str) -> Path:
         """The folder of a method's clips and tables."""
@@ -148,16 +179,26 @@ class Output:
         self._files |= names
         self._write()
 
-    def forget_if_empty(self) -> None:
-        """Remove the folder again where no clip and no file was written, with those parents that are new."""
+    def forget_if_empty(self) -> bool:
+        """Where no clip and no file was written, remove the folder again, with those parents that are new.
+
+        Returns:
+            Whether that is so. A folder that is held goes when it is let go.
+        """
         if not self.folder.is_dir():
-            return
+            return True
         self._remove_empty(self._clips)
-        if [path.name for path in self.folder.iterdir()] == [MANIFEST]:
-            (self.folder / MANIFEST).unlink()
-            for place in self._new:
-                with suppress(OSError):
-                    place.rmdir()
+        if {path.name for path in self.folder.iterdir()} - {MANIFEST, LOCK}:
+            return False
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        self._remove_new()
+        return True
+
+    def _remove_new(self) -> None:
+        """Remove the folder, and its parents, where they are new and empty."""
+        for place in self._new:
+            with suppress(OSError):
+                place.rmdir()
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

@@ -16,6 +16,7 @@ from propagate.benchmarks.records import MANIFEST
 from propagate.benchmarks.runner import run
 from propagate.benchmarks.summary import MethodResult, write_summary, write_tables
 from propagate.errors import InputError, UsageError
+from propagate.formats.atomic import temporary_path
 from tests.benchmarks.squares import FRAMES, Squares, Watching, make_squares
 
 
@@ -287,3 +288,50 @@ def test_the_summary_has_everything_and_null_for_what_does_not_exist(squares, tm
     assert method["settings"] == {"a.b": [1, 2], "c": str(tmp_path)}
     assert (method["settings_hash"], method["frames_per_second"], method["peak_memory"]) == ("abc", 2.5, None)
     assert content["published"] == [{"method": "Theirs", "totals": {"J": 0.5}, "source": "a paper", "command": ""}]
+
+
+def test_a_second_evaluation_of_a_held_folder_is_refused(squares, tmp_path):
+    out = tmp_path / "new" / "out"
+    place, other = Output(out, ["static"]), Output(out, ["static"])
+    with place.held() as notes:
+        assert notes == ()
+        evaluated(squares, out, "static", resume=True)  # what lies there matters, not who is asked
+        before = files(out)
+        for flag in ("resume", "overwrite"):
+            with pytest.raises(InputError, match="Another run is writing"), Output(out, ["static"], **{flag: True}).held():
+                pass
+        with pytest.raises(InputError, match="Another run is writing"), other.held():
+            pass
+        assert files(out) == before
+    # what was written meanwhile counts
+    with pytest.raises(UsageError, match="is not empty"), other.held():
+        pass
+    with Output(out, ["static"], resume=True).held():
+        pass
+
+
+def test_leftovers_of_killed_runs_go_at_the_next_start_in_this_folder_only(squares, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    place, _, _ = evaluated(squares, out, "static", "flow")
+    place.claim([out / "plots" / "sequences.png", out / "summary.json"])
+    places = [out, out / "static", out / "flow", out / "plots", elsewhere]
+    for folder in places:
+        folder.mkdir(exist_ok=True)
+        temporary_path(folder / "summary.json").write_text("half")
+    (out / "static" / ".one.unfinished.abc").mkdir()
+    kept = files(elsewhere)
+    methods = load_methods(["static", "flow"])
+    again = Output(out, ["static", "flow"], resume=True)
+    with again.held():
+        plan(squares, methods, again)
+    left = [path for path in out.rglob(".*") if path.name != MANIFEST]
+    assert left == []
+    assert files(elsewhere) == kept
+
+
+def test_a_new_folder_goes_again_when_it_is_let_go_empty(squares, tmp_path):
+    place = Output(tmp_path / "new" / "out", ["static"])
+    with place.held():
+        plan(squares, load_methods(["static"]), place)
+        assert place.forget_if_empty()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
