@@ -36,8 +36,8 @@ from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
 from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
-from propagate.labels import label_channels
 from propagate.formats.output_folder import MASKS, SOFT
+from propagate.labels import label_channels
 from propagate.pipeline import track, with_frames
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings

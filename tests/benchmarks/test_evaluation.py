@@ -298,7 +298,10 @@ def test_a_second_evaluation_of_a_held_folder_is_refused(squares, tmp_path):
         evaluated(squares, out, "static", resume=True)  # what lies there matters, not who is asked
         before = files(out)
         for flag in ("resume", "overwrite"):
-            with pytest.raises(InputError, match="Another run is writing"), Output(out, ["static"], **{flag: True}).held():
+            with (
+                pytest.raises(InputError, match="Another run is writing"),
+                Output(out, ["static"], **{flag: True}).held(),
+            ):
                 pass
         with pytest.raises(InputError, match="Another run is writing"), other.held():
             pass
