@@ -79,7 +79,7 @@ def read_json(path: Path, what: str = "file", error: ErrorType = InputError) -> 
     return parse_json(read_text(path, what, error), f"The {what} {path}", error)
 
 
-def parse_json(text: str, source: str, error: ErrorType = InputError) -> Any:
+def parse_json(text: str, source: str, error: ErrorType = InputError, *, allow_nan: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Stricter than `json`: no NaN or infinity, no integer beyond 64 bits, no key twice in one object, no nesting deeper
@@ -89,6 +89,7 @@ def parse_json(text: str, source: str, error: ErrorType = InputError) -> Any:
         text: the document.
         source: where it comes from, as the beginning of a sentence ("The preset x.yaml").
         error: class of the error that is raised.
+        allow_nan: accept NaN, which Python's writer leaves where a number is missing.
 
     Raises:
         PropagateError: of class `error`.
@@ -96,7 +97,7 @@ def parse_json(text: str, source: str, error: ErrorType = InputError) -> Any:
     try:
         value = json.loads(
             text,
-            parse_constant=_no_constant,
+            parse_constant=_only_nan if allow_nan else _no_constant,
             parse_float=_finite_float,
             parse_int=_small_integer,
             object_pairs_hook=_without_duplicates,
@@ -160,6 +161,10 @@ class _Loader(yaml.SafeLoader):
 
 for _tag in ("timestamp", "binary", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader._refuse)
+
+
+def _only_nan(name: str) -> float:
+    return math.nan if name == "NaN" else _no_constant(name)
 
 
 def _no_constant(name: str) -> float:

@@ -25,6 +25,7 @@ from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.finer import BothMaps, both_maps
+from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, largest_pass
 from propagate.fitting import check_fit
@@ -33,15 +34,15 @@ from propagate.labels import LabelCodec, codec_for, label_channels
 from propagate.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
-from propagate.types import Frame, FrameInfo, Keypoints, Label, Mask, Prediction
-from propagate.video import frames_from_arrays
+from propagate.types import Frame, FrameInfo, Keypoints, Label, LabelLike, Mask, Prediction, as_anchors
+from propagate.video import frames_from_arrays, open_video
 
 SplitMaps = Callable[[Float[Tensor, "c h w"]], tuple[Float[Tensor, "_ _ _"], ...]]
 
 
 def track(
-    frames: Iterable[Frame] | Iterable[ndarray],
-    anchors: Label | Mapping[int, Label],
+    frames: str | Path | Iterable[Frame] | Iterable[ndarray],
+    anchors: LabelLike | Mapping[int, LabelLike],
     *,
     extractor: FeatureExtractor | None = None,
     settings: Settings | str | Path = DEFAULT_PRESET,
@@ -59,9 +60,11 @@ def track(
     network is given half as much, once, and there is a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
-        frames: a reader of `open_video`, or any iterable of frames or of (H, W, 3) uint8 RGB arrays; all but the first
-            are taken from it in another thread.
-        anchors: the first frame's mask or keypoints, or a mapping from frame index to one (all of one kind; keypoints
+        frames: the path of a video, opened as `settings.video` says; a reader of `open_video`, whose `info.notes` say
+            how it is read; or any iterable of frames or of (H, W, 3) uint8 RGB arrays. All but the first are taken from
+            it in another thread.
+        anchors: the first frame's mask (or an array of ids, see `Mask`) or keypoints, or a mapping from frame index to
+            one (all of one kind; keypoints
             whose names are among the first one's). The first frame must have one. A later one may annotate some of
             the objects or joints: those that it neither shows nor calls absent (`Mask.absent`; a joint without a
             position) keep their prediction in that frame.
@@ -78,6 +81,9 @@ def track(
     """
     if not isinstance(settings, Settings):
         settings = load_settings(settings)
+    anchors = as_anchors(anchors)
+    if isinstance(frames, str | Path):
+        frames = open_video(frames, **settings.video.reading)
     check_anchors(anchors, frames)
     if extractor is None:
         with _memory_errors():
@@ -233,7 +239,7 @@ def extract(
         with _memory_errors(), torch.no_grad():
             if not learned:
                 extractor, learned = anchored(extractor, images[:1], indices[:1]), True
-            features = extractor(images, indices=indices)
+            features = check_finite(extractor(images, indices=indices), extractor, indices)
         yield from zip(batch, features, strict=True)
 
 

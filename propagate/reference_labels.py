@@ -16,6 +16,7 @@ from propagate.budget import MemoryPlan, plan_memory
 from propagate.errors import InputError, UsageError
 from propagate.features import FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor, anchored
+from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader
 from propagate.features.passes import Passes
 from propagate.fitting import check_fit
@@ -25,7 +26,7 @@ from propagate.labels.masks import objects_of
 from propagate.reference import TOP_K, FoundLabels, label_frame
 from propagate.reference_crop import Piece, pieces
 from propagate.settings import PropagationSettings, Settings
-from propagate.types import Frame, Keypoints, Label, Mask
+from propagate.types import Frame, Keypoints, Label, LabelLike, Mask, as_label
 
 LOW_SHARE, LOW_COSINE = 0.45, 0.68
 """Below either a mask is called weak. With `compact`, 54 labels found from pictures that have nothing in common had a
@@ -48,17 +49,21 @@ _REMEDY = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Reference:
     """A picture and its label.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        label: its mask, of the same size, or its keypoints.
+        label: its mask, of the same size (or an array of ids, see `Mask`), or its keypoints.
     """
 
     pixels: UInt8[ndarray, "h w 3"]
     label: Label
+
+    def __init__(self, pixels: UInt8[ndarray, "h w 3"], label: LabelLike) -> None:
+        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "label", as_label(label))
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,9 @@ def _features(
 ) -> Float[Tensor, "n c h w"]:
     images = torch.stack([to_tensor(picture) for picture in pictures])
     extractor = anchored(extractor, images, [index] * len(images))
-    return torch.stack([extractor(image[None], indices=[index])[0].float() for image in images])
+    return torch.stack(
+        [check_finite(extractor(image[None], indices=[index]), extractor, [index])[0].float() for image in images]
+    )
 
 
 def _found_mask(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabel:

@@ -93,6 +93,11 @@ class VideoSettings(_Section):
     rounding: Literal["down", "up"] = Field("down", description="of both sides, to the multiples")
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """Which frames are read and with what, as keywords of `propagate.video.open_video`."""
+        return self.model_dump(include={"reader", "strict", "from_frame", "to_frame", "stride"})
+
+    @property
     def sizing(self) -> dict[str, Any]:
         """The rule for the size at which frames are looked at, as keywords of `propagate.geometry.working_size`."""
         return self.model_dump(include={"short_side", "long_multiple", "rounding"})

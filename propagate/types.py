@@ -181,8 +181,9 @@ class Keypoints:
 Label = Mask | Keypoints
 if TYPE_CHECKING:
     LabelLike: TypeAlias = Label | ndarray
+    MaskLike: TypeAlias = Mask | ArrayLike
 else:
-    LabelLike = Any  # `as_label` checks it
+    LabelLike = MaskLike = Any  # `as_label` and `Mask` check them
 
 
 def as_label(value: LabelLike) -> Label:
@@ -211,6 +212,23 @@ def as_label(value: LabelLike) -> Label:
             "Where white is the object, give mask > 0." if void else "Set the object's pixels to 1.",
         )
     return mask
+
+
+def as_anchors(values: LabelLike | Mapping[int, LabelLike]) -> Label | dict[int, Label]:
+    """Return what is given as the labels of frames: `as_label` of it, or of each value of a mapping.
+
+    Raises:
+        InputError: see `as_label`; the message says of which frame.
+    """
+    if not isinstance(values, Mapping):
+        return as_label(values)
+    anchors = {}
+    for index, value in values.items():
+        try:
+            anchors[index] = as_label(value)
+        except InputError as error:
+            raise InputError(f"Frame {index}: {error.message}", error.remedy) from error
+    return anchors
 
 
 @dataclass(frozen=True, eq=False)

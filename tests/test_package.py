@@ -13,6 +13,11 @@ def test_every_public_name_is_there():
         assert getattr(propagate, name) is not None
 
 
+def test_the_public_names_are_listed():
+    assert set(propagate.__all__) <= set(dir(propagate))
+    assert "__version__" in dir(propagate)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'segment_anything'"):
         propagate.segment_anything  # noqa: B018

@@ -15,7 +15,7 @@ from PIL import Image
 
 from propagate import pipeline
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
-from propagate.errors import InputError, OutOfMemoryError, UsageError
+from propagate.errors import InputError, OutOfMemoryError, PropagateError, UsageError
 from propagate.features import build_extractor
 from propagate.features.finer import pack
 from propagate.features.passes import PassSize, SmallerPassWarning
@@ -505,3 +505,49 @@ def test_a_memory_limit_changes_nothing_on_the_finer_grid(settings):
 def test_features_without_a_finer_map_are_refused_at_once(settings):
     with pytest.raises(UsageError, match=r"propagation\.finer: the features have no map"):
         track([picture(0)], first_mask(), settings=finely(settings))
+
+
+def test_a_path_and_an_array_are_a_video_and_a_mask(tmp_path, settings):
+    for step in range(3):
+        Image.fromarray(picture(step)).save(tmp_path / f"{step:05d}.png")
+    wanted = [prediction.mask.ids for prediction in track(open_video(tmp_path), first_mask(), settings=settings)]
+    ids = first_mask().ids.astype(np.int64)
+    for frames, label in ((str(tmp_path), ids), (tmp_path, {0: ids}), ([picture(i) for i in range(3)], first_mask())):
+        found = [prediction.mask.ids for prediction in track(frames, label, settings=settings)]
+        np.testing.assert_array_equal(found, wanted)
+    later = settings.model_copy(update={"video": settings.video.model_copy(update={"from_frame": 1})})
+    assert [prediction.index for prediction in track(tmp_path, ids > 0, settings=later)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (np.zeros((4, 2), np.float32), "positions without names.*Keypoints"),
+        ({0: np.full(SIZE, 255, np.uint8)}, "Frame 0: A mask without an object"),
+        ("mask.png", "read_mask"),
+    ],
+)
+def test_what_is_no_label_is_refused_before_anything_is_read(label, words, settings):
+    with pytest.raises(InputError, match=words):
+        track("nowhere.mp4", label, settings=settings)
+
+
+class Broken(ColorPatches):
+    def __init__(self, value: float) -> None:
+        super().__init__(device="cpu")
+        self.value = value
+
+    def __call__(self, images, indices=None):
+        features = super().__call__(images, indices)
+        for place, index in enumerate(indices):
+            if index == 2:
+                features[place, 3, 1, 1] = self.value
+        return features
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_features_that_are_no_numbers_are_an_error_that_names_their_extractor(value, settings):
+    predictions = track([picture(i) for i in range(4)], first_mask(), extractor=Broken(value), settings=settings)
+    assert next(predictions).index == 0
+    with pytest.raises(PropagateError, match=r"features of frame 2 that Broken gives hold NaN or infinity"):
+        list(predictions)

@@ -71,7 +71,14 @@ def compare(
         methods = methods_of(configs, [*(assignments or ()), *limit], device)
         clip = open_input(video, resolved.settings, terminal, leave_out=[mask] if mask else [])
         first = read_label(
-            mask, keypoints, clip.info, terminal, resize=resize_mask, harden=harden, frame=frames.from_frame
+            mask,
+            keypoints,
+            clip.info,
+            terminal,
+            resize=resize_mask,
+            harden=harden,
+            frame=frames.from_frame,
+            alone=from_frame is None,
         )
         folder = output or Path(f"{video.stem}_compare")
         if code := compare_methods(clip, first, methods, folder, terminal, frames, overwrite=overwrite):

@@ -85,6 +85,7 @@ def read_label(
     resize: bool,
     harden: bool = False,
     frame: int,
+    alone: bool = False,
 ) -> LabelFile:
     """The label of the first frame, from whichever file was given.
 
@@ -95,7 +96,7 @@ def read_label(
     if mask is not None and keypoints is None:
         return read_first_mask(mask, info, terminal, resize=resize, harden=harden)
     if keypoints is not None and mask is None:
-        return read_first_keypoints(keypoints, info, terminal, frame=frame)
+        return read_first_keypoints(keypoints, info, terminal, frame=frame, alone=alone)
     raise UsageError(f"{'Neither' if mask is None else 'Both'} --mask and --keypoints were given.", "Give one of them.")
 
 

@@ -21,6 +21,7 @@ from propagate.app.references import read_one_picture
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
+from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader
 from propagate.fitting import check_fit
 from propagate.formats import atomic_path, read_keypoints_file, write_run_record
@@ -121,7 +122,8 @@ def features_of_pair(
     parts = []
     for image, size in zip(images, sizes, strict=True):
         rows, columns = grid_size(size, extractor.stride)
-        parts.append(fitted(image[None], indices=[0])[0, :, :rows, :columns].float())
+        features = check_finite(fitted(image[None], indices=[0]), fitted, [0])
+        parts.append(features[0, :, :rows, :columns].float())
     return parts[0], parts[1]
 
 

@@ -96,13 +96,24 @@ def read_first_mask(
     return LabelFile(path, file.mask, file.notes)
 
 
-def read_first_keypoints(path: Path, info: FrameInfo, terminal: Terminal, *, frame: int) -> LabelFile:
-    """The keypoints of the first frame that is read, its notes shown.
+def read_first_keypoints(
+    path: Path, info: FrameInfo, terminal: Terminal, *, frame: int, alone: bool = False, instance: str | None = None
+) -> LabelFile:
+    """Read the keypoints of the first frame that is read, and show its notes.
+
+    Args:
+        path: the file.
+        info: the video.
+        terminal: where to print.
+        frame: number in the file.
+        alone: the user has not named the frame: a file that holds others as well is refused.
+        instance: which of several instances.
 
     Raises:
         InputError: see `read_keypoints_file`.
     """
-    file = read_keypoints_file(path, frame_size=(info.height, info.width), frame=frame)
+    size = (info.height, info.width)
+    file = read_keypoints_file(path, frame_size=size, frame=frame, alone=alone, instance=instance)
     terminal.notes(file.notes)
     return LabelFile(path, file.keypoints, file.notes)
 

@@ -9,6 +9,7 @@ import typer
 
 from propagate.app import options
 from propagate.app.console import reporting
+from propagate.errors import UsageError
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -30,6 +31,19 @@ def track(
             show_default=False,
         ),
     ],
+    keypoints_frame: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Take frame N of the file. \\[default: --from-frame]",
+            show_default=False,
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Take the instance of this id, of several in a COCO file.", show_default=False),
+    ] = None,
     reference: options.References = None,
     from_frame: options.FromFrame = None,
     to_frame: options.ToFrame = None,
@@ -64,6 +78,11 @@ def track(
             max_memory=max_memory,
             no_overlay=no_overlay,
         )
+        if reference and (keypoints_frame is not None or instance is not None):
+            raise UsageError(
+                "--keypoints-frame and --instance choose from the first frame's own file, not from a --reference's.",
+                "Keep one frame and one instance in the reference's file.",
+            )
         kept = options.open_cache(cache, cache_size)
         from propagate.app.references import only_label, read_references
         from propagate.app.run import carry, open_input, read_first_keypoints
@@ -76,7 +95,9 @@ def track(
                 only_label(keypoints, "--keypoints"),
                 frames.info,
                 terminal,
-                frame=resolved.settings.video.from_frame,
+                frame=resolved.settings.video.from_frame if keypoints_frame is None else keypoints_frame,
+                alone=keypoints_frame is None and from_frame is None,
+                instance=instance,
             )
         )
         folder = output or Path(f"{video.stem}_keypoints")

@@ -154,7 +154,7 @@ class Badja:
         Raises:
             InputError: the file cannot be written, or no frame came.
         """
-        with KeypointsWriter(folder / KEYPOINTS_FILE, frame_size=self._sequence(clip.name).size) as file:
+        with KeypointsWriter(folder / KEYPOINTS_FILE, frame_size=self._sequence(clip.name).size, exact=True) as file:
 
             def write(_frame: Frame, prediction: Prediction) -> None:
                 file.write(prediction)

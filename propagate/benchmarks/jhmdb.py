@@ -169,7 +169,7 @@ class Jhmdb:
         """
         sequence = self._sequence(clip.name)
         rows = list[ndarray]()
-        with KeypointsWriter(folder / KEYPOINTS_FILE, frame_size=sequence.size) as file:
+        with KeypointsWriter(folder / KEYPOINTS_FILE, frame_size=sequence.size, exact=True) as file:
 
             def write(_frame: Frame, prediction: Prediction) -> None:
                 keypoints = prediction.keypoints

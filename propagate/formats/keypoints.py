@@ -20,18 +20,21 @@ can be the first frame of the next run:
 COCO keypoints (`images`, `annotations`, `categories`; see `keypoints_coco`), also .json, told apart by its keys.
 
 CSV (suffix .csv) with the columns `frame,name,x,y,confidence` and a line for each joint; `frame` may be left out for
-one frame, `confidence` too; empty x and y: absent. It has no skeleton.
+one frame, `confidence` too; empty x and y: absent. It has no skeleton. Semicolons, tabs or bars separate as well, and
+with them numbers may have decimal commas.
+
+Written are pixels to 0.01 and confidences to four digits.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from propagate.documents import parse_json, read_text
 from propagate.errors import InputError
 from propagate.formats.keypoints_coco import TOP_KEYS, poses_of_coco
 from propagate.formats.keypoints_csv import poses_of_csv
@@ -60,7 +63,7 @@ def read_keypoints(
     *,
     frame_size: tuple[int, int] | None = None,
     frame: int | None = None,
-    instance: int | None = None,
+    instance: int | str | None = None,
 ) -> Keypoints:
     """Read the keypoints of one frame; `read_keypoints_file` does the same and says what it did.
 
@@ -68,12 +71,12 @@ def read_keypoints(
         path: JSON (ours or COCO) or CSV; the format is found by suffix and content.
         frame_size: (height, width) in pixels. Joints outside are marked absent; a file that names another size is an
             error.
-        frame: number of the frame to take, from 0; None takes the first of the file.
-        instance: which of several instances to take: the id of the COCO annotation.
+        frame: number of the frame to take, from 0; None: the file holds one.
+        instance: which of several instances to take: the id of the COCO annotation, as a number or text.
 
     Raises:
-        InputError: unreadable, unknown keys, another frame size, no such frame, several instances and no choice, or no
-            joint that is present.
+        InputError: unreadable, unknown keys, another frame size, no such frame, several frames or instances and no
+            choice, or no joint that is present.
     """
     return read_keypoints_file(path, frame_size=frame_size, frame=frame, instance=instance).keypoints
 
@@ -83,14 +86,23 @@ def read_keypoints_file(
     *,
     frame_size: tuple[int, int] | None = None,
     frame: int | None = None,
-    instance: int | None = None,
+    instance: int | str | None = None,
+    alone: bool = False,
 ) -> KeypointsFile:
-    """Read the keypoints of one frame with notes. Arguments and errors as `read_keypoints`."""
+    """Read the keypoints of one frame with notes. Arguments and errors as `read_keypoints`.
+
+    Args:
+        path, frame_size, frame, instance: see `read_keypoints`.
+        alone: `frame` was not chosen by anybody: a file of other frames as well is refused, since they would be lost.
+    """
     path = Path(path)
     poses = _poses(path)
+    crowds = sum(pose.crowd for pose in poses)
+    poses = [pose for pose in poses if not pose.crowd]
     if not poses:
         raise InputError(f"{path} holds no keypoints.", FORMATS)
-    pose, notes = _chosen(poses, path, frame, instance)
+    pose = _chosen(poses, path, frame, instance, alone)
+    notes = [f"{path}: {crowds} annotations of crowds were left out."] if crowds else []
     keypoints = pose.keypoints
     if frame_size is not None:
         if pose.size is not None and pose.size != frame_size:
@@ -107,25 +119,20 @@ def read_keypoints_file(
             )
     if not keypoints.present.any():
         raise InputError(f"{path}: no joint is inside the frame.", "At least one joint must be placed in it.")
+    if frame_size is not None and _look_like_shares(keypoints, frame_size):
+        notes.append(
+            f"{path}: all coordinates lie in 0 to 1, in a frame of {frame_size[1]}x{frame_size[0]} pixels. They are "
+            "taken as pixels; if they are shares of the frame, multiply x by its width and y by its height."
+        )
     return KeypointsFile(keypoints, tuple(notes))
 
 
 def _poses(path: Path) -> list[Pose]:
     """All poses of a file of any format."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"The keypoints file {path} does not exist.", "Check the path.") from error
-    except OSError as error:
-        raise InputError(f"The keypoints file {path} cannot be read: {error.strerror}.", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The keypoints file {path} is not text.", FORMATS) from error
+    text = read_text(path, "keypoints file")
     if path.suffix.lower() == ".csv" or (path.suffix.lower() != ".json" and text.lstrip()[:1] not in ("{", "[")):
         return poses_of_csv(text, path)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}.", FORMATS) from error
+    document = parse_json(text, f"The keypoints file {path}", allow_nan=True)
     if isinstance(document, dict) and any(key in document for key in TOP_KEYS):
         return poses_of_coco(document, path)
     if isinstance(document, list):
@@ -133,20 +140,25 @@ def _poses(path: Path) -> list[Pose]:
     return poses_of_json(document, path)
 
 
-def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | None) -> tuple[Pose, list[str]]:
-    """The one pose that is meant, and what to say about the choice."""
-    notes = []
+def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | str | None, alone: bool) -> Pose:
+    """The one pose that is meant."""
     numbers = sorted({pose.frame for pose in poses if pose.frame is not None})
-    if frame is None and numbers:
-        frame = numbers[0]
-        if len(numbers) > 1:
-            notes.append(f"{path} holds {len(numbers)} frames; the first, frame {frame}, was taken.")
-    of_frame = [pose for pose in poses if pose.frame in (None, frame)]
+    if len(numbers) > 1 and (frame is None or (alone and frame in numbers)):
+        raise InputError(
+            f"{path} holds {len(numbers)} annotated frames: {_listed(numbers)}. One is used.",
+            f"Say which: --keypoints-frame {numbers[0]} of `propagate track`, frame={numbers[0]} in Python, or keep "
+            "one in the file.",
+        )
+    of_frame = [pose for pose in poses if pose.frame is None or frame is None or pose.frame == frame]
     if not of_frame:
-        raise InputError(f"{path} holds no keypoints of frame {frame}.", f"It has frame {_listed(numbers)}.")
+        raise InputError(
+            f"{path} holds no keypoints of frame {frame}.",
+            f"It has frame {_listed(numbers)}: start there with --from-frame, or take it for the first frame with "
+            "--keypoints-frame.",
+        )
     known = [pose.instance for pose in of_frame if pose.instance is not None]
     if instance is not None:
-        of_frame = [pose for pose in of_frame if pose.instance == instance]
+        of_frame = [pose for pose in of_frame if str(pose.instance) == str(instance)]
         if not of_frame:
             raise InputError(f"{path} holds no instance {instance}.", f"It has {_listed(known) or 'none with an id'}.")
     if len(of_frame) > 1:
@@ -154,9 +166,17 @@ def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int 
         ids = f": {_listed(known)}" if known else ""
         raise InputError(
             f"{path} holds {len(of_frame)} instances{place}{ids}.",
-            "One is carried at a time: choose it by its id (instance=...), or keep one in the file.",
+            f"One is carried at a time: choose it with --instance {known[0]} of `propagate track`, "
+            f"instance={known[0]!r} in Python, or keep one in the file."
+            if len(set(known)) > 1
+            else "One is carried at a time: keep one in the file.",
         )
-    return of_frame[0], notes
+    return of_frame[0]
+
+
+def _look_like_shares(keypoints: Keypoints, frame_size: tuple[int, int]) -> bool:
+    placed = keypoints.positions[keypoints.present]
+    return min(frame_size) > 2 and bool(((placed >= 0) & (placed <= 1)).all())
 
 
 def _inside(keypoints: Keypoints, frame_size: tuple[int, int]) -> tuple[Keypoints, list[str]]:
@@ -172,7 +192,7 @@ def _inside(keypoints: Keypoints, frame_size: tuple[int, int]) -> tuple[Keypoint
     return Keypoints(positions, keypoints.names, keypoints.skeleton, confidence), names
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _listed(numbers: Sequence[int | str]) -> str:
     """The first numbers, and how many more."""
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
     return ", ".join(map(str, numbers[:_SHOWN])) + more

@@ -11,44 +11,56 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.poses import FORMATS, Pose, invalid, keypoints_of, shortest
+from propagate.formats.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of
 from propagate.types import Keypoints, Prediction
 
+_DIGITS = 18  # of a frame number in a file's name; a longer one is something else
 TOP_KEYS = ("images", "annotations", "categories")
+
+
+def _no_null(values: Any) -> Any:
+    """Tools write null for an empty list."""
+    return [] if values is None else values
+
+
+_T = TypeVar("_T")
+_List = Annotated[list[_T], BeforeValidator(_no_null)]
 
 
 class _Image(BaseModel):
     id: int | str
-    file_name: str = ""
+    file_name: str | None = None
     width: int | None = None
     height: int | None = None
     frame_id: int | None = None
 
 
 class _Annotation(BaseModel):
-    id: int | None = None
+    id: int | str | None = None
     image_id: int | str
-    category_id: int
-    keypoints: list[float | None] = []
+    category_id: int | str
+    keypoints: _List[float | None] = []
     keypoint_scores: list[float] | None = None
+    iscrowd: bool | None = None
 
 
 class _Category(BaseModel):
-    id: int
-    name: str = ""
-    keypoints: list[str] = []
-    skeleton: list[tuple[int, int]] = []
+    id: int | str
+    name: str | None = None
+    keypoints: _List[str] = []
+    skeleton: _List[tuple[int, int]] = []
 
 
 class _Coco(BaseModel):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
+    images: _List[_Image]
+    annotations: _List[_Annotation]
+    categories: _List[_Category]
 
 
 _KNOWN = {
@@ -72,6 +84,8 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         coco = _Coco.model_validate(document)
     except ValidationError as error:
         raise invalid(path, error, _KNOWN, document) from error
+    _refuse_twice([image.id for image in coco.images], "images", path)
+    _refuse_twice([category.id for category in coco.categories], "categories", path)
     frames = {image.id: _frame_number(image, place, len(coco.images)) for place, image in enumerate(coco.images)}
     images = {image.id: image for image in coco.images}
     categories = {category.id: category for category in coco.categories}
@@ -86,7 +100,7 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         keypoints = _keypoints(annotation, category, where, path)
         if keypoints.present.any():
             size = (image.height, image.width) if image.height is not None and image.width is not None else None
-            poses.append(Pose(keypoints, frames[image.id], annotation.id, size))
+            poses.append(Pose(keypoints, frames[image.id], annotation.id, size, bool(annotation.iscrowd)))
     return poses
 
 
@@ -99,14 +113,23 @@ def _keypoints(annotation: _Annotation, category: _Category, where: str, path: P
             f"{where} has {len(flat)} values in 'keypoints' for the {len(names)} joints of its category.",
             "There must be x, y and visibility for each.",
         )
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: a joint is named twice in {category.name!r}.", "Give each joint a name of its own.")
     if any(not 1 <= joint <= len(names) for bone in category.skeleton for joint in bone):
         raise InputError(f"{path}: the skeleton of {category.name!r} names a joint that is not there.", "Count from 1.")
-    points = {
-        name: (np.nan if x is None else x, np.nan if y is None else y, score)
-        for name, x, y, visible, score in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True)
-        if visible  # 1 is occluded, but placed
-    }
+    points = {}
+    for name, x, y, visible, score in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True):
+        if visible not in (None, 0, 1, 2):
+            raise InputError(f"{where}: the visibility of {name!r} is {visible}.", "It is 0 (absent), 1 or 2.")
+        if visible:  # 1 is occluded, but placed
+            points[name] = (np.nan if x is None else x, np.nan if y is None else y, score)
     return keypoints_of(points, names, [(start - 1, end - 1) for start, end in category.skeleton], path)
+
+
+def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise InputError(f"{path}: two of the {what} have the id {twice!r}.", "Give each an id of its own.")
 
 
 def _frame_number(image: _Image, place: int, count: int) -> int | None:
@@ -115,14 +138,15 @@ def _frame_number(image: _Image, place: int, count: int) -> int | None:
         return image.frame_id
     if count == 1:
         return None
-    numbers = re.findall(r"\d+", PurePosixPath(image.file_name).stem)
-    return int(numbers[-1]) if numbers else place
+    numbers = re.findall(r"\d+", PurePosixPath(image.file_name or "").stem)
+    return int(numbers[-1]) if numbers and len(numbers[-1]) <= _DIGITS else place
 
 
 class CocoEncoder:
     """The text of a file, piece by piece; of each frame, only its number is kept until the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
+        self._place, self._share = place, share
         self._frames: list[int] = []
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
@@ -141,7 +165,7 @@ class CocoEncoder:
         """The annotation of one frame; visibility 0 absent, 2 present."""
         flat: list[float] = []
         for (x, y), present in zip(keypoints.positions, keypoints.present, strict=True):
-            flat += [shortest(x), shortest(y), 2] if present else [0, 0, 0]
+            flat += [self._place(x), self._place(y), 2] if present else [0, 0, 0]
         box = _box(keypoints)
         scores = np.where(keypoints.present, keypoints.confidence, np.float32(0))
         annotation = {
@@ -153,7 +177,7 @@ class CocoEncoder:
             "area": round(box[2] * box[3], 2),
             "num_keypoints": int(keypoints.present.sum()),
             "keypoints": flat,
-            "keypoint_scores": [shortest(score) for score in scores],
+            "keypoint_scores": [self._share(score) for score in scores],
         }
         self._frames.append(prediction.index)
         return json.dumps(annotation, allow_nan=False)
@@ -176,4 +200,4 @@ def _box(keypoints: Keypoints) -> list[float]:
         return [0.0, 0.0, 0.0, 0.0]
     positions = keypoints.positions[keypoints.present].astype(np.float64)
     low, high = positions.min(0), positions.max(0)
-    return [round(float(value), 2) for value in (*low, *(high - low))]
+    return [round(float(value), 2) + 0.0 for value in (*low, *(high - low))]  # -0.0 becomes 0.0

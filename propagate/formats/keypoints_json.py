@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.poses import FORMATS, Pose, invalid, keypoints_of, shortest, unknown
+from propagate.formats.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of, unknown
 from propagate.types import Keypoints, Prediction
 
 
@@ -78,7 +78,14 @@ def _points(entry: _Frame, names: list[str], path: Path) -> Iterator[tuple[str, 
 
 
 class JsonEncoder:
-    """The text of a file, piece by piece; one line for each frame."""
+    """The text of a file, piece by piece; one line for each frame.
+
+    Args:
+        place, share: how coordinates and confidences are rounded.
+    """
+
+    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
+        self._place, self._share = place, share
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
         """What stands before the first frame."""
@@ -97,7 +104,7 @@ class JsonEncoder:
     def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
         """One frame."""
         points = {
-            name: [shortest(x), shortest(y), shortest(confidence)] if present else None
+            name: [self._place(x), self._place(y), self._share(confidence)] if present else None
             for name, (x, y), confidence, present in zip(
                 keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
             )

@@ -13,6 +13,7 @@ from propagate.formats.atomic import atomic_path
 from propagate.formats.keypoints_coco import CocoEncoder
 from propagate.formats.keypoints_csv import CsvEncoder
 from propagate.formats.keypoints_json import JsonEncoder
+from propagate.formats.poses import shortest
 from propagate.types import Keypoints, Prediction
 
 KeypointsFormat = Literal["json", "coco", "csv"]
@@ -34,18 +35,26 @@ class KeypointsWriter:
         path: where to.
         frame_size: (height, width) in pixels.
         format: "json" (the project's own), "coco" or "csv"; None goes by the suffix: .csv, or .json for "json".
+        exact: write every digit of float32; else pixels to 0.01 and confidences to four digits.
 
     Raises:
         UsageError: the suffix is neither and no format is given.
         InputError: the file cannot be written, or no frame was.
     """
 
-    def __init__(self, path: str | Path, *, frame_size: tuple[int, int], format: KeypointsFormat | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        frame_size: tuple[int, int],
+        format: KeypointsFormat | None = None,
+        exact: bool = False,
+    ) -> None:
         self._path = Path(path)
         chosen = format or self._path.suffix.lower().removeprefix(".")
         if chosen not in _ENCODERS:
             raise UsageError(f"{path} does not say which keypoint format is wanted.", "End it in .json or .csv.")
-        self._encoder = _ENCODERS[chosen]()
+        self._encoder = _ENCODERS[chosen](shortest, shortest) if exact else _ENCODERS[chosen]()
         self._frame_size = frame_size
         self._first: Keypoints | None = None
         self._stack = ExitStack()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from pydantic import ValidationError
 from propagate.errors import InputError
 from propagate.types import Keypoints
 
+_FAR = 1e6  # pixels; no picture is wider
 FORMATS = "The formats are described in propagate/formats/keypoints.py."
+
+
+Number = Callable[[np.float32], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +28,15 @@ class Pose:
         keypoints: all joints of the file, absent ones included.
         frame: number of the frame, None where the file holds one picture and does not say.
         instance: what tells several instances in one frame apart (COCO: the annotation's id).
+        crowd: it stands for a group, not for one instance (COCO's `iscrowd`).
         size: (height, width) of the frame it was annotated on, None where the file does not say.
     """
 
     keypoints: Keypoints
     frame: int | None
-    instance: int | None = None
+    instance: int | str | None = None
     size: tuple[int, int] | None = None
+    crowd: bool = False
 
 
 def keypoints_of(
@@ -48,18 +54,26 @@ def keypoints_of(
         path: for messages.
 
     Raises:
-        InputError: a confidence outside [0, 1].
+        InputError: a confidence outside [0, 1], x without y, a position that is in no picture, or what `Keypoints`
+            refuses.
     """
     positions = np.full((len(names), 2), np.nan, np.float32)
     confidence = np.zeros(len(names), np.float32)
     for number, name in enumerate(names):
         x, y, certainty = points.get(name, (np.nan, np.nan, 0.0))
-        if not np.isfinite((x, y)).all():
+        if np.isnan(x) and np.isnan(y):
             continue
+        if not (abs(x) <= _FAR and abs(y) <= _FAR):  # NaN, too
+            raise InputError(
+                f"{path}: the position of {name!r} is ({x}, {y}).", "Give both x and y in pixels, or neither: absent."
+            )
         if not 0 <= certainty <= 1:
             raise InputError(f"{path}: the confidence of {name!r} is {certainty}.", "It must lie in 0 to 1.")
         positions[number], confidence[number] = (x, y), certainty
-    return Keypoints(positions, tuple(names), tuple(skeleton), confidence)
+    try:
+        return Keypoints(positions, tuple(names), tuple(skeleton), confidence)
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.remedy) from error
 
 
 def unknown(path: Path, what: str, name: str, known: Iterable[str]) -> InputError:
@@ -104,6 +118,16 @@ def invalid(path: Path, error: ValidationError, known: Mapping[str, Sequence[str
     return InputError(f"{path}: {where or 'the file'}: {first['msg']}.", FORMATS)
 
 
+def in_pixels(value: np.float32) -> float:
+    """Return a coordinate to 0.01 pixels: finer digits are noise."""
+    return round(float(value), 2) + 0.0  # -0.0 becomes 0.0
+
+
+def as_share(value: np.float32) -> float:
+    """Return a confidence to four digits."""
+    return round(float(value), 4)
+
+
 def shortest(value: np.float32) -> float:
-    """The number with the fewest digits that reads back as the same float32: 0.1, not 0.10000000149."""
+    """Return the number with the fewest digits that reads back as the same float32: 0.1, not 0.10000000149."""
     return float(str(value))

@@ -35,6 +35,34 @@ def test_keypoints_of_the_frame_that_is_read_first_are_taken(run, clip, tmp_path
     np.testing.assert_allclose(found.positions, [[50, 20]])
 
 
+def test_of_a_file_of_several_frames_one_is_named_or_nothing_runs(run, clip, tmp_path):
+    points = tmp_path / "points.csv"
+    points.write_text("frame,name,x,y\n0,tip,5,5\n3,tip,50,20\n")
+    result = run("track", clip, "-k", points, "-o", tmp_path / "out", *SMALL)
+    assert result.exit_code == 3
+    assert "holds 2 annotated frames: 0, 3. One is used." in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+    result = run("track", clip, "-k", points, "--keypoints-frame", 3, "-o", tmp_path / "out", *SMALL)
+    assert result.exit_code == 0, result.output
+    found = read_keypoints(tmp_path / "out" / "keypoints.json", frame=0)
+    np.testing.assert_allclose(found.positions, [[50, 20]])
+
+
+def test_of_several_instances_one_is_named(run, clip, tmp_path):
+    people = [{"id": i, "image_id": 1, "category_id": 1, "keypoints": [i, 10, 2]} for i in ("ann", 20)]
+    people[0]["keypoints"][0] = 7
+    category = {"id": 1, "keypoints": ["tip"]}
+    points = tmp_path / "points.json"
+    points.write_text(json.dumps({"images": [{"id": 1}], "annotations": people, "categories": [category]}))
+    result = run("track", clip, "-k", points, "-o", tmp_path / "out", *SMALL)
+    assert result.exit_code == 3
+    assert "--instance ann" in " ".join(result.output.split())
+    result = run("track", clip, "-k", points, "--instance", 20, "-o", tmp_path / "out", *SMALL)
+    assert result.exit_code == 0, result.output
+    found = read_keypoints(tmp_path / "out" / "keypoints.json", frame=0)
+    np.testing.assert_allclose(found.positions, [[20, 10]])
+
+
 def test_the_result_is_named_after_the_video(run, clip, keypoints, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("track", clip, "-k", keypoints, "--no-overlay", *SMALL).exit_code == 0

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from propagate.errors import InputError
 from propagate.formats import read_keypoints, read_keypoints_file
@@ -79,7 +84,7 @@ def test_a_joint_that_is_left_out_is_absent(tmp_path: Path) -> None:
 
 
 def test_nan_is_absent(tmp_path: Path) -> None:
-    path = saved(tmp_path, '{"names": ["a", "b"], "frames": [{"frame": 0, "points": {"a": [NaN, 3], "b": [1, 2]}}]}')
+    path = saved(tmp_path, '{"names": ["a", "b"], "frames": [{"frame": 0, "points": {"a": [NaN, NaN], "b": [1, 2]}}]}')
     keypoints = read_keypoints(path)
     assert keypoints.present.tolist() == [False, True]
     assert keypoints.confidence.tolist() == [0, 1]
@@ -178,6 +183,15 @@ def test_what_other_tools_add_to_coco_is_no_error(tmp_path: Path) -> None:
         (coco(annotations=[{"image_id": 8, "category_id": 1, "keypoints": [1, 2, 2] * 3}]), "not in the file"),
         (coco(categories=[{"id": 1, "keypoints": ["a", "b", "c"], "skeleton": [[0, 1]]}]), "skeleton"),
         (coco(annotations=[]), "holds no keypoints"),
+        (coco(annotations=None, images=None, categories=None), "holds no keypoints"),
+        (coco(categories=[{"id": 1, "name": "cat", "keypoints": ["a", "a", "b"]}]), "named twice in 'cat'"),
+        (coco(categories=[{"id": 1, "keypoints": ["a", " ", "b"]}]), "name is ' '"),
+        (coco(images=[{"id": 7}, {"id": 7}]), "two of the images have the id 7"),
+        (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1, None, 2] * 3}]), "position of 'nose'"),
+        (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1, 2, 0.7] * 3}]), "visibility of 'nose'"),
+        (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1e40, 2, 1] * 3}]), "position of 'nose'"),
+        (ours(frames=[{"frame": 0, "points": {"nose": [1, None]}}]), "position of 'nose'"),
+        ('{"names": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_files_that_are_wrong_say_where(tmp_path: Path, content: object, said: str) -> None:
@@ -199,6 +213,20 @@ def test_files_that_are_wrong_say_where(tmp_path: Path, content: object, said: s
         ("name,x,y\n,1,2\n", "line 2: the joint has no name"),
         ("name,x,y\nnose,1,2\nnose,3,4\n", "line 3: 'nose' stands twice"),
         ("name,x,y,confidence\nnose,1,2,7\n", "confidence of 'nose' is 7"),
+        ("name,x,y,confidence\nnose,1,2,nan\n", "line 2: confidence is 'nan'"),
+        ("name,x,y\nnose,1,\n", "line 2: 'nose' has one of x and y"),
+        ("name,x,y\nnose,inf,2\n", "line 2: x is 'inf'"),
+        ("name,x,y\nnose,1e300,2\n", "position of 'nose' is"),
+        ("name,x,y\nnose,1_0,2\n", "line 2: x is '1_0'"),
+        ('name,x,y\nnose,"1,5",2\n', "line 2: x is '1,5'"),
+        ("name;x;y\nnose;1,5;2.5\n", "line 2: numbers have decimal points and decimal commas"),
+        ("name;x;y\nnose;1.234,5;2\n", "line 2: numbers have decimal points and decimal commas"),
+        ("name,x,x,y\nnose,1,1,2\n", "column 'x' stands twice"),
+        ("frame,name,x,y\n0.5,nose,1,2\n", "line 2: the frame is '0.5'"),
+        (f"frame,name,x,y\n{'1' * 5000},nose,1,2\n", "line 2: the frame is '1{20}...'"),
+        ("frame,name,x,y\n-1,nose,1,2\n", "line 2: the frame is '-1'"),
+        ("name,x,y\nno\0se,1,2\n", "null characters"),
+        ("name,x,y\n" + "n" * 200_000 + ",1,2\n", "is not CSV: field larger"),
     ],
 )
 def test_a_csv_that_is_wrong_says_in_which_line(tmp_path: Path, text: str, said: str) -> None:
@@ -209,10 +237,10 @@ def test_a_csv_that_is_wrong_says_in_which_line(tmp_path: Path, text: str, said:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nix\.json does not exist"):
         read_keypoints(tmp_path / "nix.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder"):
         read_keypoints(tmp_path)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(InputError, match="not text"):
+    with pytest.raises(InputError, match="not UTF-8 text"):
         read_keypoints(tmp_path / "binary.json")
 
 
@@ -221,10 +249,14 @@ def clip(tmp_path: Path) -> Path:
     return saved(tmp_path, ours(frames=frames))
 
 
-def test_of_several_frames_the_first_is_taken_and_said(tmp_path: Path) -> None:
-    read = read_keypoints_file(clip(tmp_path))
-    assert read.keypoints.positions[0, 0] == 5
-    assert any("3 frames" in note and "frame 5" in note for note in read.notes)
+def test_of_several_frames_one_must_be_chosen(tmp_path: Path) -> None:
+    path = clip(tmp_path)
+    with pytest.raises(InputError, match=r"holds 3 annotated frames: 5, 12, 30\. One is used") as caught:
+        read_keypoints(path)
+    assert "frame=5" in caught.value.remedy
+    with pytest.raises(InputError, match="holds 3 annotated frames"):
+        read_keypoints_file(path, frame=12, alone=True)
+    assert read_keypoints(path, frame=12).positions[0, 0] == 12
 
 
 def test_a_frame_is_chosen_by_its_number(tmp_path: Path) -> None:
@@ -275,3 +307,108 @@ def test_the_frame_number_of_a_coco_image(tmp_path: Path, images: list[dict[str,
 def test_a_single_coco_image_is_of_whatever_frame(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "COCO_000000397133.jpg"}]
     assert read_keypoints(saved(tmp_path, coco(images=images)), frame=0).present.any()
+
+
+def test_empty_lists_of_coco_may_be_null_and_ids_text(tmp_path: Path) -> None:
+    category = {"id": "c", "name": None, "keypoints": ["nose", "tail", "paw"], "skeleton": None}
+    annotation = {
+        "id": "first",
+        "image_id": "i",
+        "category_id": "c",
+        "keypoints": [10.5, 20.25, 2, None, None, 0, 3, 4, 1],
+    }
+    box = {"id": "box", "image_id": "i", "category_id": "c", "keypoints": None}
+    images = [{"id": "i", "file_name": None}, {"id": "unused"}]
+    document = coco(images=images, annotations=[box, annotation], categories=[category])
+    expect(saved(tmp_path, document), [1, 0, 1], ())
+    assert read_keypoints(saved(tmp_path, document), instance="first").present.sum() == 2
+
+
+def test_crowds_of_coco_are_left_out_and_said(tmp_path: Path) -> None:
+    document = two_people()
+    annotations = document["annotations"]
+    assert isinstance(annotations, list)
+    annotations[0]["iscrowd"] = 1
+    read = read_keypoints_file(saved(tmp_path, document))
+    assert read.keypoints.positions[0, 0] == 42
+    assert "1 annotations of crowds were left out" in read.notes[0]
+
+
+def test_an_instance_is_chosen_by_the_text_of_its_id(tmp_path: Path) -> None:
+    assert read_keypoints(saved(tmp_path, two_people()), instance="42").positions[0, 0] == 42
+
+
+def test_shares_of_the_frame_are_taken_as_pixels_and_said(tmp_path: Path) -> None:
+    path = saved(tmp_path, "name,x,y\nnose,0.2,0.4\ntail,0.5,1\n", "points.csv")
+    notes = read_keypoints_file(path, frame_size=SIZE).notes
+    assert len(notes) == 1
+    assert "all coordinates lie in 0 to 1" in notes[0]
+    path = saved(tmp_path, "name,x,y\nnose,0.2,0.4\ntail,0.5,1.5\n", "points.csv")
+    assert read_keypoints_file(path, frame_size=SIZE).notes == ()
+
+
+NUMBERS = st.integers(0, 60) | st.floats(-0.5, 60, width=32).map(lambda value: round(value, 3))
+PLACES = st.dictionaries(
+    st.text(st.characters(categories=("L", "N")), min_size=1, max_size=5),
+    st.none() | st.tuples(NUMBERS, NUMBERS),
+    min_size=1,
+    max_size=4,
+).filter(lambda places: any(place is not None for place in places.values()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    places=PLACES,
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    columns=st.permutations(["frame", "name", "x", "y"]),
+    comma=st.booleans(),
+    quoted=st.booleans(),
+    decorate=st.sampled_from([str.upper, str.title, lambda name: f" {name} "]),
+    frame=st.sampled_from(["3", "3.0", " 3"]),
+    absent=st.sampled_from(["", "NaN", "nan", "NA", "null"]),
+    start=st.sampled_from(["", "\ufeff", "\n\n"]),
+    end=st.sampled_from(["", "\n", "SEPARATORS\n"]),
+)
+def test_csv_of_any_spreadsheet(
+    places: dict[str, tuple[float, float] | None],
+    separator: str,
+    ending: str,
+    columns: list[str],
+    comma: bool,
+    quoted: bool,
+    decorate: Callable[[str], str],
+    frame: str,
+    absent: str,
+    start: str,
+    end: str,
+) -> None:
+    def cell(text: str) -> str:
+        return f'"{text}"' if quoted else text
+
+    def number(value: float) -> str:
+        return str(value).replace(".", ",") if comma and separator != "," else str(value)
+
+    rows = [[decorate(column) for column in columns]]
+    for name, place in places.items():
+        x, y = (absent, absent) if place is None else map(number, place)
+        values = {"frame": frame, "name": name, "x": x, "y": y}
+        rows.append([cell(values[column]) for column in columns])
+    text = "\n".join(separator.join(row) for row in rows) + end.replace("SEPARATORS", "\n" + separator * 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "points.csv"
+        path.write_bytes((start + text).replace("\n", ending).encode())
+        read = read_keypoints(path, frame=3)
+    assert read.names == tuple(places)
+    wanted = [(np.nan, np.nan) if place is None else place for place in places.values()]
+    np.testing.assert_array_equal(read.positions, np.array(wanted, np.float32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60) | st.binary(max_size=60), st.sampled_from(["a.csv", "a.json", "a.txt"]))
+def test_any_text_is_read_or_refused(content: str | bytes, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+        with contextlib.suppress(InputError):
+            read_keypoints(path)

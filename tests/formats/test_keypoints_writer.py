@@ -38,7 +38,7 @@ def some() -> list[Prediction]:
 @pytest.mark.parametrize(("format", "name"), FORMATS)
 @settings(deadline=None, max_examples=25)
 @given(frames=st.lists(frame, min_size=1, max_size=4))
-def test_every_frame_comes_back_exactly(
+def test_every_frame_comes_back_as_rounded(
     tmp_path_factory: pytest.TempPathFactory, format: KeypointsFormat, name: str, frames: list
 ) -> None:
     path = tmp_path_factory.mktemp("points") / name
@@ -49,8 +49,22 @@ def test_every_frame_comes_back_exactly(
         assert one.keypoints is not None
         assert read.names == NAMES
         assert read.skeleton == (() if format == "csv" else BONES)
-        np.testing.assert_array_equal(read.positions, one.keypoints.positions)
-        np.testing.assert_array_equal(read.confidence, one.keypoints.confidence)
+        np.testing.assert_allclose(read.positions, one.keypoints.positions, rtol=0, atol=0.00501)
+        np.testing.assert_allclose(read.confidence, one.keypoints.confidence, rtol=0, atol=0.000051)
+
+
+@pytest.mark.parametrize(("format", "name"), FORMATS)
+def test_every_digit_is_kept_where_that_is_asked(tmp_path: Path, format: KeypointsFormat, name: str) -> None:
+    one = prediction(0, [(1.2345678, -0.001, 0.1234567), None, (3, 4, 1), (5, 6, 1)])
+    assert one.keypoints is not None
+    for exact in (True, False):
+        with KeypointsWriter(tmp_path / name, frame_size=SIZE, format=format, exact=exact) as writer:
+            writer.write(one)
+        read = read_keypoints(tmp_path / name, frame_size=SIZE)
+        assert np.array_equal(read.positions, one.keypoints.positions, equal_nan=True) == exact
+        assert np.array_equal(read.confidence, one.keypoints.confidence) == exact
+    assert "1.23," in (tmp_path / name).read_text(encoding="utf-8")
+    assert "-0.0" not in (tmp_path / name).read_text(encoding="utf-8")
 
 
 def test_our_json_is_what_the_documentation_says(tmp_path: Path) -> None:

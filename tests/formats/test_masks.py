@@ -167,3 +167,12 @@ def test_a_picture_far_larger_than_a_frame(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match=r"m\.png is far larger than any video frame"):
         read_mask(tmp_path / "m.png")
+
+
+def test_an_array_is_written_as_a_mask(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2], [3, 4, 255]])
+    write_mask(tmp_path / "a.png", ids)
+    np.testing.assert_array_equal(read_indexed_png(tmp_path / "a.png").ids, ids)
+    with pytest.raises(InputError, match="mask of float64"):
+        write_mask(tmp_path / "b.png", ids / 2)
+    assert not (tmp_path / "b.png").exists()
