@@ -85,6 +85,13 @@ def inspect_picture(path: Path, what: str = "picture") -> PictureHeader:
         return _header(image, pictures, caught)
 
 
+def is_tiled_still(path: Path) -> bool:
+    """Whether a file is an AVIF or HEIC still, of which a video decoder may take one tile for the picture."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:12] in (b"avif", *_HEIC_BRANDS[:4], b"mif1")
+
+
 def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, PictureHeader]:
     """Return the decoded picture, turned upright as its EXIF orientation says, and its header.
 

@@ -13,7 +13,9 @@ from propagate.errors import InputError
 from propagate.pictures import inspect_picture
 from propagate.video.picture_names import natural_key, numbering_notes, uses_decimals
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+TILED_SUFFIXES = (".avif", ".heic", ".heif")  # of a single file, its content tells a still from a sequence
+PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = (*PLAIN_SUFFIXES, *TILED_SUFFIXES)
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _MASK_WORD = re.compile(r"(?<![a-z])(masks?|masque|labels?|segmentation|annotation|matte)(?![a-z])", re.IGNORECASE)

@@ -8,10 +8,11 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 from propagate.documents import check_regular_file
 from propagate.errors import InputError, UsageError
+from propagate.pictures import is_tiled_still
 from propagate.types import Frame, FrameInfo
 from propagate.video.decord_reader import DecordReader, decord_obstacle, decord_slowness, import_decord
 from propagate.video.folder import FolderReader
-from propagate.video.listing import SUFFIXES
+from propagate.video.listing import PLAIN_SUFFIXES
 from propagate.video.pyav_reader import PyAVReader
 from propagate.video.scan import Scan, scan
 from propagate.video.selection import select
@@ -70,10 +71,11 @@ def open_video(
     if reader not in get_args(ReaderName):
         raise UsageError(f"--reader {reader} does not exist.", f"Choose from {', '.join(get_args(ReaderName))}.")
     is_folder = _is_folder(path)
-    if is_folder or path.suffix.lower() in SUFFIXES or reader == "folder":
+    is_still = not is_folder and (is_tiled_still(path) or path.suffix.lower() in PLAIN_SUFFIXES)
+    if is_folder or is_still or reader == "folder":
         if is_folder and reader in ("decord", "pyav"):
             raise UsageError(f"--reader {reader} reads files and {path} is a folder.", "Use --reader auto or folder.")
-        if not is_folder and path.suffix.lower() not in SUFFIXES:
+        if not is_folder and not is_still:
             raise UsageError(f"--reader folder reads pictures and {path} is a file.", "Use --reader auto.")
         left_out = [Path(other) for other in leave_out]
         return FolderReader(path, from_frame=from_frame, to_frame=to_frame, stride=stride, leave_out=left_out)
