@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,6 +42,9 @@ def doctor(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
+    check_extractors: Annotated[
+        bool, typer.Option("--check-extractors", help="Import the extractors of other packages.")
+    ] = False,
     verbose: options.Verbose = 0,
 ) -> None:
     """Check versions, devices, readers, codecs, presets, weights and memory."""
@@ -52,7 +55,7 @@ def doctor(
 
         table = Table.grid(padding=(0, 2))
         code = 0
-        for check in _checks(resolved):
+        for check in _checks(resolved, import_others=check_extractors):
             mark = Text("missing", "bold red" if check.exit_code else "yellow") if check.remedy else Text("ok", "green")
             table.add_row(mark, check.topic, check.finding)
             if check.remedy:
@@ -63,10 +66,11 @@ def doctor(
             raise typer.Exit(code)
 
 
-def _checks(resolved: ResolvedSettings) -> Iterator[Check]:
+def _checks(resolved: ResolvedSettings, *, import_others: bool) -> Iterator[Check]:
     yield from _packages()
-    for look in (_devices, _readers, _encoder, _presets, _extractors):
+    for look in (_devices, _readers, _encoder, _presets):
         yield from look()
+    yield from _extractors(import_others=import_others)
     yield from _preset(resolved.settings)
 
 
@@ -121,8 +125,8 @@ def _presets() -> Iterator[Check]:
     yield Check("presets", ", ".join(preset_names()))
 
 
-def _extractors() -> Iterator[Check]:
-    """All that can be named; of other packages', which may be broken, also whether they can be imported."""
+def _extractors(*, import_others: bool) -> Iterator[Check]:
+    """All that can be named; of other packages', which may be broken, on request whether they can be imported."""
     from propagate.errors import UsageError
     from propagate.features import EXTRACTORS, extractor_options
     from propagate.features.installed import installed_extractors, provider
@@ -130,7 +134,7 @@ def _extractors() -> Iterator[Check]:
     others = installed_extractors()
     told = [f"{name} ({', '.join(provider(entry) for entry in entries)})" for name, entries in others.items()]
     yield Check("extractors", ", ".join([*EXTRACTORS, *told]))
-    for name in others:
+    for name in others if import_others else ():
         try:
             extractor_options(name)
         except UsageError as error:

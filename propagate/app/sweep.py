@@ -57,6 +57,7 @@ class Choices:
         threads: of each; None: a share of the cores.
         resume, overwrite: what to do with a folder that holds something.
         output: folder; None: named after the data set.
+        cache: folder of cached features and its limit in bytes; None: they are not kept.
     """
 
     config: str | None
@@ -67,6 +68,7 @@ class Choices:
     resume: bool
     overwrite: bool
     output: Path | None
+    cache: tuple[Path, int] | None = None
 
 
 def choose(
@@ -74,6 +76,8 @@ def choose(
     config: options.Config = None,
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
+    cache: options.Cache = None,
+    cache_size: options.CacheSize = None,
     offline: options.Offline = False,
     yes: options.Yes = False,
     jobs: evaluate.Jobs = 1,
@@ -91,8 +95,10 @@ def choose(
 
     if config is not None:
         check_name(config)
+    opened = options.open_cache(cache, cache_size)
+    kept = None if opened is None else (opened.folder, opened.limit)
     assignments = [*evaluate.with_max_memory(assignments, max_memory)]
-    return Choices(config, assignments, device, jobs, threads, resume, overwrite, output)
+    return Choices(config, assignments, device, jobs, threads, resume, overwrite, output, kept)
 
 
 def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
@@ -109,6 +115,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.app.evaluation import SOME_FAILED, print_failures
     from propagate.app.kept_clips import keeping_clips
     from propagate.benchmarks.evaluation import score
+    from propagate.benchmarks.methods import with_cache
     from propagate.benchmarks.output import Output
     from propagate.benchmarks.summary import unscored_clips
     from propagate.benchmarks.sweep import grid_methods, read_grid
@@ -116,6 +123,8 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
 
     grid = read_grid(choices.assignments)
     methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
+    if choices.cache is not None:
+        methods = tuple(with_cache(method, *choices.cache) for method in methods)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
     with output.held() as notes, keeping_clips(benchmark, methods, output):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from propagate.benchmarks.baselines import flow, static
+from propagate.cached_extractor import CachedExtractor
 from propagate.errors import UsageError
+from propagate.feature_cache import FeatureCache
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.formats import settings_hash
 from propagate.labels.jhmdb import STRIDE as JHMDB_STRIDE
@@ -39,6 +41,9 @@ class Method:
         origins: where each came from: "default", "preset NAME", "protocol", "--set", "--device", "baseline" or "file".
         settings_hash: of `settings`: the same hash and the same input give the same results.
         resolved: the settings of a preset; None for a baseline.
+        given: where each of those came from, without the extractor's defaults.
+        cache: folder of cached features and its limit in bytes; None: they are not kept. No part of `settings`: the
+            results are the same.
     """
 
     name: str
@@ -46,6 +51,8 @@ class Method:
     origins: Mapping[str, str]
     settings_hash: str
     resolved: Settings | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    cache: tuple[Path, int] | None = None
 
     @property
     def depends_on_threads(self) -> bool:
@@ -61,7 +68,7 @@ class Method:
         """
         if self.resolved is None:
             return
-        extractor = _extractor(self.resolved)
+        extractor = _extractor(self, self.resolved)
         if self.resolved.labels.keypoints.codec == "jhmdb" and extractor.stride != JHMDB_STRIDE:
             raise UsageError(
                 f"--config {self.name}: its features have cells of {extractor.stride} pixels, and videowalk's poses "
@@ -82,7 +89,7 @@ class Method:
         if self.resolved is None:
             baseline, _ = BASELINES[self.settings["baseline"]]
             return baseline(frames, label)
-        return track(frames, label, extractor=_extractor(self.resolved), settings=self.resolved)
+        return track(frames, label, extractor=_extractor(self, self.resolved), settings=self.resolved)
 
 
 def check_name(config: str | Path) -> None:
@@ -131,7 +138,7 @@ def load_method(
     files = {f"features.{option} (files)": digest for option, digest in weights.items()}
     settings = {**{key: setting.value for key, setting in found.items()}, **files}
     origins = {**{key: setting.origin for key, setting in found.items()}, **dict.fromkeys(files, "file")}
-    return Method(_stem(config), settings, origins, settings_hash(settings), resolved.settings)
+    return Method(_stem(config), settings, origins, settings_hash(settings), resolved.settings, resolved.origins)
 
 
 def load_methods(
@@ -167,6 +174,22 @@ def named(method: Method, name: str) -> Method:
     return replace(method, name=name)
 
 
+def with_cache(method: Method, folder: Path, limit: int) -> Method:
+    """The same method with features taken from a cache and kept there; a baseline has none.
+
+    Raises:
+        UsageError: the features are another label's with another label, and cannot be kept.
+    """
+    if method.resolved is None:
+        return method
+    if method.resolved.features.name == "prompt_attention":
+        raise UsageError(
+            "--cache: what prompt_attention reads of a frame depends on the first frame's label and is not kept.",
+            "Leave it out.",
+        )
+    return replace(method, cache=(folder, limit))
+
+
 def _stem(config: str | Path) -> str:
     path = Path(config)
     return path.stem if path.suffix in _FILES else str(config)
@@ -180,9 +203,12 @@ def _check_video(video: VideoSettings) -> None:
             )
 
 
-def _extractor(settings: Settings) -> FeatureExtractor:
-    key = settings.features.model_dump_json()
+def _extractor(method: Method, settings: Settings) -> FeatureExtractor:
+    key = f"{settings.features.model_dump_json()} {method.cache}"
     if key not in _kept:
         _kept.clear()  # two large models need not fit at once
-        _kept[key] = build_extractor(settings.features.name, **settings.features.options)
+        if method.cache is None:
+            _kept[key] = build_extractor(settings.features.name, **settings.features.options)
+        else:
+            _kept[key] = CachedExtractor(ResolvedSettings(settings, method.given), FeatureCache(*method.cache))
     return _kept[key]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from propagate.app.evaluation import finished_already
 from propagate.benchmarks.davis import load_davis
+from propagate.features.rgb import ColorPatches
 from propagate.formats import write_mask
 from propagate.types import Mask
 from tests.app.conftest import picture, square_ids
@@ -49,6 +51,27 @@ GRID = ("--set", "propagation.top_k=1,5", "--set", "propagation.radius=0,4")
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "sweep.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_combinations_share_the_features_of_a_cache(sweep, tmp_path, monkeypatch):
+    computed = []
+    call = ColorPatches.__call__
+
+    def counting(self, images, indices=None):
+        computed.extend([len(images)] if type(images) is torch.Tensor else [])
+        return call(self, images, indices)
+
+    monkeypatch.setattr(ColorPatches, "__call__", counting)
+    result = sweep(*GRID, "--cache", tmp_path / "cache", "--cache-size", "1GB")
+    assert result.exit_code == 0, result.output
+    # pictures are told apart by content and place in the clip: the middle one is the same in both
+    assert sum(computed) == 2 * FRAMES - 1
+    cached = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.png") if path.parent.name == "there"}
+    assert sweep(*GRID, "--overwrite").exit_code == 0
+    plain = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.png") if path.parent.name == "there"}
+    assert plain == cached
+    assert cached
+    assert sweep(*GRID, "--overwrite", "--cache-size", "1GB").exit_code == 2
 
 
 def test_every_combination_is_run_scored_and_drawn(sweep, davis, tmp_path):

@@ -170,6 +170,9 @@ def test_a_broken_package_that_is_not_chosen_is_reported_and_no_obstacle(package
     result = run("doctor", "--config", "rgb", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "other 2.1" in " ".join(result.stdout.split())
+    assert "a_library_that_is_not_there" not in result.stdout  # listed, not imported
+    result = run("doctor", "--config", "rgb", "--device", "cpu", "--check-extractors")
+    assert result.exit_code == 0, result.output
     assert "a_library_that_is_not_there" in " ".join(result.stdout.split())
 
 
