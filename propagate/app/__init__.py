@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
-    """Run the command line and exit with its code."""
-    from propagate.app.program import app
+    """Run the command line and exit with its code; see `propagate.app.streams` and `propagate.app.interrupt`."""
+    from propagate.app.streams import guard_streams
 
-    app(prog_name="propagate")
+    guard_streams()
+    try:
+        from propagate.app.program import app
+
+        app(prog_name="propagate")
+    except KeyboardInterrupt:
+        sys.exit(130)  # before a command began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,12 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.app.console import Terminal
+from propagate.app.outputs import ForgivingVideo, picture_name
 from propagate.app.progress import progress
 from propagate.benchmarks.agreement import TOLERANCE, Agreement
 from propagate.benchmarks.contact_sheet import DIFFERENCE, contact_sheet, difference, drawn, fitted, side_by_side
 from propagate.errors import InputError
-from propagate.formats import VideoWriter, atomic_path, read_indexed_png
+from propagate.formats import atomic_path, read_indexed_png
 from propagate.formats.output_folder import MASKS
+from propagate.formats.run_record import json_text
 from propagate.provenance import versions
 from propagate.types import Frame, Keypoints, Label, Mask
 from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning
@@ -110,7 +111,7 @@ def write_comparison(
         for told in (VideoEndsEarlyWarning, VideoTimesWarning):  # by the runs
             warnings.simplefilter("ignore", told)
         rows = stack.enter_context(_table(paths[TABLE], agreement.columns))
-        video = stack.enter_context(VideoWriter(paths[VIDEO], (info.rate or _RATE_WITHOUT_CLOCK) / stride))
+        video = stack.enter_context(ForgivingVideo(paths[VIDEO], (info.rate or _RATE_WITHOUT_CLOCK) / stride))
         advance = stack.enter_context(progress(terminal, "comparing", count))
         found = {result.name: stack.enter_context(_labels(result.folder, first)) for result in results}
         for position, frame in zip(range(count), reader, strict=False):
@@ -154,7 +155,7 @@ def _table(path: Path, columns: Sequence[str]) -> Iterator[Any]:
 def _labels(folder: Path, first: Label) -> Iterator[Callable[[Frame], Label]]:
     """A function that gives a finished result's label of each frame, asked for in order, from its files."""
     if isinstance(first, Mask):
-        yield lambda frame: read_indexed_png(folder / MASKS / f"{frame.index:05d}.png")
+        yield lambda frame: read_indexed_png(folder / MASKS / f"{picture_name(frame)}.png")
     else:
         with closing(_poses(folder / "keypoints.csv", first)) as poses:
             yield lambda _: next(poses)
@@ -283,4 +284,4 @@ def _write_summary(
         "versions": versions(),
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(content), encoding="utf-8")

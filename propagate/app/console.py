@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.text import Text
 
-from propagate.errors import OutOfMemoryError, PropagateError
+from propagate.app.interrupt import exit_code, stopping
+from propagate.errors import InputError, OutOfMemoryError, PropagateError
+from propagate.printable import printable
 
-INTERRUPTED = 130
 QUIET, NORMAL, VERBOSE, TRACEBACKS = -1, 0, 1, 2
 _WIDTH_OF_A_FILE = 1000  # tables that go to a file or a pipe are not folded
 
@@ -24,11 +27,13 @@ class Terminal:
 
     Attributes:
         verbosity: QUIET, NORMAL, VERBOSE or TRACEBACKS.
-        out, err: stdout and stderr. Text is printed as it is: a path with brackets is no markup.
+        out, err: stdout and stderr. A path with brackets is no markup, and what a terminal would obey is escaped.
+        signal: the first signal that asked for a stop; None where none did.
     """
 
     def __init__(self, verbosity: int = NORMAL) -> None:
         self.verbosity = verbosity
+        self.signal: int | None = None
         self.out, self.err = _console(stderr=False), _console(stderr=True)
 
     def result(self, text: RenderableType = "") -> None:
@@ -42,8 +47,14 @@ class Terminal:
         self.result(Text(text, "bold"))
 
     def answer(self, text: RenderableType) -> None:
-        """What the command was called for: printed with -q too."""
+        """What the command was called for: printed with -q too.
+
+        Raises:
+            InputError: it cannot be written, the disk being full, say; a reader that has closed its end is no error.
+        """
         self.out.print(text, soft_wrap=isinstance(text, str | Text))
+        if failure := getattr(sys.stdout, "failure", None):
+            raise InputError(f"The answer cannot be written: {failure.strerror}.", "Send it somewhere else.")
 
     def note(self, text: str) -> None:
         """Something to know about the input or the result; nothing with -q."""
@@ -93,7 +104,31 @@ def _console(*, stderr: bool) -> Console:
     console = Console(markup=False, highlight=False, emoji=False, stderr=stderr)
     if not console.is_terminal:
         console.width = _WIDTH_OF_A_FILE
+    console.push_render_hook(_Escaping())
     return console
+
+
+class _Escaping(RenderHook):
+    """Escapes control characters and what cannot be encoded in everything that is printed: names are foreign text."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(renderable) for renderable in renderables]
+
+
+class _Escaped:
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(_escaped(segment.text), segment.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._renderable)
+
+
+def _escaped(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @contextmanager
@@ -104,13 +139,15 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
     """
     terminal = Terminal(QUIET if quiet else min(verbose, TRACEBACKS))
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with stopping(terminal), warnings.catch_warnings(record=True) as caught:
             try:
                 with _asking(terminal):
                     yield terminal
             finally:
                 for warning in caught:
                     terminal.detail(f"{warning.category.__name__}: {warning.message}")
+        if failure := getattr(sys.stdout, "failure", None):
+            terminal.note(f"What was printed to stdout is lost: {failure.strerror}.")
     except PropagateError as error:
         terminal.error(error.message, error.remedy)
         raise _exit(terminal, error.exit_code) from error
@@ -118,11 +155,14 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
         terminal.error("Memory ran out.", "Lower video.short_side or propagation.n_last with --set.")
         raise _exit(terminal, OutOfMemoryError.exit_code) from error
     except KeyboardInterrupt as error:
-        terminal.stopped(str(error) or "Interrupted before the first frame was finished; nothing was written.")
-        raise typer.Exit(INTERRUPTED) from error
+        terminal.stopped(str(error) or "Interrupted.")
+        raise typer.Exit(exit_code(terminal)) from error
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
+        if terminal.signal is not None:  # a library turned the interruption into an error of its own
+            terminal.stopped("Interrupted.")
+            raise _exit(terminal, exit_code(terminal)) from error
         terminal.error(
             f"Something unexpected happened: {type(error).__name__}: {error}",
             "" if terminal.verbosity >= TRACEBACKS else "Run it again with -vv to see where.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader
 from propagate.fitting import check_fit
 from propagate.formats import atomic_path, read_keypoints_file, write_run_record
+from propagate.formats.run_record import json_text
 from propagate.geometry import grid_size, grid_to_pixels, pixels_to_grid, resize_frame, to_tensor, working_size
 from propagate.matching import TOLERANCE, match_cells, match_points, similarity_maps
 from propagate.matching_pictures import draw_heat, draw_lines, draw_wheel
@@ -156,7 +156,7 @@ def _write_points(
     }
     path = output / "correspondences.json"
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(document), encoding="utf-8")
     terminal.result(f"  {path}")
     _write_picture(output / "lines.png", draw_lines(a, b, positions, places, cosine, mutual), terminal)
     maps = similarity_maps(ours, cells, theirs).cpu().double().numpy()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 
 from propagate.app.console import Terminal
 from propagate.errors import PropagateError
@@ -24,32 +28,47 @@ from propagate.formats import (
 )
 from propagate.formats.lock import LOCK
 from propagate.formats.output_folder import MASKS, SOFT
+from propagate.printable import printable
 from propagate.types import Frame, Prediction
+
+_LONGEST_NAME = 251  # bytes, with the suffix what every common file system takes
 
 Write = Callable[[Frame, Prediction], None]
 
 
+def picture_name(frame: Frame) -> str:
+    """What the files of a frame are called: as its picture, or by its number with five digits."""
+    name = frame.name or ""
+    plain = not name.startswith(".") and not set(name) & set("/\\\0") and 0 < len(os.fsencode(name)) <= _LONGEST_NAME
+    return name if plain else f"{frame.index:05d}"
+
+
 @contextmanager
 def mask_pictures(folder: Path) -> Iterator[Write]:
-    """`00000.png` and so on, numbered by frame: indexed PNG."""
+    """Indexed PNG, each called as `picture_name` says."""
     prepare_output(folder, overwrite=True)
 
     def write(frame: Frame, prediction: Prediction) -> None:
         assert prediction.mask is not None
-        write_mask(folder / f"{frame.index:05d}.png", prediction.mask)
+        write_mask(folder / f"{picture_name(frame)}.png", prediction.mask)
 
     yield write
 
 
 @contextmanager
 def confidence_table(path: Path) -> Iterator[Write]:
-    """CSV with the columns frame, object, confidence."""
+    """CSV with the columns frame, object, confidence, and name where frames are pictures that have one."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["frame", "object", "confidence"])
+        begun = False
 
         def write(frame: Frame, prediction: Prediction) -> None:
-            rows.writerows([frame.index, name, f"{value:.4f}"] for name, value in prediction.confidence.items())
+            nonlocal begun
+            named = [] if frame.name is None else [printable(frame.name)]
+            if not begun:
+                rows.writerow(["frame", "object", "confidence", *(["name"] if named else [])])
+                begun = True
+            rows.writerows([frame.index, key, f"{value:.4f}", *named] for key, value in prediction.confidence.items())
 
         yield write
 
@@ -61,10 +80,60 @@ def keypoints_file(path: Path, frame_size: tuple[int, int]) -> Iterator[Write]:
         yield lambda _frame, prediction: writer.write(prediction)
 
 
+class OverlayWarning(UserWarning):
+    """A video for people could not be written; no result depends on it."""
+
+
+class ForgivingVideo:
+    """A `VideoWriter` whose failure is an `OverlayWarning` and leaves no file: what is drawn never fails a run.
+
+    Args:
+        path, rate, crf: see `VideoWriter`.
+    """
+
+    def __init__(self, path: Path, rate: float, crf: int = 20) -> None:
+        self._path, self._rate, self._crf = path, rate, crf
+        self._video: VideoWriter | None = None
+
+    def __enter__(self) -> ForgivingVideo:
+        try:
+            self._video = VideoWriter(self._path, self._rate, crf=self._crf).__enter__()
+        except Exception as error:
+            self._give_up(error)
+        return self
+
+    def write(self, pixels: UInt8[ndarray, "h w 3"], time_s: float) -> None:
+        """Add a frame; nothing where one before it could not be written."""
+        if self._video is not None:
+            try:
+                self._video.write(pixels, time_s)
+            except Exception as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        video, self._video = self._video, None
+        if video is not None:
+            with suppress(Exception):
+                video.__exit__(type(error), error, error.__traceback__)
+        cause = error.message if isinstance(error, PropagateError) else f"{type(error).__name__}: {error}."
+        told = f"{self._path.name} was not written; everything else is complete. {printable(cause)}"
+        warnings.warn(told, OverlayWarning, stacklevel=3)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._video is not None:
+            try:
+                self._video.__exit__(kind, error, trace)
+            except Exception as failure:
+                self._video = None
+                self._give_up(failure)
+
+
 @contextmanager
 def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
     """The result drawn over the video."""
-    with VideoWriter(path, rate, crf=crf) as video:
+    with ForgivingVideo(path, rate, crf) as video:
 
         def write(frame: Frame, prediction: Prediction) -> None:
             pixels = frame.pixels
@@ -79,7 +148,7 @@ def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
 
 @contextmanager
 def soft_maps(folder: Path) -> Iterator[Write]:
-    """`00000.npz` and so on, with two arrays.
+    """An .npz per frame, each called as `picture_name` says, with two arrays.
 
     soft: (L, h, w) float32, the soft labels on the grid; channels: (L,) text, what each stands for, the background
     first, then the object ids or the names of the joints.
@@ -88,7 +157,7 @@ def soft_maps(folder: Path) -> Iterator[Write]:
 
     def write(frame: Frame, prediction: Prediction) -> None:
         assert prediction.soft is not None
-        with atomic_path(folder / f"{frame.index:05d}.npz") as temporary:
+        with atomic_path(folder / f"{picture_name(frame)}.npz") as temporary:
             channels = np.array(["background", *map(str, prediction.confidence)])
             np.savez_compressed(temporary, soft=prediction.soft.numpy(), channels=channels)
 

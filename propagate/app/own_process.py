@@ -10,10 +10,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from propagate.benchmarks.workers import deaf
+from propagate.benchmarks.workers import deaf, end_with_parent
 from propagate.errors import OutOfMemoryError, PropagateError
-
-_PATIENCE_S = 10.0
 
 ResultT = TypeVar("ResultT")
 
@@ -21,8 +19,8 @@ ResultT = TypeVar("ResultT")
 def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Callable[[], None]) -> ResultT:
     """Do some work in a process of its own, and give what it gives.
 
-    The process is spawned: a fork of one that has started threads, torch's or CUDA's, may hang. It never hears Ctrl-C,
-    which goes to all processes of a terminal; it is ended when this function is left.
+    The process is spawned: a fork of one that has started threads, torch's or CUDA's, may hang. It hears neither Ctrl-C
+    nor SIGTERM, which go to all processes of a terminal or a job; it is ended when this function is left.
 
     Args:
         work: gets a function that it calls after each frame; can be pickled, and so can its result.
@@ -44,11 +42,8 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
         process.join()
         raise _death(process.exitcode) from error
     finally:
-        process.terminate()
-        process.join(_PATIENCE_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        process.kill()  # it does not hear anything less
+        process.join()
         ours.close()
     outcome, value = message
     if outcome == "raised":
@@ -59,6 +54,7 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
 
 def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> None:
     """The life of the process. It ends with the line, also where the parent was killed."""
+    end_with_parent()
     with suppress(EOFError, OSError):
         try:
             message: tuple[str, Any] = "done", work(lambda: connection.send(None))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numba
+import torch
+
 from propagate.features.installed import providers
 from propagate.formats import settings_hash
 from propagate.provenance import all_settings
@@ -31,7 +34,7 @@ def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
 
 
 def input_record(info: FrameInfo) -> dict[str, Any]:
-    """The video and how it was read."""
+    """The video and how it was read; of pictures the name of each frame."""
     source = Path(info.source)
     return {
         "input": {
@@ -42,9 +45,15 @@ def input_record(info: FrameInfo) -> dict[str, Any]:
             "frames": info.count,
             "rate": info.rate,
         },
+        "frame_names": None if info.names is None else dict(zip(info.indices or (), info.names, strict=False)),
         "reader": info.reader,
         "reader_notes": info.notes,
     }
+
+
+def threads() -> dict[str, int]:
+    """How many threads compute, by the package that has them."""
+    return {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()}
 
 
 def label_record(path: Path, label: Label, notes: tuple[str, ...]) -> dict[str, Any]:

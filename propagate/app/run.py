@@ -15,6 +15,7 @@ from propagate.app.console import Terminal
 from propagate.app.interrupt import Interrupt, Stopped
 from propagate.app.outputs import (
     Outputs,
+    OverlayWarning,
     Write,
     confidence_table,
     keypoints_file,
@@ -26,7 +27,7 @@ from propagate.app.outputs import (
 )
 from propagate.app.progress import progress
 from propagate.app.prompts import learn_label, refuse_cache
-from propagate.app.record import input_record, label_record, settings_record
+from propagate.app.record import input_record, label_record, settings_record, threads
 from propagate.app.references import ReferenceFile, find_label, references_record, with_confidence
 from propagate.budget import PREDICTIONS_AHEAD, MemoryPlan, plan_memory
 from propagate.cached_extractor import CachedExtractor
@@ -37,6 +38,7 @@ from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
 from propagate.formats.output_folder import MASKS, SOFT
+from propagate.formats.video import VideoGapWarning
 from propagate.labels import label_channels
 from propagate.pipeline import track, with_frames
 from propagate.provenance import versions
@@ -148,7 +150,7 @@ def carry(
         Stopped: Ctrl-C. The same holds.
     """
     settings, info = resolved.settings, reader.info
-    with output_folder(output, terminal, overwrite=overwrite):
+    with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
         before = stamps(output)
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = _extractor(resolved, cache)
@@ -160,6 +162,7 @@ def carry(
             **settings_record(resolved),
             "versions": versions(),
             **input_record(info),
+            "threads": threads(),
             "label": label_told,
             "device": str(getattr(extractor, "device", "unknown")),
             "memory": None if plan is None else plan.record,
@@ -174,22 +177,39 @@ def carry(
             return with_confidence(predictions, confidence)
 
         outputs = Outputs([*_files(output, info, label, settings), *observers])
-        with _recorded(output, record, outputs, terminal):
-            with Interrupt(terminal) as interrupt, outputs, progress(terminal, command, info.count) as advance:
-                for frame, prediction in ahead(with_frames(reader, carried), PREDICTIONS_AHEAD):
-                    outputs.write(frame, prediction)
-                    advance()
-                    if interrupt.requested:
-                        break
-            if interrupt.requested and outputs.frames != info.count:
-                raise Stopped(
-                    f"{_frames(outputs.frames)} of {info.count} finished; their files in {output} are complete."
+        with Interrupt(terminal) as interrupt:
+            with _recorded(output, record, outputs, terminal):
+                with outputs, progress(terminal, command, info.count) as advance:
+                    for frame, prediction in ahead(with_frames(reader, carried), PREDICTIONS_AHEAD):
+                        outputs.write(frame, prediction)
+                        advance()
+                        if interrupt.requested:
+                            break
+                if interrupt.requested and outputs.frames != info.count:
+                    raise Stopped(
+                        f"{_frames(outputs.frames)} of {info.count} finished; their files in {output} are complete."
+                    )
+            if cache is not None:
+                terminal.detail(
+                    "Features: {found} from the cache, {computed} computed, {kept} kept.".format(**cache.counts)
                 )
-        if cache is not None:
-            terminal.detail(
-                "Features: {found} from the cache, {computed} computed, {kept} kept.".format(**cache.counts)
-            )
-        _report(output, before, terminal)
+            _report(output, before, terminal)
+            if interrupt.requested:
+                raise Stopped(f"All {_frames(outputs.frames)} are finished; the files in {output} are complete.")
+
+
+@contextmanager
+def _nothing_yet(output: Path) -> Iterator[None]:
+    """Say of an interruption before the first frame what is there all the same, such as a prompt that was learned."""
+    before = stamps(output)
+    try:
+        yield
+    except Stopped:
+        raise
+    except KeyboardInterrupt as interrupt:
+        new = sorted(str(path) for path, stamp in stamps(output).items() if before.get(path) != stamp)
+        left = f"written so far: {', '.join(new)}" if new else "nothing was written"
+        raise Stopped(f"Interrupted before the first frame was finished; {left}.") from interrupt
 
 
 def _label(
@@ -256,10 +276,15 @@ def _files(output: Path, info: FrameInfo, label: Label, settings: Settings) -> I
 
 @contextmanager
 def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, terminal: Terminal) -> Iterator[None]:
-    """Write run.json when the block ends, however it ends; nothing where not one frame was finished."""
+    """Write run.json when the block ends, however it ends; nothing where not one frame was finished.
+
+    It is written before anything is printed. Our own warnings (of video, memory, kernel, cache, overlay) become notes
+    of it; other packages' are details.
+    """
     status, notes, start = "finished", list[str](), time.monotonic()
     try:
-        with _warnings_as_notes(terminal, notes):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
             yield
     except KeyboardInterrupt as interrupt:
         status = "interrupted"
@@ -268,39 +293,38 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
     except Exception as error:
         status = "failed"
         notes += [str(error), *outputs.lost]
-        if outputs.frames:
-            terminal.notes([f"{_frames(outputs.frames)} finished before the failure; see {output}.", *outputs.lost])
         raise
     finally:
+        seconds = time.monotonic() - start
+        telling = [str(warning.message) for warning in caught if issubclass(warning.category, _TELLING)]
         if outputs.frames:
-            seconds = time.monotonic() - start
-            terminal.result(f"{_frames(outputs.frames)} in {seconds:.1f} s ({outputs.frames / seconds:.3g} frames/s)")
             outcome = {
                 "status": status,
                 "frames_done": outputs.frames,
                 "seconds_per_frame": round(seconds / outputs.frames, 4),
-                "notes": notes,
+                "notes": [*telling, *notes],
             }
             write_run_record(output, {**record, **outcome})
+        terminal.notes(telling)
+        for warning in caught:
+            if not issubclass(warning.category, _TELLING):
+                terminal.detail(f"{warning.category.__name__}: {warning.message}")
+        if outputs.frames:
+            if status == "failed":
+                told = f"{_frames(outputs.frames)} finished before the failure; see {output}."
+                terminal.notes([told, *outputs.lost])
+            terminal.result(f"{_frames(outputs.frames)} in {seconds:.1f} s ({outputs.frames / seconds:.3g} frames/s)")
 
 
-_TELLING = VideoEndsEarlyWarning | VideoTimesWarning | SmallerPassWarning | SlowTransferWarning | CacheWarning
-
-
-@contextmanager
-def _warnings_as_notes(terminal: Terminal, notes: list[str]) -> Iterator[None]:
-    """Turn our own warnings (of video, memory, kernel, cache) into notes; other packages' are details."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        try:
-            yield
-        finally:
-            for warning in caught:
-                if issubclass(warning.category, _TELLING):
-                    notes.append(str(warning.message))
-                    terminal.note(str(warning.message))
-                else:
-                    terminal.detail(f"{warning.category.__name__}: {warning.message}")
+_TELLING = (
+    VideoEndsEarlyWarning
+    | VideoTimesWarning
+    | SmallerPassWarning
+    | SlowTransferWarning
+    | CacheWarning
+    | OverlayWarning
+    | VideoGapWarning
+)
 
 
 def _report(output: Path, before: Mapping[Path, tuple[int, int]], terminal: Terminal) -> None:

@@ -6,19 +6,19 @@ They are spawned, not forked: a fork of a process that has started threads, torc
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.clip_folder import remove_unfinished
 from propagate.benchmarks.runner import Observer, Outcome, Task, run_clip
 from propagate.errors import PropagateError
-
-_PATIENCE_S = 10.0
 
 
 def run_in_processes(
@@ -101,16 +101,14 @@ class _Worker:
 
     def stop(self) -> None:
         """End it, whatever it does; nothing that it has finished is lost."""
-        self._process.terminate()
-        self._process.join(_PATIENCE_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._process.kill()  # it does not hear anything less, and what it leaves is removed
+        self._process.join()
         self.connection.close()
 
 
 def _work(connection: Connection, benchmark: Benchmark, threads: int) -> None:
     """The life of a process: tasks come, outcomes go. It ends with the line, also where the parent was killed."""
+    end_with_parent()
     with suppress(EOFError, OSError):
         while True:
             task: Task = connection.recv()
@@ -124,20 +122,32 @@ def _work(connection: Connection, benchmark: Benchmark, threads: int) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes that start in this block never hear what goes to all of a terminal, Ctrl-C and its closing.
+    """Processes that start in this block hear neither Ctrl-C nor SIGTERM nor SIGHUP.
 
-    Their parent ends them.
+    All of these may go to every process of a terminal or a job; the parent hears them, and ends its processes. Blocked
+    rather than ignored, so that the parent, too, misses none meanwhile.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    unheard = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in unheard}
+    resource_tracker.ensure_running()  # which starts with the first process, and would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """End this process, which `multiprocessing` started, as soon as its parent is gone, whatever it is doing then."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ending(exit_code: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from propagate.formats.atomic import atomic_path
 
 FILE_NAME = "run.json"
+
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def write_run_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
@@ -32,10 +35,31 @@ def write_run_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
         ValueError: it holds a NaN or an infinity, which JSON does not have.
     """
     path = Path(folder) / FILE_NAME
-    text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json_text(record, sort_keys=True), encoding="utf-8")
     return path
+
+
+def json_text(document: Any, *, sort_keys: bool = False) -> str:
+    r"""Return indented JSON that ends in a line break and can be encoded and shown whatever names it holds.
+
+    Control characters are written as JSON's own escapes; a byte of a name that is not UTF-8, which no JSON can hold,
+    becomes the text `\xe9`, as `printable` has it.
+
+    Args:
+        document: see `write_run_record`.
+        sort_keys: by name.
+
+    Raises:
+        TypeError, ValueError: see `write_run_record`.
+    """
+    text = json.dumps(document, sort_keys=sort_keys, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    return _UNSAFE.sub(_escaped, text) + "\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def settings_hash(resolved: Mapping[str, Any]) -> str:
@@ -52,7 +76,7 @@ def settings_hash(resolved: Mapping[str, Any]) -> str:
     text = json.dumps(
         resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _plain(value: object) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +20,14 @@ from propagate.formats.atomic import atomic_path
 
 # MPEG's clock: the usual rates, 24000/1001 and 30000/1001 included, are whole numbers of its ticks.
 _CLOCK = 90_000
+_FASTEST = 1000  # frames per second at which that clock still tells uneven times apart; above, it is a finer one
+_MOST_TICKS = 2**31 - 1  # of a second and, by way of the frames that H.264 reorders, of a handful of gaps
+_LONGEST_GAP = 1800 * _CLOCK
 _BT709 = 1  # in all three tables of ITU-T H.273: primaries, transfer, matrix
+
+
+class VideoGapWarning(UserWarning):
+    """A gap between two frames was too long for mp4, and is one second in the video."""
 
 
 class VideoWriter:
@@ -47,22 +56,29 @@ class VideoWriter:
         self._path = Path(path)
         if self._path.suffix.lower() != ".mp4":
             raise UsageError(f"The video {path} does not end in .mp4.", "mp4 is the format that is written.")
-        if not 0 < rate < _CLOCK:
-            raise UsageError(f"{rate} is no frame rate.", "Give the frames per second.")
-        self._rate = Fraction(rate).limit_denominator(1001)
+        if not 0 < rate <= _FASTEST * (_MOST_TICKS // _CLOCK):
+            raise UsageError(f"{rate} is no frame rate that mp4 has.", "Give the frames per second.")
+        self._clock = _CLOCK * max(1, math.ceil(rate / _FASTEST))
+        self._longest_gap_s = Fraction(_LONGEST_GAP, self._clock)
+        # of frames that are further apart the gaps are shortened in any case
+        self._rate = Fraction(rate).limit_denominator(1001) if rate > 1 / self._longest_gap_s else Fraction(1)
         self._options = {"crf": str(crf), "preset": preset}
         self._stack = ExitStack()
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
         self._origin_s: float | None = None  # what the source's clock shows at the first frame
         self._elapsed_s = Fraction(0)
+        self._left_out_s = Fraction(0)  # of gaps that were too long
         self._pts = -1
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self._path))
+            # absolute: the letters before a colon in a relative path are the name of a protocol to FFmpeg
             options = {"movflags": "+faststart"}
-            self._container = stack.enter_context(av.open(str(temporary), "w", format="mp4", container_options=options))
+            self._container = stack.enter_context(
+                av.open(str(temporary.absolute()), "w", format="mp4", container_options=options)
+            )
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -73,7 +89,8 @@ class VideoWriter:
         Args:
             pixels: (H, W, 3) uint8 RGB, of one size throughout.
             time_s: presentation time in seconds, rising; the video starts at the first one given, and keeps their
-                distances, however uneven. None: one frame's time after the last.
+                distances, however uneven; above half an hour, which mp4 cannot hold for certain, they become one second
+                with a `VideoGapWarning`. None or not finite: one frame's time after the last.
 
         Raises:
             InputError: another size than the first frame's, or the file cannot be written.
@@ -91,7 +108,7 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
         self._pts = self._next_pts(time_s)
-        frame.pts, frame.time_base = self._pts, Fraction(1, _CLOCK)
+        frame.pts, frame.time_base = self._pts, Fraction(1, self._clock)
         self._container.mux(self._stream.encode(frame))
 
     def _opened(self, height: int, width: int) -> av.VideoStream:
@@ -100,23 +117,31 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self._rate, options=dict(self._options))
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         context = stream.codec_context
-        context.time_base = Fraction(1, _CLOCK)
+        context.time_base = Fraction(1, self._clock)
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = ColorRange.MPEG
         return stream
 
     def _next_pts(self, time_s: float | None) -> int:
         """Ticks since the first frame; at least one after the last, which mp4 demands."""
+        if time_s is not None and not math.isfinite(time_s):
+            time_s = None
         if self._pts < 0:
             self._origin_s = time_s
             return 0
+        before = self._elapsed_s
         if time_s is None:
             self._elapsed_s += 1 / self._rate
         else:
             if self._origin_s is None:  # no frame had a time so far: this one comes at the rate, and sets the clock
-                self._origin_s = time_s - float(self._elapsed_s + 1 / self._rate)
-            self._elapsed_s = Fraction(time_s - self._origin_s)
-        return max(self._pts + 1, round(self._elapsed_s * _CLOCK))
+                self._origin_s = time_s - float(before + 1 / self._rate)
+            self._elapsed_s = Fraction(time_s - self._origin_s) - self._left_out_s
+        if (gap := self._elapsed_s - before) > self._longest_gap_s:
+            self._left_out_s += gap - 1
+            self._elapsed_s = before + 1
+            told = f"Gaps in time of more than {float(self._longest_gap_s):.3g} s are 1 s in {self._path.name}."
+            warnings.warn(told, VideoGapWarning, stacklevel=3)
+        return max(self._pts + 1, round(self._elapsed_s * self._clock))
 
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
