@@ -22,7 +22,7 @@ class Stream:
         failure: why text was lost; None where nothing was, or the reader has closed its end.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.failure: OSError | None = None
         self._stream, self._dead = stream, False
 
