@@ -30,7 +30,7 @@ class Stream:
         """Write text, or nothing where that is no longer possible."""
         if not self._dead:
             try:
-                return self._stream.write(text)
+                return int(self._stream.write(text))
             except OSError as error:
                 self._give_up(error)
             except RuntimeError:
