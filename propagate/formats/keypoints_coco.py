@@ -114,9 +114,15 @@ def _keypoints(annotation: _Annotation, category: _Category, where: str, path: P
             "There must be x, y and visibility for each.",
         )
     if len(set(names)) < len(names):
-        raise InputError(f"{path}: a joint is named twice in {category.name!r}.", "Give each joint a name of its own.")
+        raise InputError(
+            f"{path}: a joint is named twice in the category {category.name or category.id!r}.",
+            "Give each joint a name of its own.",
+        )
     if any(not 1 <= joint <= len(names) for bone in category.skeleton for joint in bone):
-        raise InputError(f"{path}: the skeleton of {category.name!r} names a joint that is not there.", "Count from 1.")
+        raise InputError(
+            f"{path}: the skeleton of the category {category.name or category.id!r} names a joint that is not there.",
+            "Count from 1.",
+        )
     points = {}
     for name, x, y, visible, score in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True):
         if visible not in (None, 0, 1, 2):

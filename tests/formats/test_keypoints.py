@@ -184,7 +184,10 @@ def test_what_other_tools_add_to_coco_is_no_error(tmp_path: Path) -> None:
         (coco(categories=[{"id": 1, "keypoints": ["a", "b", "c"], "skeleton": [[0, 1]]}]), "skeleton"),
         (coco(annotations=[]), "holds no keypoints"),
         (coco(annotations=None, images=None, categories=None), "holds no keypoints"),
-        (coco(categories=[{"id": 1, "name": "cat", "keypoints": ["a", "a", "b"]}]), "named twice in 'cat'"),
+        (
+            coco(categories=[{"id": 1, "name": "cat", "keypoints": ["a", "a", "b"]}]),
+            "named twice in the category 'cat'",
+        ),
         (coco(categories=[{"id": 1, "keypoints": ["a", " ", "b"]}]), "name is ' '"),
         (coco(images=[{"id": 7}, {"id": 7}]), "two of the images have the id 7"),
         (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1, None, 2] * 3}]), "position of 'nose'"),
