@@ -189,6 +189,17 @@ def test_a_file_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         inspect_picture(tmp_path / "a.bmp")
 
 
+def test_a_tiff_that_has_fewer_strips_than_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(noise()).save(path)
+    content = path.read_bytes()
+    height = struct.pack("<HHII", 257, 4, 1, 30)
+    assert content.count(height) == 1
+    path.write_bytes(content.replace(height, struct.pack("<HHII", 257, 4, 1, 3000)))
+    with pytest.raises(InputError, match=r"a\.tif ends before its last row"):
+        load_picture(path)
+
+
 def test_damaged_metadata_is_a_note(tmp_path: Path) -> None:
     Image.fromarray(noise()).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0rubbish")
     _, header = load_picture(tmp_path / "a.jpg")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from propagate import pipeline
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
-from propagate.errors import InputError, OutOfMemoryError, PropagateError, UsageError
+from propagate.errors import InputError, OutOfMemoryError, UsageError, WeightsError
 from propagate.features import build_extractor
 from propagate.features.finer import pack
 from propagate.features.passes import PassSize, SmallerPassWarning
@@ -549,5 +549,5 @@ class Broken(ColorPatches):
 def test_features_that_are_no_numbers_are_an_error_that_names_their_extractor(value, settings):
     predictions = track([picture(i) for i in range(4)], first_mask(), extractor=Broken(value), settings=settings)
     assert next(predictions).index == 0
-    with pytest.raises(PropagateError, match=r"features of frame 2 that Broken gives hold NaN or infinity"):
+    with pytest.raises(WeightsError, match=r"features of frame 2 that Broken gives hold NaN or infinity"):
         list(predictions)

@@ -110,6 +110,8 @@ def load_aggregator(path: Path) -> Aggregator:
         config, tensors = dict(content["config"]), dict(content["aggregation_network"])
         labels, count = tuple(int(label) for label in config["save_timestep"]), int(config["num_timesteps"])
         projection, groups = int(config["projection_dim"]), int(config.get("num_norm_groups", NORM_GROUPS))
+        if wrong := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
+            raise ValueError(f"{wrong[0]} is no tensor")
         channels = _layer_channels(tensors)
         with torch.device("meta"):
             network = AggregationNetwork(channels, projection, len(labels), groups)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.errors import PropagateError
+from propagate.errors import WeightsError
 from propagate.features.extractor import FeatureExtractor
 
 
@@ -25,12 +25,12 @@ def check_finite(
         indices: of the frames.
 
     Raises:
-        PropagateError: one is not.
+        WeightsError: one is not.
     """
     sums = features.flatten(1).sum(1, dtype=torch.float32).tolist()
     for index, total in zip(indices, sums, strict=True):
         if total - total != 0:
-            raise PropagateError(
+            raise WeightsError(
                 f"The features of frame {index} that {_name(extractor)} gives hold NaN or infinity.",
                 "Compute them in float32 with --set features.dtype=float32 where the extractor has that option, and "
                 "check its weights.",

@@ -143,6 +143,13 @@ def test_a_file_of_something_else(tmp_path, key):
         load_aggregator(save(found, tmp_path / "other.pt"))
 
 
+def test_a_weight_that_is_no_tensor(tmp_path):
+    found = content()
+    found["aggregation_network"]["mixing_weights"] = None
+    with pytest.raises(WeightsError, match=r"other\.pt is not an aggregation network .*mixing_weights is no tensor"):
+        load_aggregator(save(found, tmp_path / "other.pt"))
+
+
 def test_a_damaged_file(tmp_path):
     (tmp_path / "cut.pt").write_bytes(TINY.read_bytes()[:50_000])
     with pytest.raises(WeightsError, match=r"cut\.pt is (damaged|a pickle)"):

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 # a command that fails in the way that its first argument says
 PLANTED = """
@@ -82,7 +80,6 @@ def test_planted_faults_are_found_and_saved(tmp_path):
     assert any("planted" in (tmp_path / "findings" / name).read_text() for name in saved)
 
 
-@pytest.mark.slow
 def test_a_fixed_handful_of_every_kind_is_clean(tmp_path):
     result = python("-m", "tests.fuzz", "--each", "30", "--seed", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
