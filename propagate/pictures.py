@@ -181,7 +181,8 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, int, list[warnings.War
                 raise _too_large(path, what, f" ({width}x{height})")
             # Strips and tiles come in order. Where the last are missing, Pillow leaves black. A TIFF that lies on its
             # side has the size of the upright picture.
-            if image.format == "TIFF" and image.tile and sorted(image.tile[-1][1][2:]) != sorted(image.size):
+            place = image.tile[-1][1] if image.format == "TIFF" and image.tile else None
+            if place is not None and sorted(place[2:]) != sorted(image.size):
                 raise InputError(f"The {what} {path} ends before its last row.", "Replace it: it is damaged.")
             yield image, pictures, caught
 

@@ -92,7 +92,8 @@ class FolderReader:
             notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
         width, height = self._size
         names = tuple(pictures[index].stem for index in self._chosen)
-        self.info = FrameInfo(width, height, len(self._chosen), None, str(source), "folder", tuple(notes), names)
+        count, chosen = len(self._chosen), self._chosen
+        self.info = FrameInfo(width, height, count, None, str(source), "folder", tuple(notes), names, chosen)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order.
