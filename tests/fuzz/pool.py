@@ -85,7 +85,7 @@ class _Worker:
         if self.case is None or (waited := time.monotonic() - self._since) < self._seconds:
             return False
         computed = _processor_time(self._process.pid) - self._computed
-        return computed > self._seconds or computed < waited / 20 or waited > 10 * self._seconds
+        return computed > self._seconds or waited > 10 * self._seconds or _sleeps(self._process.pid)
 
     def give(self, coming: list[Case]) -> bool:
         """Hand over the next case, if there is one."""
@@ -164,6 +164,17 @@ def _processor_time(process: int | None) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _sleeps(process: int | None) -> bool:
+    """Whether no thread of a process computes or wants to, at ten looks."""
+    for _ in range(10):
+        for thread in Path(f"/proc/{process}/task").glob("*/stat"):
+            with suppress(OSError):  # it has just ended
+                if thread.read_text().rpartition(")")[2].split()[0] not in "SDt":
+                    return False
+        time.sleep(0.05)
+    return True
 
 
 def _limit_memory() -> None:
