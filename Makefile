@@ -7,7 +7,7 @@ TESTS ?= tests
 N ?= 1000
 SEED ?= 0
 
-.PHONY: demo test fuzz format clean vos-benchmark
+.PHONY: demo test fuzz kills format clean vos-benchmark
 
 demo: $(STAMP)
 	$(BIN)/propagate demo --output demo_output --overwrite
@@ -22,6 +22,11 @@ test: $(STAMP)
 # damaged inputs of every kind: make fuzz N=10000 SEED=3; findings are kept in fuzz_findings
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz -n $(N) --seed $(SEED)
+
+# runs that are killed at random moments and run again: make kills N=200 SEED=3
+kills: N = 200
+kills: $(STAMP)
+	$(BIN)/python -m tests.kills -n $(N) --seed $(SEED)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -139,7 +139,7 @@ class VideoWriter:
         if (gap := self._elapsed_s - before) > self._longest_gap_s:
             self._left_out_s += gap - 1
             self._elapsed_s = before + 1
-            told = f"Gaps in time of more than {float(self._longest_gap_s):.3g} s are 1 s in {self._path.name}."
+            told = f"Gaps in time of more than {float(self._longest_gap_s):g} s are 1 s in {self._path.name}."
             warnings.warn(told, VideoGapWarning, stacklevel=3)
         return max(self._pts + 1, round(self._elapsed_s * self._clock))
 

@@ -12,6 +12,7 @@ import pytest
 
 from propagate.errors import InputError, UsageError
 from propagate.formats import VideoWriter
+from propagate.formats.video import VideoGapWarning
 
 COLORS = [(200, 40, 40), (40, 180, 60), (50, 60, 200), (220, 220, 210), (20, 20, 20)]
 
@@ -194,3 +195,34 @@ def test_a_rate_that_is_none(tmp_path: Path, rate: float) -> None:
 def test_another_suffix(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.mp4"):
         VideoWriter(tmp_path / "v.avi", 25)
+
+
+def test_gaps_that_mp4_cannot_hold_are_shortened_and_said(tmp_path: Path) -> None:
+    day = 86_400.0
+    with pytest.warns(VideoGapWarning, match="1800 s"):
+        write(tmp_path / "v.mp4", [0.0, 0.04, day, day + 0.04, 3 * day], rate=1 / day)
+    assert decoded(tmp_path / "v.mp4")[0] == pytest.approx([0, 0.04, 1.04, 1.08, 2.08], abs=1e-3)
+
+
+def test_long_gaps_that_it_can_hold_are_kept_beyond_32_bits_of_ticks(tmp_path: Path) -> None:
+    times = [1700.0 * number for number in range(20)]
+    write(tmp_path / "v.mp4", [*times], rate=1 / 1700)
+    assert decoded(tmp_path / "v.mp4")[0] == pytest.approx(times, abs=1e-3)
+
+
+def test_a_hundred_thousand_frames_per_second(tmp_path: Path) -> None:
+    write(tmp_path / "v.mp4", [number / 100_000 for number in range(20)], rate=100_000)
+    assert decoded(tmp_path / "v.mp4")[0] == pytest.approx([number / 100_000 for number in range(20)], abs=1e-6)
+
+
+def test_times_that_are_no_numbers_follow_at_the_rate(tmp_path: Path) -> None:
+    write(tmp_path / "v.mp4", [float("nan"), float("inf"), float("nan")])
+    assert decoded(tmp_path / "v.mp4")[0] == pytest.approx([0, 0.04, 0.08], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["12:30", "2026-11-28T12:30:05", "http:x", "C:\\x"])
+def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    write(Path(name) / "v.mp4", [None, None])
+    assert len(decoded(tmp_path / name / "v.mp4")[1]) == 2
