@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from propagate.documents import check_regular_file
 from propagate.errors import InputError
+from propagate.picture_containers import avif_bits, is_turned_late, lossy_compression
+from propagate.whole_pictures import load_whole
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF")
 MAX_PIXELS = 2**26  # 8192 x 8192, twice 8K video
@@ -44,6 +46,9 @@ class PictureHeader:
         format: Pillow's name of the file format: "PNG", "JPEG", "MPO", ...
         mode: Pillow's mode of the decoded pixels: "P", "L", "RGB", "I;16", ...
         raw_mode: Pillow's name of how pixels are stored, such as "RGB;16B" or "L;4"; empty where it names none.
+        bits: per channel, as far as Pillow would not tell: 8, or more of an AVIF or PPM, of which it keeps the upper 8.
+        highest: value that stands for white, where Pillow spreads others than 255 and 65535 (PPM); 0 elsewhere.
+        lossy: name of the compression that may have changed colors; empty for exact ones.
         transparent: some pixels may be transparent: an alpha channel, a transparent color or palette entry.
         pictures: number of pictures in the file; beyond 1, this one is the primary one (JPEG with a preview, TIFF with
             a thumbnail).
@@ -54,6 +59,9 @@ class PictureHeader:
     format: str
     mode: str
     raw_mode: str
+    bits: int
+    highest: int
+    lossy: str
     transparent: bool
     pictures: int
     warnings: tuple[str, ...]
@@ -61,7 +69,7 @@ class PictureHeader:
     @property
     def sixteen_bit(self) -> bool:
         """16 bits per channel; where `mode` is RGB or RGBA, Pillow drops the lower 8 of them."""
-        return self.mode.startswith("I;16") or ";16" in self.raw_mode
+        return self.mode.startswith("I;16") or ";16" in self.raw_mode or (self.mode == "I" and self.highest > 255)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -81,8 +89,14 @@ def inspect_picture(path: Path, what: str = "picture") -> PictureHeader:
         InputError: missing, no regular file, no picture of a known format, damaged, over `MAX_PIXELS` pixels, or
             several pictures of which none is the primary one.
     """
-    with _opened(path, what) as (image, pictures, caught):
-        return _header(image, pictures, caught)
+    with _opened(path, what) as (image, file, pictures, caught):
+        if image.format == "PNG" and is_turned_late(file):
+            return load_picture(path, what)[1]
+        header = _header(image, file, pictures, caught)
+        # A PNG's own getexif would decode all of its pixels; a TIFF's size is already that of the upright picture.
+        if image.format != "TIFF" and Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            header = replace(header, size=header.size[::-1])
+        return replace(header, warnings=_texts(caught))
 
 
 def is_tiled_still(path: Path) -> bool:
@@ -101,9 +115,11 @@ def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, Pictur
     Raises:
         InputError: as `inspect_picture`, and where the pixels are damaged or end early.
     """
-    with _opened(path, what) as (image, pictures, caught):
-        header = _header(image, pictures, caught)  # before loading, which forgets how pixels were stored
-        image.load()
+    with _opened(path, what) as (image, file, pictures, caught):
+        place = file.tell()
+        header = _header(image, file, pictures, caught)  # before loading, which forgets how pixels were stored
+        file.seek(place)
+        load_whole(image, file)
         upright = ImageOps.exif_transpose(image)
         return upright, replace(header, size=(upright.height, upright.width), warnings=_texts(caught))
 
@@ -166,7 +182,7 @@ def _named(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, what: str) -> Iterator[tuple[Any, int, list[warnings.WarningMessage]]]:
+def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[warnings.WarningMessage]]]:
     """Open a file and go to its primary picture."""
     check_regular_file(path, what)
     with _named(path, what), _lock, warnings.catch_warnings(record=True) as caught, path.open("rb") as file:
@@ -179,23 +195,29 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, int, list[warnings.War
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise _too_large(path, what, f" ({width}x{height})")
-            # Strips and tiles come in order. Where the last are missing, Pillow leaves black. A TIFF that lies on its
-            # side has the size of the upright picture.
-            place = image.tile[-1][1] if image.format == "TIFF" and image.tile else None
-            if place is not None and sorted(place[2:]) != sorted(image.size):
-                raise InputError(f"The {what} {path} ends before its last row.", "Replace it: it is damaged.")
-            yield image, pictures, caught
+            yield image, file, pictures, caught
 
 
-def _header(image: Any, pictures: int, caught: list[warnings.WarningMessage]) -> PictureHeader:
-    width, height = image.size
-    # A PNG's own getexif would decode all of its pixels; a TIFF's size is already that of the upright picture.
-    if image.format != "TIFF" and Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8):
-        width, height = height, width
+def _header(image: Any, file: BinaryIO, pictures: int, caught: list[warnings.WarningMessage]) -> PictureHeader:
+    """The header of a picture that is not decoded yet; its size is that of the pixels as they are stored."""
     parameters = image.tile[0][3] if image.tile else ""
     raw_mode = parameters if isinstance(parameters, str) else str((*(parameters or ()), "")[0])
     transparent = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
-    return PictureHeader((height, width), image.format, image.mode, raw_mode, transparent, pictures, _texts(caught))
+    highest = int(image.tile[0][3][1]) if image.format == "PPM" and image.tile[0][0].startswith("ppm") else 0
+    bits = avif_bits(file) if image.format == "AVIF" else max(8, highest.bit_length() if image.mode == "RGB" else 8)
+    lossy = lossy_compression(image, file)
+    return PictureHeader(
+        image.size[::-1],
+        image.format,
+        image.mode,
+        raw_mode,
+        bits,
+        highest,
+        lossy,
+        transparent,
+        pictures,
+        _texts(caught),
+    )
 
 
 def _texts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:

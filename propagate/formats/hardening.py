@@ -11,7 +11,6 @@ from numpy import ndarray
 
 from propagate.errors import InputError
 
-_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
 _SAME = 40  # colors closer than this, in 8-bit levels, are one flat color with noise
 _APART = 64  # a color this far from every mixture of flat colors is one of its own
 _MOST_FLAT = 32
@@ -32,13 +31,13 @@ def harden(
         rgb: the picture.
         solid: pixels that are not transparent; the others are left as they are.
         path: of the picture, for messages.
-        source: its format, as Pillow names it.
+        source: name of its lossy compression, empty for exact ones.
         problem: the error for a picture that has too few flat colors, or too many: a photograph.
 
     Raises:
         InputError: `problem`.
     """
-    lossy = source in _LOSSY
+    lossy = bool(source)
     flat = _flat_pixels(rgb, solid, _NOISY if lossy else _EXACT)
     colors = _cluster(rgb[flat])
     enough = 1 if not solid.all() else 2

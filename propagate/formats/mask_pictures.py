@@ -28,7 +28,7 @@ class MaskPicture:
 
     Args:
         path: for messages.
-        source: file format, as Pillow names it.
+        source: name of its lossy compression, empty for exact ones.
         hard: cut soft edges instead of refusing them.
     """
 
@@ -51,6 +51,11 @@ class MaskPicture:
         return ids, (*notes, *self._inverted(ids))
 
     def _understood(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+        if header.bits > 8:
+            raise InputError(
+                f"{self._path} has {header.bits} bits per channel, of which 8 can be read: objects might become one.",
+                "Save it as PNG.",
+            )
         if image.mode == "P":
             return self._palette(np.array(image), image, header)
         if image.mode == "PA":
@@ -155,8 +160,10 @@ class MaskPicture:
         table[codes == _TRANSPARENT] = 0
         problem = soft_edges(compact, table, self._path, self._source)
         if problem is not None:
-            if not self._hard or rgb.dtype != np.uint8:
+            if not self._hard:
                 raise problem
+            if rgb.dtype != np.uint8:
+                rgb = (rgb >> 8).astype(np.uint8)
             rgb, note = harden(np.ascontiguousarray(rgb), solid, self._path, self._source, problem)
             notes.append(note)
             codes, first, compact = _packed(rgb, solid)
@@ -229,7 +236,7 @@ class MaskPicture:
 
 
 def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray, "h w"]:
-    """The numbers of a grayscale picture as they are stored; Pillow spreads those of 2 and 4 bits over 0 to 255."""
+    """The numbers of a grayscale picture as they are stored; Pillow spreads those of 2 and 4 bits and of a PGM."""
     if image.mode == "1":
         return np.array(image, dtype=np.uint8) * np.uint8(255)
     values = np.array(image)
@@ -239,6 +246,11 @@ def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray,
             most = 255 // step
             if np.isin(values, (0, most)).all():  # black and white
                 values = values // np.uint8(most) * np.uint8(255)
+    if header.highest:
+        full = 65535 if image.mode == "I" else 255
+        if np.isin(values, (0, full)).all():  # black and white
+            return (values > 0).astype(np.uint8) * np.uint8(255)
+        values = np.rint(values * (header.highest / full)).astype(values.dtype)
     return values
 
 

@@ -67,7 +67,7 @@ def read_mask_file(
     if frame_size is not None and not resize:
         _check_size(inspect_picture(path, "mask").size, path, frame_size)
     image, header = load_picture(path, "mask")
-    ids, notes = MaskPicture(path, header.format, hard=harden).ids(image, header)
+    ids, notes = MaskPicture(path, header.lossy, hard=harden).ids(image, header)
     notes = (*(f"{path}: {note}" for note in header.notes), *notes)
     mask = Mask(ids)
     if not mask.objects:

@@ -18,8 +18,6 @@ from propagate.errors import InputError
 MAX_OBJECTS = 254
 _MANY = 32  # more colors than a hand-drawn mask has; fewer than a photograph
 _ROUNDING = 6.0  # how far, in 8-bit levels, a mixture may lie beside the line between its two colors
-_JPEG = ("JPEG", "MPO")
-_MAYBE_LOSSY = ("WEBP", "AVIF")
 _NOISE = 24  # how far, in 8-bit levels, lossy compression moves colors that are the same
 
 
@@ -32,10 +30,10 @@ def soft_edges(
         compact: number of each pixel's color.
         table: the colors, RGB in 8-bit levels.
         path: of the picture, for the message.
-        source: its format, as Pillow names it.
+        source: name of its lossy compression, empty for exact ones.
     """
     count = len(table)
-    if count > 2 and (source in _JPEG or (source in _MAYBE_LOSSY and _some_are_close(table))):
+    if count > 2 and source and (source != "AVIF" or _some_are_close(table)):
         return InputError(
             f"{path} is a {source}, whose compression has turned flat colors into {count} shades.", _hard_edges()
         )

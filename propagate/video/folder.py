@@ -33,11 +33,12 @@ def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
 def _kinds(header: PictureHeader, path: Path) -> tuple[str, ...]:
     if header.mode in ("F", "I") and not header.sixteen_bit:
         raise InputError(f"{path} has 32 bits per channel.", "Save it with 8 or 16.")
-    kinds = {
+    kinds: dict[str, bool] = {
         "16-bit": header.sixteen_bit,
         "grayscale": header.mode in ("1", "L", "LA", "I") or header.mode.startswith("I;16"),
         "transparent": header.transparent,
     }
+    kinds[f"{header.bits}-bit"] = header.bits > 8
     return tuple(kind for kind, found in kinds.items() if found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,9 @@ from PIL import Image
 
 from propagate.errors import InputError
 from propagate.formats import DAVIS_PALETTE, read_indexed_png, read_mask, read_mask_file
+from propagate.picture_containers import avif_bits
+from propagate.pictures import inspect_picture
+from propagate.video import open_video
 
 
 def square(size: tuple[int, int] = (40, 50)) -> np.ndarray:
@@ -269,3 +273,87 @@ def test_any_colors_come_back_or_are_refused(
         pairs = {*zip(found.ravel().tolist(), map(tuple, table[ids].reshape(-1, 3).tolist()), strict=True)}
         assert len(pairs) == len(np.unique(table[ids].reshape(-1, 3), axis=0)) == len({number for number, _ in pairs})
         np.testing.assert_array_equal(found == 0, (table[ids] == 0).all(-1))
+
+
+def test_an_avif_of_more_than_8_bits_is_refused(tmp_path: Path) -> None:
+    import av
+
+    encoder = next((name for name in ("libaom-av1", "libsvtav1") if name in av.codecs_available), None)
+    if encoder is None:
+        pytest.skip("no encoder of AV1")
+    path = tmp_path / "a.avif"
+    with av.open(str(path), "w", format="avif") as container:
+        stream = container.add_stream(encoder, rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame.reformat(format="yuv420p10le")), *stream.encode()):
+            container.mux(packet)
+    assert inspect_picture(path).bits == 10
+    with pytest.raises(InputError, match="10 bits per channel") as caught:
+        read_mask(path)
+    assert "PNG" in caught.value.remedy
+    info = open_video(tmp_path).info
+    assert any("1 10-bit pictures are converted to 8-bit RGB" in note for note in info.notes)
+
+
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_the_depth_of_an_avif(tmp_path: Path, depth: int) -> None:
+    data = BytesIO()
+    Image.fromarray(square()).save(data, format="AVIF")
+    content = bytearray(data.getvalue())
+    place = content.index(b"av1C") + 6
+    content[place] = content[place] & ~0x60 | {8: 0, 10: 0x40, 12: 0x60}[depth]
+    (tmp_path / "a.avif").write_bytes(content)
+    with (tmp_path / "a.avif").open("rb") as file:
+        assert avif_bits(file) == depth
+
+
+@pytest.mark.parametrize("kind", ["jpeg.tif", "webp", "jpg"])
+def test_masks_of_lossy_compression_are_refused_or_hardened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    color = np.zeros((80, 100, 3), np.uint8)
+    color[20:51, 30:77] = 200, 30, 40
+    Image.fromarray(color).save(path, compression="jpeg", quality=40)
+    assert inspect_picture(path).lossy
+    with pytest.raises(InputError, match="compression has turned flat colors") as caught:
+        read_mask(path)
+    assert "--harden" in caught.value.remedy
+    found, wanted = read_mask(path, harden=True).ids == 1, color.any(-1)
+    assert (found & wanted).sum() > 0.9 * (found | wanted).sum()
+
+
+def test_ids_of_a_lossless_webp_are_colors_that_may_be_close(tmp_path: Path) -> None:
+    for extra in ({}, {"exif": b"Exif\0\0"}):
+        Image.fromarray(np.repeat(two()[..., None], 3, 2)).save(tmp_path / "a.webp", lossless=True, **extra)
+        assert inspect_picture(tmp_path / "a.webp").lossy == ""
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.webp").ids, two())
+
+
+def test_soft_edges_of_sixteen_bits_are_hardened(tmp_path: Path) -> None:
+    soft = cv2.GaussianBlur(square((80, 100)).astype(np.float32), (0, 0), 2)
+    color = np.round(soft[..., None] * np.array([1000, 4000, 60000])).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), color)
+    with pytest.raises(InputError, match="soft") as caught:
+        read_mask(tmp_path / "a.png")
+    assert "--harden" in caught.value.remedy
+    found = read_mask(tmp_path / "a.png", harden=True).ids == 1
+    assert ((found & (soft > 0.5)).sum() / (found | (soft > 0.5)).sum()) > 0.95
+
+
+@pytest.mark.parametrize("maxval", [2, 3, 100, 254, 255, 1000, 65535])
+def test_ids_of_a_pgm_are_numbers_whatever_its_highest(tmp_path: Path, maxval: int) -> None:
+    for text in (False, True):
+        values = two().astype(">u2" if maxval > 255 else np.uint8)
+        data = " ".join(map(str, values.ravel())).encode() if text else values.tobytes()
+        (tmp_path / "a.pgm").write_bytes(b"P%d 50 40 %d\n" % (2 if text else 5, maxval) + data)
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.pgm").ids, two())
+
+
+def test_colors_of_a_deep_ppm_are_refused(tmp_path: Path) -> None:
+    for highest, text in ((65535, True), (65535, False), (1000, False)):
+        values = np.zeros((40, 50, 3), ">u2")
+        values[10:20, 10:20], values[25:35, 10:20] = 600, 601
+        data = " ".join(map(str, values.ravel())).encode() if text else values.tobytes()
+        (tmp_path / "a.ppm").write_bytes(b"P%d 50 40 %d\n" % (3 if text else 6, highest) + data)
+        with pytest.raises(InputError, match=f"{highest.bit_length()} bits"):
+            read_mask(tmp_path / "a.ppm")
