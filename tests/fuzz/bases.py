@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.fuzz.kinds import KINDS
@@ -48,12 +50,32 @@ def make_variants(kinds: Sequence[str], root: Path) -> dict[str, list[Variant]]:
             import_module(name)
         except ImportError:  # decord is optional
             continue
-    found = {}
-    with _silence():
-        for kind in kinds:
-            (root / kind).mkdir(parents=True)
-            found[kind] = list(KINDS[kind].make(root / kind))
+    # in a process of its own: where torch has computed with threads, a fork would wait for them for ever
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_make, args=(theirs, kinds, root))
+    process.start()
+    theirs.close()
+    try:
+        found: dict[str, list[Variant]] | Exception = ours.recv()
+    finally:
+        process.join()
+    if isinstance(found, Exception):
+        raise found
     return found
+
+
+def _make(line: Connection, kinds: Sequence[str], root: Path) -> None:
+    found = {}
+    try:
+        with _silence():
+            for kind in kinds:
+                (root / kind).mkdir(parents=True)
+                found[kind] = list(KINDS[kind].make(root / kind))
+    except Exception as error:
+        line.send(RuntimeError(f"{type(error).__name__}: {error}"))
+        raise
+    line.send(found)
 
 
 @contextmanager

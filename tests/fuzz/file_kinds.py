@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -157,6 +158,10 @@ _WORDS = (
 )
 
 
+_OPTIONS = ("--stride", "--from-frame", "--to-frame", "--max-memory", "--device", "--cache-size", "--reader", "-c")
+_OPTION_VALUES = ("0", "-1", "1", "1e9", "99999999999999999999", "2GB", "1KB", "cuda:7", "9" * 400)
+
+
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested settings."""
     for key, value in settings.items():
@@ -166,43 +171,29 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield prefix + key, value
 
 
+def _settings(defaults: Mapping[str, Any], most: int | None, rng: Random) -> Sequence[str]:
+    """`--set` of one or two keys, and now and then another option."""
+    keys = sorted(defaults)
+    sections = sorted({key.rpartition(".")[0] for key in keys} - {""})
+    given: list[str] = []
+    for _ in range(rng.choice((1, 1, 2))):
+        key = rng.choice((*keys, *keys, *keys, *sections, "features.weights", "features.parts.0.name", "x", "", "a.b"))
+        plausible = key in defaults and rng.random() < 0.5
+        value = json.dumps(near(defaults[key], rng)).replace("\0", "") if plausible else yaml_value(rng)
+        if plausible and isinstance(defaults[key], str) and rng.random() < 0.7:
+            value = rng.choice(_WORDS)
+        given += ("--set", f"{key}={value}")
+    if rng.random() < 0.25:
+        given += (rng.choice(_OPTIONS), rng.choice((*HOSTILE_NAMES, *_OPTION_VALUES)).replace("\0", ""))
+    return given[:most]
+
+
 def assignments(root: Path) -> Iterator[Variant]:
     from propagate.settings import load_settings
 
-    defaults = dict(flat(load_settings("rgb").model_dump()))
-    keys = sorted(defaults)
-    sections = sorted({key.rpartition(".")[0] for key in keys} - {""})
-
-    def vary(rng: Random) -> Sequence[str]:
-        given: list[str] = []
-        for _ in range(rng.choice((1, 1, 2))):
-            key = rng.choice(
-                (*keys, *keys, *keys, *sections, "features.weights", "features.parts.0.name", "x", "", "a.b")
-            )
-            plausible = key in defaults and rng.random() < 0.5
-            value = json.dumps(near(defaults[key], rng)).replace("\0", "") if plausible else yaml_value(rng)
-            if plausible and isinstance(defaults[key], str) and rng.random() < 0.7:
-                value = rng.choice(_WORDS)
-            given += ("--set", f"{key}={value}")
-        option = rng.randrange(32)
-        value = rng.choice(
-            (*HOSTILE_NAMES, "0", "-1", "1", "1e9", "99999999999999999999", "2GB", "1KB", "cuda:7", "9" * 400)
-        )
-        value = value.replace("\0", "")
-        if option < 8:
-            names = (
-                "--stride",
-                "--from-frame",
-                "--to-frame",
-                "--max-memory",
-                "--device",
-                "--cache-size",
-                "--reader",
-                "-c",
-            )
-            given += (names[option], value)
-        return given
-
+    settings = load_settings("rgb")
+    defaults = dict(flat(getattr(settings, "settings", settings).model_dump()))
+    vary = partial(_settings, defaults, None)
     folder = root / "plain"
     inputs.write_frames(folder / "frames", count=3)
     inputs.write_mask(folder / "mask.png")
@@ -211,7 +202,7 @@ def assignments(root: Path) -> Iterator[Variant]:
     for name, command in (("segment", mask), ("track", points)):
         yield Variant(name, folder, (), (*command, *QUICK), vary)
     config = ("config", "show", "rgb", "-vv")
-    yield Variant("show", folder, (), config, lambda rng: [*vary(rng)][:2])
+    yield Variant("show", folder, (), config, partial(_settings, defaults, 2))
 
 
 def matches(root: Path) -> Iterator[Variant]:
@@ -240,11 +231,12 @@ def sizes(root: Path) -> Iterator[Variant]:
         mask[: max(1, size[0] // 2), : max(1, size[1] // 2)] = 1
         Image.fromarray(mask).save(folder / f"{name}_mask.png")
 
-    def vary(rng: Random) -> Sequence[str]:
-        sizes = ("tiny", "line", "odd", "wide")
-        frame = rng.choice(sizes)
-        mask = frame if rng.random() < 0.7 else rng.choice(sizes)
-        setting = ("--set", f"video.short_side={rng.choice(('null', '16', '48', '100'))}")
-        return (f"{frame}.png", "--mask", f"{mask}_mask.png", *setting, *rng.choice(((), ("--resize-mask",))))
+    yield Variant("sizes", folder, (), ("segment", *QUICK), _some_size)
 
-    yield Variant("sizes", folder, (), ("segment", *QUICK), vary)
+
+def _some_size(rng: Random) -> Sequence[str]:
+    names = ("tiny", "line", "odd", "wide")
+    frame = rng.choice(names)
+    mask = frame if rng.random() < 0.7 else rng.choice(names)
+    setting = ("--set", f"video.short_side={rng.choice(('null', '16', '48', '100'))}")
+    return (f"{frame}.png", "--mask", f"{mask}_mask.png", *setting, *rng.choice(((), ("--resize-mask",))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -56,17 +57,22 @@ class Kind:
 
 
 def one_of(*choices: Sequence[str]) -> Vary:
-    return lambda rng: rng.choice(choices)
+    """Further arguments: one of these."""
+    return partial(_choose, choices)
+
+
+def _choose(choices: Sequence[Sequence[str]], rng: Random) -> Sequence[str]:
+    return rng.choice(choices)
 
 
 def as_expected(*suffixes: str) -> Check:
     """Results are those of the undamaged input, which lie beside."""
+    return partial(_compare, suffixes)
 
-    def check(place: Path, _arguments: Sequence[str], _ending: Ending) -> str | None:
-        for path in sorted((place / "expected").rglob("*")):
-            written = place / OUT / path.relative_to(place / "expected")
-            if path.suffix in suffixes and (not written.is_file() or written.read_bytes() != path.read_bytes()):
-                return f"{written.relative_to(place)} is not what the undamaged input gives"
-        return None
 
-    return check
+def _compare(suffixes: Sequence[str], place: Path, _arguments: Sequence[str], _ending: Ending) -> str | None:
+    for path in sorted((place / "expected").rglob("*")):
+        written = place / OUT / path.relative_to(place / "expected")
+        if path.suffix in suffixes and (not written.is_file() or written.read_bytes() != path.read_bytes()):
+            return f"{written.relative_to(place)} is not what the undamaged input gives"
+    return None
