@@ -216,11 +216,11 @@ def open_cache(folder: Path | None, size: str | None) -> FeatureCache | None:
         UsageError: a size that is none, or without a folder.
         InputError: the folder cannot be written.
     """
-    from propagate.feature_cache import DEFAULT_CACHE_BYTES, FeatureCache
-    from propagate.settings import memory_size
-
     if folder is None:
         if size is not None:
             raise UsageError("--cache-size without --cache: there is no folder.", "Name one with --cache.")
         return None
+    from propagate.feature_cache import DEFAULT_CACHE_BYTES, FeatureCache  # with torch, which takes seconds
+    from propagate.settings import memory_size
+
     return FeatureCache(folder, DEFAULT_CACHE_BYTES if size is None else memory_size(size, "--cache-size"))

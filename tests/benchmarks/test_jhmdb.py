@@ -355,7 +355,7 @@ def broken_frame(data):
         (single_pose, r"walk/a has 0 poses"),
         (drop_frames, r"Rename_Images/walk/a is missing"),
         (drop_frame, r"Rename_Images/walk/a lacks 00002.png"),
-        (broken_frame, r"walk/a/00001.png cannot be read"),
+        (broken_frame, r"walk/a/00001.png is not a picture that can be read"),
     ],
 )
 def test_a_tree_with_a_fault_says_which(tree, damage, message):

@@ -177,10 +177,15 @@ def test_a_step_of_learning_fits_where_the_limit_leaves_room():
     assert torch.equal(found, expected)
 
 
-def test_half_precision():
-    half = tiny_attention(steps=2, dtype="bfloat16").for_label(picture(), middle(), SIZE)
-    full = tiny_attention(steps=2).for_label(picture(), middle(), SIZE)
-    assert half.prompts.embeddings["middle"].dtype == torch.float32
-    found, expected = half(picture()[None])[0, 0], full(picture()[None])[0, 0]
+def test_half_precision(taught, file):
+    """Learning drifts apart with every rounding, so that one learned prompt is looked up in both precisions."""
+    half = tiny_attention(embedding=file, dtype="bfloat16").for_label(picture(), square_mask(), SIZE)
+    found, expected = half(picture(16)[None])[0, 0], taught(picture(16)[None])[0, 0]
     assert found.dtype == torch.float32
-    assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.99
+
+
+def test_learning_in_half_precision_keeps_full_prompts():
+    half = tiny_attention(steps=2, dtype="bfloat16").for_label(picture(), middle(), SIZE)
+    assert half.prompts.embeddings["middle"].dtype == torch.float32
+    assert half.prompts.embeddings["middle"].isfinite().all()
