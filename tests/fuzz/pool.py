@@ -134,8 +134,9 @@ def _work(
     seed: int,
     root: Path,
 ) -> None:
-    """The life of a worker. It ends with the line."""
+    """The life of a worker. It ends with its parent."""
     other_end.close()
+    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     root.parent.mkdir(parents=True, exist_ok=True)
     trace = (root.parent / f"{root.name}.trace").open("w")
@@ -147,6 +148,10 @@ def _work(
     faulthandler.register(signal.SIGUSR1, trace)
     _limit_memory()
     while True:
+        # other workers hold the parent's end of the line too, so that it does not end with the parent
+        while not line.poll(2.0):
+            if os.getppid() != parent:
+                return
         try:
             kind, number = line.recv()
         except EOFError:
