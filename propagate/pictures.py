@@ -14,10 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
-import numpy as np
-from jaxtyping import UInt16
-from numpy import ndarray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from propagate.documents import check_regular_file
@@ -120,8 +116,8 @@ def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, Pictur
         header = _header(image, file, pictures, caught)  # before loading, which forgets how pixels were stored
         file.seek(place)
         load_whole(image, file)
-        upright = ImageOps.exif_transpose(image)
-        return upright, replace(header, size=(upright.height, upright.width), warnings=_texts(caught))
+        ImageOps.exif_transpose(image, in_place=True)  # without a copy
+        return image, replace(header, size=(image.height, image.width), warnings=_texts(caught))
 
 
 def convert_picture(image: Image.Image, mode: str, path: Path, what: str = "picture") -> Image.Image:
@@ -132,35 +128,6 @@ def convert_picture(image: Image.Image, mode: str, path: Path, what: str = "pict
     """
     with _named(path, what):
         return image.convert(mode)
-
-
-def load_sixteen_bit(path: Path, image: Image.Image, what: str = "picture") -> UInt16[ndarray, "h w 4"]:
-    """Return all 16 bits of a color picture, of which Pillow keeps the upper 8, as RGBA.
-
-    Args:
-        path: the file.
-        image: the picture as `load_picture` returned it; the upper 8 bits have to be those.
-        what: see `inspect_picture`.
-
-    Raises:
-        InputError: the 16 bits cannot be read exactly.
-    """
-    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    rgba = np.asarray(convert_picture(image, "RGBA", path, what))
-    if stored is not None and stored.dtype == np.uint16 and stored.shape[:2] == rgba.shape[:2]:
-        channels = stored.reshape(*stored.shape[:2], -1)
-        deep = np.full(rgba.shape, 65535, np.uint16)
-        count = channels.shape[2]
-        deep[..., :3] = channels[..., 2::-1] if count >= 3 else channels[..., :1]
-        if count in (2, 4):
-            deep[..., 3] = channels[..., -1]
-        elif isinstance(key := image.info.get("transparency"), tuple):
-            deep[(deep[..., :3] == key).all(-1), 3] = 0
-        if (deep[..., :3] >> 8 == rgba[..., :3]).all():
-            return deep
-    raise InputError(
-        f"The {what} {path} has 16 bits per channel, which cannot be read exactly.", "Save it with 8 bits per channel."
-    )
 
 
 @contextmanager

@@ -125,8 +125,12 @@ class Mask:
     @property
     def objects(self) -> tuple[int, ...]:
         """The ids that occur, ascending, without background and void."""
-        counts = np.bincount(self.ids.ravel(), minlength=VOID + 1)
-        return tuple(int(i) for i in np.flatnonzero(counts) if i not in (BACKGROUND, VOID))
+        height, width = self.size
+        rows = max(1, (1 << 20) // max(width, 1))  # at a time: counting takes 8 bytes for each pixel
+        found = np.zeros(VOID + 1, bool)
+        for top in range(0, height, rows):
+            found |= np.bincount(self.ids[top : top + rows].ravel(), minlength=VOID + 1) > 0
+        return tuple(int(i) for i in np.flatnonzero(found) if i not in (BACKGROUND, VOID))
 
     def __repr__(self) -> str:
         height, width = self.size

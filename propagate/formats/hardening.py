@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from propagate.errors import InputError
+from propagate.formats.mask_colors import bands
 
 _SAME = 40  # colors closer than this, in 8-bit levels, are one flat color with noise
 _APART = 64  # a color this far from every mixture of flat colors is one of its own
@@ -20,15 +21,15 @@ _BLACK = 12  # lossy black reaches up to here
 
 def harden(
     rgb: UInt8[ndarray, "h w 3"], solid: Bool[ndarray, "h w"], path: Path, source: str, problem: InputError
-) -> tuple[UInt8[ndarray, "h w 3"], str]:
-    """Return the picture with flat colors alone, of the same size, and a note on the colors that were found.
+) -> str:
+    """Change a picture to flat colors alone, in place, and return a note on the colors that were found.
 
     A flat color fills a square of 3x3 pixels somewhere, or is far from every mixture of those that do (the core of a
     soft brush). A shade becomes the closest in color of the flat colors that lie next to it in place: a rim between
     black and white is not the gray object elsewhere.
 
     Args:
-        rgb: the picture.
+        rgb: the picture; it is changed.
         solid: pixels that are not transparent; the others are left as they are.
         path: of the picture, for messages.
         source: name of its lossy compression, empty for exact ones.
@@ -39,10 +40,10 @@ def harden(
     """
     lossy = bool(source)
     flat = _flat_pixels(rgb, solid, _NOISY if lossy else _EXACT)
-    colors = _cluster(rgb[flat])
+    colors = _cluster(*_count(rgb, flat))
     enough = 1 if not solid.all() else 2
     if not lossy or len(colors) < enough:  # around flat colors, compression makes a halo of others
-        colors = _add_cores(colors, rgb[solid], solid.size)
+        colors = _add_cores(colors, *_count(rgb, solid), solid.size)
     if not enough <= len(colors) <= _MOST_FLAT or 4 * flat.sum() < solid.sum():
         raise problem
     if lossy:  # compressed black and white are to be black and white
@@ -52,28 +53,45 @@ def harden(
     certain &= solid & (flat | ~_between_others(colors)[numbers])
     soft = solid & ~certain
     numbers[soft] = _nearest_beside(rgb[soft].astype(np.float32), colors, numbers, certain, soft)
-    hard = np.where(solid[..., None], colors.astype(np.uint8)[numbers], rgb)
+    for band in bands(*solid.shape):
+        rgb[band][solid[band]] = colors.astype(np.uint8)[numbers[band][solid[band]]]
     used = [f"({r}, {g}, {b})" for r, g, b in colors.astype(int)]
-    note = (
+    return (
         f"The soft edges of {path} were hardened: {100 * soft.sum() / soft.size:.2g} % of its pixels "
         f"became the nearest of its flat colors {', '.join(used)}."
     )
-    return hard, note
 
 
 def _flat_pixels(rgb: UInt8[ndarray, "h w 3"], solid: Bool[ndarray, "h w"], tolerance: int) -> Bool[ndarray, "h w"]:
     """Solid pixels whose eight neighbors have their color, up to a tolerance."""
     square = np.ones((3, 3), np.uint8)
-    spread = cv2.dilate(rgb, square).astype(np.int16) - cv2.erode(rgb, square)
-    whole = cv2.erode(solid.astype(np.uint8), square) > 0
-    flat: Bool[ndarray, "h w"] = whole & (spread.max(-1) <= tolerance)
+    flat: Bool[ndarray, "h w"] = cv2.erode(solid.astype(np.uint8), square) > 0
+    for band in bands(*solid.shape):
+        start, stop = max(band.start - 1, 0), min(band.stop + 1, len(rgb))
+        part = rgb[start:stop]
+        spread = (cv2.dilate(part, square) - cv2.erode(part, square)).max(-1)
+        flat[band] &= spread[band.start - start : band.stop - start] <= tolerance
     return flat
 
 
-def _cluster(pixels: UInt8[ndarray, "n 3"]) -> Float[ndarray, "k 3"]:
+def _count(
+    rgb: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]
+) -> tuple[Float[ndarray, "n 3"], Int[ndarray, " n"]]:
+    """The colors of some pixels, in order, and how many have each."""
+    found: dict[int, int] = {}
+    for band in bands(*where.shape):
+        pixels = rgb[band][where[band]].astype(np.int64)
+        codes, counts = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            found[code] = found.get(code, 0) + count
+    codes = np.array(sorted(found), np.int64)
+    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(np.float32)
+    return colors, np.array([found[code] for code in codes.tolist()], np.int64)
+
+
+def _cluster(colors: Float[ndarray, "n 3"], counts: Int[ndarray, " n"]) -> Float[ndarray, "k 3"]:
     """The most frequent colors, none of which is close to a more frequent one."""
-    colors, counts = np.unique(pixels, axis=0, return_counts=True)
-    colors = colors[np.argsort(-counts, kind="stable")].astype(np.float32)
+    colors = colors[np.argsort(-counts, kind="stable")]
     found: list[Float[ndarray, " 3"]] = []
     while len(colors) and len(found) <= _MOST_FLAT:
         found.append(colors[0])
@@ -81,10 +99,10 @@ def _cluster(pixels: UInt8[ndarray, "n 3"]) -> Float[ndarray, "k 3"]:
     return np.array(found, np.float32).reshape(-1, 3)
 
 
-def _add_cores(colors: Float[ndarray, "k 3"], pixels: UInt8[ndarray, "n 3"], area: int) -> Float[ndarray, "m 3"]:
+def _add_cores(
+    colors: Float[ndarray, "k 3"], found: Float[ndarray, "n 3"], counts: Int[ndarray, " n"], area: int
+) -> Float[ndarray, "m 3"]:
     """The flat colors, and those that no mixture of them explains: cores of brushes that are soft throughout."""
-    found, counts = np.unique(pixels, axis=0, return_counts=True)
-    found = found.astype(np.float32)
     while len(colors) and len(colors) <= _MOST_FLAT // 4:
         one, other = np.triu_indices(len(colors), 0)
         distance = np.full(len(found), np.inf, np.float32)
@@ -120,21 +138,23 @@ def _distance_to_mixtures(
 
 def _nearest(
     rgb: UInt8[ndarray, "h w 3"], colors: Float[ndarray, "k 3"], tolerance: int
-) -> tuple[Int[ndarray, "h w"], Bool[ndarray, "h w"]]:
+) -> tuple[UInt8[ndarray, "h w"], Bool[ndarray, "h w"]]:
     """The number of each pixel's closest flat color, and whether it has that color up to the tolerance."""
-    best = np.full(rgb.shape[:2], np.inf, np.float32)
-    numbers = np.zeros(rgb.shape[:2], np.int64)
-    for number, color in enumerate(colors):
-        distance = np.abs(rgb - color).max(-1)
-        numbers[distance < best] = number
-        best = np.minimum(best, distance)
-    return numbers, best <= tolerance
+    numbers, close = np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], bool)
+    for band in bands(rgb.shape[0], rgb.shape[1]):
+        best = np.full(close[band].shape, np.inf, np.float32)
+        for number, color in enumerate(colors):
+            distance = np.abs(rgb[band] - color).max(-1)
+            numbers[band][distance < best] = number
+            best = np.minimum(best, distance)
+        close[band] = best <= tolerance
+    return numbers, close
 
 
 def _nearest_beside(
     pixels: Float[ndarray, "n 3"],
     colors: Float[ndarray, "k 3"],
-    numbers: Int[ndarray, "h w"],
+    numbers: UInt8[ndarray, "h w"],
     certain: Bool[ndarray, "h w"],
     soft: Bool[ndarray, "h w"],
 ) -> Int[ndarray, " n"]:

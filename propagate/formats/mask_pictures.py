@@ -11,13 +11,23 @@ from PIL import Image
 
 from propagate.errors import InputError
 from propagate.formats.hardening import harden
+from propagate.formats.mask_colors import (
+    TRANSPARENT,
+    Colors,
+    Rows,
+    bands,
+    count_colors,
+    count_numbers,
+    solid_rgb,
+)
 from propagate.formats.palette import DAVIS_PALETTE
 from propagate.formats.soft_edges import MAX_OBJECTS, soft_edges, too_many
-from propagate.pictures import PictureHeader, convert_picture, load_sixteen_bit
+from propagate.formats.stored_values import palette_opacity, stored_numbers
+from propagate.pictures import PictureHeader, convert_picture
+from propagate.sixteen_bit import load_sixteen_bit
 from propagate.types import BACKGROUND, VOID
 
 _MAPPING_SHOWN = 12
-_TRANSPARENT = -1
 _INVERTED_SHARE = 0.95
 Ids = UInt8[ndarray, "h w"]
 Notes = tuple[str, ...]
@@ -69,14 +79,19 @@ class MaskPicture:
             return self._numbers(*self._eight_bits(values))
         if header.sixteen_bit:
             deep = load_sixteen_bit(self._path, image, "mask")
-            gray = (deep[..., :1] == deep[..., :3]).all()
-            if gray and header.raw_mode.startswith("LA") and (deep[..., 3] == 65535).all():
-                return self._numbers(*self._eight_bits(deep[..., 0]))
-            return self._colors(deep[..., :3], deep[..., 3].astype(np.float32) / 65535)
+            size = image.size[::-1]
+            image.close()  # its pixels are in `deep`
+            if header.raw_mode.startswith("LA") and all(_is_opaque_gray(deep(band)) for band in bands(*size)):
+                return self._numbers(*self._eight_bits(np.concatenate([deep(band)[..., 0] for band in bands(*size)])))
+            return self._colors(deep, size)
         if image.mode == "LA" and image.getextrema()[1] == (255, 255):
             return self._numbers(np.array(image.getchannel("L")))
-        rgba = np.asarray(convert_picture(image, "RGBA", self._path, "mask"))
-        return self._colors(rgba[..., :3], rgba[..., 3].astype(np.float32) / 255)
+
+        def rows(band: slice) -> UInt8[ndarray, "n w 4"]:
+            part = image.crop((0, band.start, image.width, band.stop))
+            return np.asarray(convert_picture(part, "RGBA", self._path, "mask"))
+
+        return self._colors(rows, image.size[::-1])
 
     def _palette(
         self, index: Ids, image: Image.Image, header: PictureHeader, alpha: UInt8[ndarray, "h w"] | None = None
@@ -85,18 +100,25 @@ class MaskPicture:
         table = np.zeros((256, 3), np.uint8)
         palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
         table[: len(palette)] = palette
-        opacity = _palette_opacity(image)[index] if alpha is None else alpha.astype(np.float32) / 255
-        solid = opacity >= 0.5
-        used = np.unique(index[solid])
+        opacity = palette_opacity(image)
+
+        def rows(band: slice) -> UInt8[ndarray, "n w 4"]:
+            part = index[band]
+            return np.dstack([table[part], opacity[part] if alpha is None else alpha[band]])
+
+        solid = (opacity >= 128)[index] if alpha is None else alpha >= 128
+        used = np.flatnonzero(count_numbers(index, 256, solid))
         if not solid.all():
             named = len(used) > 1 and np.array_equal(table[used], DAVIS_PALETTE[used])
             if 0 in used and not named:
-                return self._colors(table[index], opacity)
+                return self._colors(rows, index.shape)
             ids, notes = self._palette_numbers(np.where(solid, index, np.uint8(0)), table, used)
-            return ids, (*self._transparency_notes(opacity), *notes)
+            shades = opacity[count_numbers(index, 256) > 0] if alpha is None else alpha
+            soft = bool(((shades > 0) & (shades < 255)).any())
+            return ids, (*self._transparency_notes(soft), *notes)
         black = [int(i) for i in used if not table[i].any()]
         if table[0].any() and black:
-            ids, notes = self._colors(table[index], opacity)
+            ids, notes = self._colors(rows, index.shape)
             note = f"In the palette of {self._path} black is not color 0: its colors are taken, not its numbers."
             return ids, (note, *notes)
         return self._palette_numbers(index, table, used)
@@ -104,15 +126,14 @@ class MaskPicture:
     def _palette_numbers(
         self, index: Ids, table: UInt8[ndarray, "256 3"], used: Shaped[ndarray, " n"]
     ) -> tuple[Ids, Notes]:
-        if set(np.unique(index).tolist()) <= {0, 255}:
+        present = np.flatnonzero(count_numbers(index, 256))
+        if set(present.tolist()) <= {0, 255}:
             return self._numbers(index)
         if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
-            present = np.unique(index)
-            problem = soft_edges(
-                np.searchsorted(present, index), table[present].astype(np.float64), self._path, self._source
-            )
+            shades = table[present].astype(np.float64)
+            problem = soft_edges(_compact(index, present), shades, self._path, self._source)
             if problem is not None and self._hard:
-                return self._colors(table[index], np.ones(index.shape, np.float32))
+                return self._colors(lambda band: _opaque(table[index[band]]), index.shape)
             if problem is not None:
                 raise problem
         return index, self._void_note(index)
@@ -120,56 +141,54 @@ class MaskPicture:
     def _keyed_numbers(self, values: Integer[ndarray, "h w"], solid: Bool[ndarray, "h w"]) -> tuple[Ids, Notes]:
         """Grayscale of which one value is transparent: 0, where it is not, is an object like the others."""
         if (values[solid] == 0).any():
-            gray = np.repeat(values[..., None], 3, 2)
-            return self._colors(gray, solid.astype(np.float32))
+            deep = values.astype(np.uint16)
+
+            def rows(band: slice) -> UInt16[ndarray, "n w 4"]:
+                part = _opaque(np.repeat(deep[band][..., None], 3, 2))
+                part[~solid[band], 3] = 0
+                return part
+
+            return self._colors(rows, values.shape)
         narrow, notes = self._eight_bits(np.where(solid, values, np.zeros_like(values)))
         ids, more = self._numbers(narrow)
-        return ids, (*self._transparency_notes(solid.astype(np.float32)), *notes, *more)
+        return ids, (*self._transparency_notes(False), *notes, *more)
 
     def _numbers(self, values: Ids, notes: Notes = ()) -> tuple[Ids, Notes]:
         """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
-        used = np.unique(values)
+        used = np.flatnonzero(count_numbers(values, 256))
         if set(used.tolist()) <= {0, 255}:
             note = f"{self._path} is black and white: white is object 1."
             return (values > 0).astype(np.uint8), (*notes, *((note,) if values.any() else ()))
-        compact = np.searchsorted(used, values)
         table = np.repeat(used.astype(np.float64)[:, None], 3, 1)
-        problem = soft_edges(compact, table, self._path, self._source)
+        problem = soft_edges(_compact(values, used), table, self._path, self._source)
         if problem is not None:
             if not self._hard:
                 raise problem
             solid = np.ones(values.shape, bool)
-            rgb, note = harden(np.repeat(values[..., None], 3, 2), solid, self._path, self._source, problem)
+            rgb = np.repeat(values[..., None], 3, 2)
+            note = harden(rgb, solid, self._path, self._source, problem)
             self._source, self._hard = "", False
             return self._numbers(np.ascontiguousarray(rgb[..., 0]), (*notes, note))
         if np.count_nonzero(used) > MAX_OBJECTS:
             raise too_many(self._path, len(used), "every gray there is")
         return values, (*notes, *self._void_note(values))
 
-    def _colors(
-        self,
-        rgb: UInt8[ndarray, "h w 3"] | UInt16[ndarray, "h w 3"] | Int[ndarray, "h w 3"],
-        opacity: Shaped[ndarray, "h w"],
-    ) -> tuple[Ids, Notes]:
+    def _colors(self, rows: Rows, size: tuple[int, int]) -> tuple[Ids, Notes]:
         """Each color an object, in order of appearance; what is transparent, or else black, is background."""
-        solid = opacity >= 0.5
-        notes = list(self._transparency_notes(opacity))
-        codes, first, compact = _packed(rgb, solid)
-        table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
-        table *= 255 / max(255.0, table.max(initial=0))
-        table[codes == _TRANSPARENT] = 0
-        problem = soft_edges(compact, table, self._path, self._source)
+        colors = count_colors(rows, *size)
+        notes = [] if colors.solid else list(self._transparency_notes(colors.soft))
+        problem = self._color_problem(colors)
         if problem is not None:
             if not self._hard:
                 raise problem
-            if rgb.dtype != np.uint8:
-                rgb = (rgb >> 8).astype(np.uint8)
-            rgb, note = harden(np.ascontiguousarray(rgb), solid, self._path, self._source, problem)
-            notes.append(note)
-            codes, first, compact = _packed(rgb, solid)
+            rgb, solid = solid_rgb(rows, *size)
+            notes.append(harden(rgb, solid, self._path, self._source, problem))
+            colors = count_colors(lambda band: np.dstack([rgb[band], np.uint8(255) * solid[band]]), *size)
+        codes, compact = colors.codes, colors.compact
+        assert compact is not None  # a problem otherwise
 
-        if not solid.all():
-            background = _TRANSPARENT
+        if not colors.solid:
+            background = TRANSPARENT
         elif 0 in codes:
             background = 0
         else:
@@ -177,7 +196,7 @@ class MaskPicture:
             values, counts = np.unique(border, return_counts=True)
             background = int(values[counts.argmax()])
             notes.append(f"{self._path} has no black: {_color_name(background)}, most of its border, is background.")
-        objects = [int(i) for i in np.argsort(first) if codes[i] != background]
+        objects = [int(i) for i in np.argsort(colors.first) if codes[i] != background]
         if len(objects) > MAX_OBJECTS:
             raise too_many(self._path, len(objects) + 1, "each would be an object")
         lookup = np.zeros(len(codes), np.uint8)
@@ -188,6 +207,16 @@ class MaskPicture:
         if named:
             notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
         return lookup[compact], tuple(notes)
+
+    def _color_problem(self, colors: Colors) -> InputError | None:
+        """The error for colors that are no flat ones."""
+        codes, compact = colors.codes, colors.compact
+        if compact is None:
+            return too_many(self._path, len(codes), "it looks like a photograph or has soft edges")
+        table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
+        table *= 255 / max(255.0, table.max(initial=0))
+        table[codes == TRANSPARENT] = 0
+        return soft_edges(compact, table, self._path, self._source)
 
     def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> tuple[Ids, Notes]:
         """Deeper grayscale as 8 bits: its numbers where they fit, 0 and 255 where it has 0 and one full white."""
@@ -208,11 +237,8 @@ class MaskPicture:
             )
         return narrow, ()
 
-    def _transparency_notes(self, opacity: Shaped[ndarray, "h w"]) -> Notes:
-        if (opacity >= 0.5).all():
-            return ()
+    def _transparency_notes(self, soft: bool) -> Notes:
         note = f"{self._path} has transparency: transparent is background."
-        soft = ((opacity > 0) & (opacity < 1)).any()
         return (note, f"The soft edge of the transparency in {self._path} is cut at one half.") if soft else (note,)
 
     def _void_note(self, ids: Ids) -> Notes:
@@ -223,7 +249,7 @@ class MaskPicture:
     def _inverted(self, ids: Ids) -> Notes:
         """Say that an object may be the background: it is nearly everything, or all around."""
         corners = {int(ids[y, x]) for y in (0, -1) for x in (0, -1)}
-        counts = np.bincount(ids.ravel(), minlength=256)
+        counts = count_numbers(ids, 256)
         counts[[BACKGROUND, VOID]] = 0
         largest = int(counts.argmax())
         if counts[largest] >= _INVERTED_SHARE * ids.size:
@@ -235,45 +261,20 @@ class MaskPicture:
         return (f"Object {largest} of {self._path} {share}: if it is the background, the mask is inverted.",)
 
 
-def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray, "h w"]:
-    """The numbers of a grayscale picture as they are stored; Pillow spreads those of 2 and 4 bits and of a PGM."""
-    if image.mode == "1":
-        return np.array(image, dtype=np.uint8) * np.uint8(255)
-    values = np.array(image)
-    for mode, step in (("L;4", 17), ("L;2", 85)):
-        if header.raw_mode.startswith(mode) and header.mode == "L":
-            values = values // np.uint8(step)
-            most = 255 // step
-            if np.isin(values, (0, most)).all():  # black and white
-                values = values // np.uint8(most) * np.uint8(255)
-    if header.highest:
-        full = 65535 if image.mode == "I" else 255
-        if np.isin(values, (0, full)).all():  # black and white
-            return (values > 0).astype(np.uint8) * np.uint8(255)
-        values = np.rint(values * (header.highest / full)).astype(values.dtype)
-    return values
+def _compact(values: Ids, used: Int[ndarray, " n"]) -> UInt16[ndarray, "h w"]:
+    """The place of each pixel's value among those that are used."""
+    lookup = np.zeros(256, np.uint16)
+    lookup[used] = np.arange(len(used))
+    compact: UInt16[ndarray, "h w"] = lookup[values]
+    return compact
 
 
-def _packed(
-    rgb: Shaped[ndarray, "h w 3"], solid: Bool[ndarray, "h w"]
-) -> tuple[Int[ndarray, " n"], Int[ndarray, " n"], Int[ndarray, "h w"]]:
-    """The colors as one number each, where each is met first, and the number of each pixel's color."""
-    packed = rgb.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1])
-    packed[~solid] = _TRANSPARENT
-    codes, first, compact = np.unique(packed, return_index=True, return_inverse=True)
-    return codes, first, compact.reshape(packed.shape)
+def _opaque(rgb: Shaped[ndarray, "n w 3"]) -> Shaped[ndarray, "n w 4"]:
+    return np.dstack([rgb, np.full(rgb.shape[:2], np.iinfo(rgb.dtype).max, rgb.dtype)])
 
 
-def _palette_opacity(image: Image.Image) -> Shaped[ndarray, " 256"]:
-    """Opacity of each entry of a palette, from 0 to 1."""
-    opacity = np.ones(256, np.float32)
-    key = image.info.get("transparency")
-    if isinstance(key, bytes):
-        listed = np.frombuffer(key, np.uint8)[:256]
-        opacity[: len(listed)] = listed.astype(np.float32) / 255
-    elif isinstance(key, int) and 0 <= key < 256:
-        opacity[key] = 0
-    return opacity
+def _is_opaque_gray(rgba: UInt16[ndarray, "n w 4"]) -> bool:
+    return bool((rgba[..., :1] == rgba[..., :3]).all() and (rgba[..., 3] == 65535).all())
 
 
 def _color_name(code: int) -> str:

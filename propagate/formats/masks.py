@@ -14,8 +14,9 @@ from PIL import Image
 
 from propagate.errors import InputError
 from propagate.formats.atomic import atomic_path
-from propagate.formats.mask_pictures import MaskPicture, stored_numbers
+from propagate.formats.mask_pictures import MaskPicture
 from propagate.formats.palette import DAVIS_PALETTE
+from propagate.formats.stored_values import stored_numbers
 from propagate.pictures import inspect_picture, load_picture
 from propagate.types import Mask, MaskLike
 

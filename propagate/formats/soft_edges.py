@@ -10,10 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt16
 from numpy import ndarray
 
 from propagate.errors import InputError
+from propagate.formats.mask_colors import count_numbers
 
 MAX_OBJECTS = 254
 _MANY = 32  # more colors than a hand-drawn mask has; fewer than a photograph
@@ -22,7 +23,7 @@ _NOISE = 24  # how far, in 8-bit levels, lossy compression moves colors that are
 
 
 def soft_edges(
-    compact: Int[ndarray, "h w"], table: Float[ndarray, "n 3"], path: Path, source: str
+    compact: UInt16[ndarray, "h w"], table: Float[ndarray, "n 3"], path: Path, source: str
 ) -> InputError | None:
     """Return the error for a picture whose colors are those of soft edges, a JPEG or a photograph; None for others.
 
@@ -38,9 +39,9 @@ def soft_edges(
             f"{path} is a {source}, whose compression has turned flat colors into {count} shades.", _hard_edges()
         )
     whole = _inside_one_color(compact)
-    inside = np.bincount(compact[whole], minlength=count)
+    inside = count_numbers(compact, count, whole)
     # One pixel in nine is inside a square of 3; of a shade along a blurred edge, hardly any is.
-    areas = np.flatnonzero(10 * inside >= np.bincount(compact.ravel(), minlength=count))
+    areas = np.flatnonzero(10 * inside >= count_numbers(compact, count))
     shades = _count_shades(compact, table, areas)
     two_tone = len(areas) == 2 and np.abs(table[areas[0]] - table[areas[1]]).max() >= 128
     if shades >= 3 or (two_tone and 0 < shades == count - 2):
@@ -76,15 +77,14 @@ def _some_are_close(table: Float[ndarray, "n 3"]) -> bool:
     return bool((np.abs(np.diff(ordered, axis=0)).max(1) <= _NOISE).any())
 
 
-def _inside_one_color(compact: Int[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
+def _inside_one_color(compact: UInt16[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
     """Pixels whose eight neighbors all have their color."""
-    values = compact.astype(np.float32)  # exact: a picture has fewer than 2^24 colors
     square = np.ones((3, 3), np.uint8)
-    same: Bool[ndarray, "h w"] = cv2.erode(values, square) == cv2.dilate(values, square)
+    same: Bool[ndarray, "h w"] = cv2.erode(compact, square) == cv2.dilate(compact, square)
     return same
 
 
-def _count_shades(compact: Int[ndarray, "h w"], table: Float[ndarray, "n 3"], areas: Int[ndarray, " a"]) -> int:
+def _count_shades(compact: UInt16[ndarray, "h w"], table: Float[ndarray, "n 3"], areas: Int[ndarray, " a"]) -> int:
     """How many colors are no area of their own, lie at the border of two areas and are a mixture of two areas' colors.
 
     Args:
@@ -96,14 +96,15 @@ def _count_shades(compact: Int[ndarray, "h w"], table: Float[ndarray, "n 3"], ar
         return 0
     is_area = np.zeros(len(table), bool)
     is_area[areas] = True
-    known = is_area[compact]
+    unknown = ~is_area[compact]
     around = np.ones((7, 7), np.uint8)
-    values = compact.astype(np.float32)
-    lowest = cv2.erode(np.where(known, values, np.float32(np.inf)), around)
-    highest = cv2.dilate(np.where(known, values, np.float32(-np.inf)), around)
-    at_border = ~known & (lowest < highest)
-    total = np.bincount(compact.ravel(), minlength=len(table))
-    near = np.bincount(compact[at_border], minlength=len(table))
+    numbers = compact + np.uint16(1)  # there are fewer colors than `MOST_COLORS`: 0 and 65535 are free
+    numbers[unknown] = 65535
+    lowest = cv2.erode(numbers, around)
+    numbers[unknown] = 0
+    at_border = unknown & (lowest < cv2.dilate(numbers, around))
+    total = count_numbers(compact, len(table))
+    near = count_numbers(compact, len(table), at_border)
     candidates = np.flatnonzero(~is_area & (2 * near >= total))[:1024]  # enough to know what the picture is
 
     one, other = np.triu_indices(len(areas), 1)

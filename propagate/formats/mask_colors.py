@@ -1,0 +1,109 @@
+"""The colors of a large picture, counted in bands of rows, so that no second copy of the picture is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped, UInt8, UInt16
+from numpy import ndarray
+
+MOST_COLORS = 60_000  # counted; far more than a mask or its soft edges have
+TRANSPARENT = -1
+_BAND_PIXELS = 1 << 20
+# RGBA of some rows, uint8 or uint16
+Rows = Callable[[slice], Shaped[ndarray, "n w 4"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Colors:
+    """The colors of a picture.
+
+    Attributes:
+        codes: red, green and blue of each color, 16 bits each, as one number, rising; -1 for transparent.
+        first: place of each color's first pixel, counted row by row.
+        compact: number of each pixel's color; None where there are more than `MOST_COLORS`.
+        solid: no pixel is transparent.
+        soft: some pixels are neither transparent nor opaque.
+    """
+
+    codes: Int[ndarray, " n"]
+    first: Int[ndarray, " n"]
+    compact: UInt16[ndarray, "h w"] | None
+    solid: bool
+    soft: bool
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that make up a picture of this size, each of about a million pixels."""
+    step = max(1, _BAND_PIXELS // max(width, 1))
+    return (slice(start, min(start + step, height)) for start in range(0, height, step))
+
+
+def count_colors(rows: Rows, height: int, width: int) -> Colors:
+    """Return the colors of a picture; more transparent than not counts as one color.
+
+    Args:
+        rows: returns the pixels of some rows.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+    """
+    codes, first = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    solid, soft = True, False
+    for band in bands(height, width):
+        part = rows(band)
+        clear = _is_clear(part)
+        solid = solid and not clear.any()
+        soft = soft or bool(((part[..., 3] > 0) & (part[..., 3] < np.iinfo(part.dtype).max)).any())
+        if len(codes) <= MOST_COLORS:
+            line, starts = _runs(part)
+            found, at = np.unique(line[starts], return_index=True)
+            places = np.concatenate([first, starts[at] + band.start * width])
+            codes, index = np.unique(np.concatenate([codes, found]), return_index=True)
+            first = places[index]
+    if len(codes) > MOST_COLORS:
+        return Colors(codes, first, None, solid, soft)
+    compact = np.empty((height, width), np.uint16)
+    for band in bands(height, width):
+        line, starts = _runs(rows(band))
+        numbers = np.searchsorted(codes, line[starts]).astype(np.uint16)
+        compact[band] = np.repeat(numbers, np.diff(starts, append=len(line))).reshape(-1, width)
+    return Colors(codes, first, compact, solid, soft)
+
+
+def count_numbers(
+    numbers: Shaped[ndarray, "h w"], length: int, where: Bool[ndarray, "h w"] | None = None
+) -> Int[ndarray, " n"]:
+    """How many pixels have each number from 0 to below a length; of some pixels, if told which."""
+    total = np.zeros(length, np.int64)
+    for band in bands(*numbers.shape):
+        part = numbers[band] if where is None else numbers[band][where[band]]
+        total += np.bincount(part.ravel(), minlength=length)
+    return total
+
+
+def solid_rgb(rows: Rows, height: int, width: int) -> tuple[UInt8[ndarray, "h w 3"], Bool[ndarray, "h w"]]:
+    """The upper 8 bits of a picture's colors, and which of its pixels are not transparent."""
+    rgb, solid = np.empty((height, width, 3), np.uint8), np.empty((height, width), bool)
+    for band in bands(height, width):
+        part = rows(band)
+        rgb[band] = part[..., :3] if part.dtype == np.uint8 else part[..., :3] >> 8
+        solid[band] = ~_is_clear(part)
+    return rgb, solid
+
+
+def _is_clear(part: Shaped[ndarray, "n w 4"]) -> Bool[ndarray, "n w"]:
+    clear: Bool[ndarray, "n w"] = part[..., 3] <= np.iinfo(part.dtype).max // 2
+    return clear
+
+
+def _runs(part: Shaped[ndarray, "n w 4"]) -> tuple[Int[ndarray, " m"], Int[ndarray, " r"]]:
+    """The code of each pixel, one row after the other, and where it differs from the one before."""
+    line = part[..., 0].astype(np.int64)
+    for channel in (1, 2):
+        line <<= 16
+        line |= part[..., channel]
+    line[_is_clear(part)] = TRANSPARENT
+    line = line.ravel()
+    return line, np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
