@@ -24,6 +24,14 @@ _SAME_S = 0.1  # `timeout` sends its signal to the process and to its group, so 
 _Handler = Callable[[int, FrameType | None], None]
 
 
+class Signalled(KeyboardInterrupt):
+    """A signal has come.
+
+    Not KeyboardInterrupt itself: once that very type has left code that a C extension runs, such as torch's while it is
+    imported, Python ends the process by SIGINT in the end, whatever the exit code is.
+    """
+
+
 class Stopped(KeyboardInterrupt):
     """A run that was interrupted and has said in its message what it leaves behind."""
 
@@ -35,11 +43,11 @@ def exit_code(terminal: Terminal) -> int:
 
 @contextmanager
 def stopping(terminal: Terminal) -> Iterator[None]:
-    """In this block the signals raise KeyboardInterrupt, and the terminal knows which one it was."""
+    """In this block the signals raise a KeyboardInterrupt, and the terminal knows which one it was."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         terminal.signal = terminal.signal or number
-        raise KeyboardInterrupt
+        raise Signalled
 
     before = _handle(stop)
     try:

@@ -11,9 +11,10 @@ import time
 
 import av
 import pytest
+import typer
 
-from propagate.app.console import Terminal
-from propagate.app.interrupt import Interrupt, Stopped
+from propagate.app.console import Terminal, reporting
+from propagate.app.interrupt import Interrupt, Stopped, exit_code
 from propagate.formats import read_indexed_png
 from tests.app.conftest import HEIGHT, SMALL, WIDTH, write_video
 
@@ -73,3 +74,69 @@ def test_an_interrupt_before_the_first_frame_leaves_nothing(run, clip, mask, tmp
     assert result.exit_code == 130
     assert "nothing was written" in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_each_signal_ends_a_command_with_its_code(number, code):
+    before = signal.getsignal(number)
+    with pytest.raises(typer.Exit) as caught, reporting():
+        os.kill(os.getpid(), number)
+    assert caught.value.exit_code == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_library_that_turns_the_interrupt_into_its_own_error_changes_no_code(capsys):
+    def clumsy():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise ImportError("cannot load") from error
+
+    with pytest.raises(typer.Exit) as caught, reporting():
+        clumsy()
+    assert caught.value.exit_code == 143
+    assert "unexpected" not in capsys.readouterr().err
+
+
+def test_a_process_that_ignores_sighup_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with reporting() as terminal, Interrupt(terminal) as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_timeout_sends_twice_counts_once():
+    terminal = Terminal()
+    with Interrupt(terminal) as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.requested
+    assert exit_code(terminal) == 143
+
+
+def test_a_signal_after_the_last_frame_leaves_a_finished_record(run, clip, mask, tmp_path):
+    class Last:
+        def __enter__(self):
+            return lambda frame, _: os.kill(os.getpid(), signal.SIGTERM) if frame.index == 7 else None
+
+        def __exit__(self, *_):
+            return None
+
+    from propagate.app.options import resolve_settings
+    from propagate.app.run import carry, open_input, read_first_mask
+
+    resolved = resolve_settings("rgb", ["video.short_side=64"], device="cpu")
+
+    def carried():
+        with reporting() as terminal:
+            reader = open_input(clip, resolved.settings, terminal)
+            first = read_first_mask(mask, reader.info, terminal, resize=False)
+            carry(reader, first, tmp_path / "out", resolved, terminal, command="segment", observers=[Last()])
+
+    with pytest.raises(typer.Exit) as caught:
+        carried()
+    assert caught.value.exit_code == 143
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "finished"
