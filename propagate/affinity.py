@@ -60,7 +60,8 @@ class Window:
 
 def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
     """Features of unit length per cell (floor 1e-12: a zero feature stays zero and has cosine 0 with everything)."""
-    return F.normalize(features, dim=-3)
+    # sums are rounded by the order in memory, which is another one in a batch, alone and from a cache: here always one
+    return F.normalize(features.movedim(-3, -1).contiguous(), dim=-1).movedim(-1, -3)
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from propagate.affinity import Ties, Window
 from propagate.affinity_keys import Codes, RoundedKeys, rounded_queries
-from propagate.affinity_threads import in_threads
+from propagate.threads import MOST_THREADS, in_threads, usual_threads
 
 Precision = Literal["int8", "float32"]
 
@@ -46,8 +46,7 @@ _TILE_SCORES = 2**22  # 16 MiB of scores per thread, where they are products of 
 _STRIP_SCORES = 2**17  # 512 KiB, where they are read while they are in the cache
 _STRIP_ROWS = 15  # at least: so many pieces there are for threads to share
 _WIDE = 8  # columns of a tile: wider ones meet more keys in vain, narrower ones make the products small
-_MOST_THREADS = 16  # each holds a tile's scores
-_MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with its length
+MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with its length
 _MOST_CHANNELS = 8192  # up to here rounding of the measured lengths is within the 0.1 % that are added to them
 
 
@@ -68,7 +67,7 @@ def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int) -> boo
         and query.device.type == keys.device.type == labels.device.type == "cpu"
         and query.dtype == labels.dtype == torch.float32
         and keys.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and top_k <= _MOST_TOP_K
+        and top_k <= MOST_TOP_K
         and min(*keys.shape, *labels.shape) > 0
         and kernels() is not None
     )
@@ -115,7 +114,7 @@ def transfer(
     frames, channels, height, width = keys.shape
     if precision is None:
         precision = "float32" if channels > _MOST_CHANNELS else fastest_precision()
-    run = in_threads(min(threads or torch.get_num_threads(), _MOST_THREADS))
+    run = in_threads(min(threads, MOST_THREADS) if threads else usual_threads())
     rows = keys.detach().permute(0, 2, 3, 1).contiguous()
     query_rows = query.detach().permute(1, 2, 0).contiguous()
     label_rows = labels.detach().permute(0, 2, 3, 1).contiguous()

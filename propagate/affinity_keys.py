@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int8, Int32, Int64, UInt32
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.affinity_threads import Run
+from propagate.threads import Run
 
 _BAND = 4  # rows that a thread rounds at a time
 _LANES = 16  # keys of a block
@@ -58,7 +58,7 @@ class RoundedKeys:
             rows: the keys of all frames.
             parts: which of these are inside the window, and which are free.
             stamps: a number for every frame, the same only if its keys are; None: nothing is known of them.
-            run: see `propagate.affinity_threads.in_threads`.
+            run: see `propagate.threads.in_threads`.
         """
         numbers = [tuple(stamps[frame] if stamps else -1 for frame in part) for part in parts]
         shape = (*rows.shape[1:], *(len(part) for part in parts))

@@ -21,7 +21,7 @@ Activations and transfer take turns, so that only the larger one counts. Not cou
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -238,7 +238,8 @@ def plan_memory(
         finer_channels=extractor.finer_channels if isinstance(extractor, BothMaps) else 0,
     )
     passes = largest_pass(extractor, batch)
-    network = _network(extractor, size, batch, passes)
+    load = replace(load, batch=max(batch, passes.frames))
+    network = _network(extractor, size, passes, load.batch)
     tile_scores = default_tile_scores(network.device)
     needed = _estimate(network, load, tile_scores)
     while limit is not None and needed.total > limit:
@@ -247,7 +248,8 @@ def plan_memory(
             tile_scores //= 2
         elif needed.activations >= needed.transfer and half is not None:
             passes = half
-            network = _network(extractor, size, batch, passes)
+            load = replace(load, batch=max(batch, passes.frames))
+            network = _network(extractor, size, passes, load.batch)
         else:
             raise OutOfMemoryError(
                 f"max_memory = {_mib(limit)}: the least a run takes is about {needed}.", _remedy(needed)
@@ -300,9 +302,9 @@ def _mib(size: int) -> str:
     return f"{size / MIB:.0f} MiB"
 
 
-def _network(extractor: FeatureExtractor, size: tuple[int, int], frames: int, passes: PassSize) -> Footprint:
+def _network(extractor: FeatureExtractor, size: tuple[int, int], passes: PassSize, batch: int) -> Footprint:
     def one_batch() -> Tensor:
-        images = torch.empty(frames, 3, *size)
+        images = torch.empty(batch, 3, *size)
         return Passes(extractor, passes).anchored(images[:1])(images)
 
     try:

@@ -70,7 +70,7 @@ class CachedExtractor:
         self.finer_stride, self.finer_channels = known.finer_stride, known.finer_channels
         if known.draws_per_pass is not None:
             self.draws_per_pass = known.draws_per_pass
-        self._learns = known.learns
+        self._learns, self.side_by_side = known.learns, known.side_by_side
         self._anchor: tuple[Tensor, Sequence[int] | None] | None = None
         self._anchor_digest = b""
         self._fitted: FeatureExtractor | None = None

@@ -24,7 +24,7 @@ from propagate.errors import PropagateError
 from propagate.features import EXTRACTORS, FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor
 from propagate.features.device import computes_in_bfloat16
-from propagate.features.extractor import EnsembleExtractor, FinerExtractor
+from propagate.features.extractor import EnsembleExtractor, FinerExtractor, SideBySideExtractor
 from propagate.features.installed import package_digest
 from propagate.formats import atomic_path, settings_hash
 from propagate.provenance import all_settings, extractors, local_weights, versions
@@ -51,6 +51,7 @@ class Description(BaseModel):
     learns: bool
     finer_stride: _Side | None
     finer_channels: _Channels
+    side_by_side: bool
 
     @model_validator(mode="after")
     def _finer_divides(self) -> Description:
@@ -112,6 +113,7 @@ def describe(network: FeatureExtractor) -> Description:
         learns=isinstance(network, AnchoredExtractor),
         finer_stride=finer[0],
         finer_channels=finer[1],
+        side_by_side=isinstance(network, SideBySideExtractor) and network.side_by_side,
     )
 
 

@@ -228,13 +228,15 @@ def with_frames(
 def extract(
     frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
-    """Every frame with its features, in batches of `features.batch_size`; while one is in work the next is read.
+    """Every frame with its features, in batches of `features.batch_size`, or of a pass where that takes more.
+
+    While one batch is in work the next is read.
 
     What an extractor has to learn of a clip (the basis of a PCA) it learns from the first frame, which has the first
     anchor, alone; with later anchors it stays, or what is in memory could no longer be compared.
     """
     learned = False
-    for batch, images in ahead(_batches(frames, extractor.multiple, settings), BATCHES_AHEAD):
+    for batch, images in ahead(_batches(frames, extractor, settings), BATCHES_AHEAD):
         indices = [frame.index for frame in batch]
         with _memory_errors(), torch.no_grad():
             if not learned:
@@ -244,11 +246,12 @@ def extract(
 
 
 def _batches(
-    frames: Iterable[Frame], multiple: int, settings: Settings
+    frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[list[Frame], Float[Tensor, "b 3 h w"]]]:
-    stream = iter(frames)
-    while batch := list(islice(stream, settings.features.batch_size)):
-        size = working_size(batch[0].size, multiple=multiple, **settings.video.sizing)
+    stream, wanted = iter(frames), settings.features.batch_size
+    wanted = max(wanted, extractor.size.frames) if isinstance(extractor, Passes) else wanted
+    while batch := list(islice(stream, wanted)):
+        size = working_size(batch[0].size, multiple=extractor.multiple, **settings.video.sizing)
         yield batch, torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from propagate import __version__
+from propagate.affinity_cpu import MOST_TOP_K, kernels
 from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, extractor_options
+from propagate.features.device import resolve_device
 from propagate.features.fusion import PART_DEFAULTS, part_options
 from propagate.features.local_files import files_in, named_files
 from propagate.features.weight_digests import fingerprint
-from propagate.settings import FeatureSettings, ResolvedSettings, nearest
+from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
 
 # module -> distributions that provide it, the one we ask for first
 DISTRIBUTIONS = {
@@ -122,6 +124,23 @@ def local_weights(features: FeatureSettings) -> dict[str, str]:
             if inside := files_in(place):
                 found[f"{prefix}{option}"] = fingerprint(inside)
     return found
+
+
+def depends_on_threads(settings: Settings) -> bool:
+    """Whether results made with these settings differ in their last digits with the number of threads.
+
+    They do not where a GPU computes the features, nor with `rgb` and `compact` on a CPU, as long as the transfer step
+    is the compiled one. Baselines have no settings; they do not either.
+
+    Raises:
+        UsageError: no such extractor or device.
+    """
+    features, propagation = settings.features, settings.propagation
+    device = str(features.options.get("device", extractor_options(features.name).get("device", "cpu")))
+    if resolve_device(device).type != "cpu":
+        return False
+    same = features.name == "rgb" or (features.name == "compact" and not features.options.get("compile", False))
+    return not same or propagation.top_k > MOST_TOP_K or kernels() is None
 
 
 def versions() -> dict[str, str | None]:

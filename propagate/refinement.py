@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from propagate.affinity import Ties, default_tile_scores
-from propagate.affinity_threads import in_threads
+from propagate.threads import in_threads, usual_threads
 
 _BAND = 256  # cells that a thread refines at a time
 _MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with its length
@@ -150,7 +150,7 @@ def _refine_compiled(
         part = result[first : first + _BAND].numpy()
         loops.refine(query_rows, key_rows, label_rows, chosen, first, top_k, temperature, ties == "keep", part)
 
-    in_threads(torch.get_num_threads())(one_band, list(range(0, height * width, _BAND)))
+    in_threads(usual_threads())(one_band, list(range(0, height * width, _BAND)))
     return result.view(height, width, -1).permute(2, 0, 1)
 
 

@@ -180,3 +180,11 @@ def test_normalize_leaves_zero_at_zero():
     unit = normalize(features)
     assert unit[:, 0, 0].tolist() == pytest.approx([0.6, 0.0, 0.8])
     assert unit[:, 1, 1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_lengths_are_the_same_bits_in_whatever_order_features_lie_in_memory():
+    features = torch.randn(2, 128, 12, 20)
+    expected = normalize(features)
+    turned = normalize(features.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(turned, expected)
+    assert torch.equal(normalize(features[1]), expected[1])

@@ -35,7 +35,9 @@ from propagate.features.diffusion import (
 from propagate.features.finer import pack
 from propagate.features.network_configs import NetworkConfig, building, checked_config
 from propagate.features.option_types import Count, EnsembleSize, Seed
+from propagate.features.side_by_side import one_by_one
 from propagate.features.weight_files import check_fits, read_config, read_tensors
+from propagate.threads import on_one_thread
 
 SPACE_TO_DEPTH = 4
 TRAINING_TIMESTEP = 51
@@ -108,7 +110,8 @@ class CompactDiffusion:
         self.stride = 16 if block == 0 and head is None else STRIDE
         self.multiple = SPACE_TO_DEPTH * 8
         unet = load_unet(Path(str(weights or resources.files("propagate") / "models" / "compact")))
-        network = CompactNetwork(unet, timestep, block)
+        folded = on_one_thread(CompactNetwork)  # its weights are products
+        network = folded(unet, timestep, block)
         self.channels = self.finer_channels = network.layers[f"up_blocks.{block}"]
         self.finer_stride = SPACE_TO_DEPTH if block >= 2 else None
         self._head = None if head is None else load_head(head, network.layers, timestep)
@@ -116,11 +119,13 @@ class CompactDiffusion:
         if self._head is not None:
             self.channels, timesteps = self._head.config.projection, self._head.config.timesteps
             self._head.to(self.device, self.dtype)
-        self._networks = [network if t == timestep else CompactNetwork(unet, t, block) for t in timesteps]
+        self._networks = [network if t == timestep else folded(unet, t, block) for t in timesteps]
         for network in self._networks:
             network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             if compile:
                 compile_blocks(network)
+        # compiled code takes the threads that there were when it was compiled
+        self.side_by_side = self.device.type == "cpu" and not compile
         self._kept = linear_alphas_cumprod()[list(timesteps)].tolist()
 
     @torch.no_grad()
@@ -145,6 +150,16 @@ class CompactDiffusion:
     ) -> Float[Tensor, "b d y x"]:
         if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
             raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
+        if self.side_by_side:
+            return one_by_one(partial(self._mean, activation), images.cpu(), indices)
+        return self._mean(activation, images, indices)
+
+    def _mean(
+        self,
+        activation: Callable[[int, Float[Tensor, "n c h w"]], Float[Tensor, "n d y x"]],
+        images: Float[Tensor, "b 3 h w"],
+        indices: Sequence[int] | None,
+    ) -> Float[Tensor, "b d y x"]:
         clean = F.pixel_unshuffle(images.to(self.device) * 2 - 1, SPACE_TO_DEPTH)
         steps = (
             ensemble_features(

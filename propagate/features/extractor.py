@@ -54,6 +54,17 @@ class EnsembleExtractor(FeatureExtractor, Protocol):
 
 
 @runtime_checkable
+class SideBySideExtractor(FeatureExtractor, Protocol):
+    """An extractor that can compute the pictures of a batch side by side, each on one thread.
+
+    Attributes:
+        side_by_side: it does; then as many pictures as there are threads keep them all busy.
+    """
+
+    side_by_side: bool
+
+
+@runtime_checkable
 class FinerExtractor(FeatureExtractor, Protocol):
     """An extractor whose network, in the pass that makes the features, can make a map of smaller cells as well.
 

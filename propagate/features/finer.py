@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from propagate.errors import UsageError
 from propagate.features.diffusion import run_until
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, FinerExtractor
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, FinerExtractor, SideBySideExtractor
 from propagate.features.taps import tapped
 from propagate.refinement import by_cell, finer_factor, from_cells
 
@@ -41,6 +41,7 @@ class BothMaps:
         self.coarse_channels, self.finer_channels = extractor.channels, extractor.finer_channels
         self.channels = self.coarse_channels + self.factor**2 * self.finer_channels
         self.device = torch.device(getattr(extractor, "device", "cpu"))
+        self.side_by_side = isinstance(extractor, SideBySideExtractor) and extractor.side_by_side
         self._extractor = extractor
 
     @property

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from propagate.errors import UsageError
 from propagate.features.anchoring import anchored
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, SideBySideExtractor
+from propagate.features.side_by_side import pictures_at_once
 from propagate.geometry import grid_size
 
 _T = TypeVar("_T")
@@ -49,12 +50,13 @@ class PassSize:
 
 
 def largest_pass(extractor: FeatureExtractor, frames: int) -> PassSize:
-    """The extractor's own choice for a batch of so many frames; on a CPU one frame after the other.
+    """The extractor's own choice for a batch of so many frames; on a CPU one after the other, or side by side.
 
-    A CPU gains nothing by more, and a network rounds otherwise in another batch: so the features are the same bit for
-    bit whatever the batch.
+    In another batch a network rounds otherwise: so the features are the same bit for bit whatever the batch.
     """
-    if is_on_cpu(extractor):
+    if isinstance(extractor, SideBySideExtractor) and extractor.side_by_side:
+        frames = max(frames, pictures_at_once())
+    elif is_on_cpu(extractor):
         frames = 1
     return PassSize(frames, extractor.draws_per_pass if isinstance(extractor, EnsembleExtractor) else 1)
 

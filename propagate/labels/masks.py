@@ -21,6 +21,7 @@ from propagate.labels.resampling import (
     interpolation_matrix,
     sample_nearest,
 )
+from propagate.threads import on_one_thread
 from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
 
 # of torch's bicubic weights in two dimensions: 2 * 1.1875 * 0.1875, halfway between cells
@@ -115,6 +116,7 @@ class MaskCodec(AnnotatedMasks):
             confidence[object_id] = float(np.clip(mean, 0, 1)) if counts[object_id] else 0.0
         return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
 
+    @on_one_thread
     def _area(self, ids: UInt8[ndarray, "y x"], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
         rows, columns = (area_matrix(pixels, cells) for pixels, cells in zip(ids.shape, grid, strict=True))
 
@@ -161,6 +163,7 @@ class MaskCodec(AnnotatedMasks):
         sums = np.bincount(contest.owner.ravel(), weights=contest.greatest.ravel(), minlength=VOID + 1)
         return ids, sums
 
+    @on_one_thread
     def _upsample(self, channel: Float[Tensor, "h w"], box: Box, size: tuple[int, int]) -> Float32[ndarray, "y x"]:
         """A channel at the pixels of a box of cells."""
         pixels, cells = _pixels_of(box, channel.shape, size), tuple(_widened(side) for side in box)
