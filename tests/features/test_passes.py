@@ -52,7 +52,13 @@ def test_the_largest_pass_is_the_extractors_own():
     assert largest_pass(build_extractor("rgb", device="cpu"), 3) == PassSize(1, 1)
     compact = build_extractor("compact", device="cpu", ensemble_size=4, draws_per_pass=9)
     assert isinstance(compact, EnsembleExtractor)
-    assert largest_pass(compact, 1) == PassSize(1, 4)
+    before = torch.get_num_threads()
+    try:
+        for threads, frames in ((1, 1), (3, 3), (20, 8)):  # side by side, one thread each
+            torch.set_num_threads(threads)
+            assert largest_pass(compact, 1) == PassSize(frames, 4)
+    finally:
+        torch.set_num_threads(before)
 
 
 @given(frames=st.integers(1, 5), batch=st.integers(1, 5), ensemble=st.integers(1, 6), draws=st.integers(1, 6))
