@@ -81,7 +81,8 @@ def open_checkpoint(path: Path, head_channels: int | None = None) -> tuple[UNet2
         with building(path, "guided-diffusion U-Net", _EXPECTED):
             inferred = infer_config(checkpoint, head_channels or PUBLISHED_HEAD_CHANNELS, path)
         config = checked_config(AdmConfig, inferred, path)
-        tensors = _converted(checkpoint, config)
+        with building(path, "guided-diffusion U-Net", _EXPECTED):  # weights of other shapes
+            tensors = _converted(checkpoint, config)
     with building(path, "guided-diffusion U-Net", _EXPECTED):
         unet = build_unet(config)
     check_fits(unet, tensors, str(path))

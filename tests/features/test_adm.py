@@ -242,11 +242,17 @@ def test_models_that_do_not_fit_are_refused(options, message, tmp_path):
         build(save(tmp_path, options), options)
 
 
+def _flatten(state, name):
+    state[name] = state[name].flatten()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda state: state.pop("out.2.weight"), "not a whole guided-diffusion U-Net"),
         (lambda state: state.pop("middle_block.1.proj_out.bias"), "to_out.0.bias is missing"),
+        (lambda state: _flatten(state, "middle_block.1.proj_out.weight"), "does not make a guided-diffusion U-Net"),
+        (lambda state: _flatten(state, "middle_block.1.qkv.weight"), "does not make a guided-diffusion U-Net"),
         (lambda state: state.update({"model.diffusion_model.x": torch.zeros(1)}), "not a guided-diffusion U-Net"),
         (lambda state: state.update({"out.2.bias": torch.zeros(5)}), "conv_out.bias has the shape"),
         (lambda state: state.clear(), "not arranged"),
