@@ -23,6 +23,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from propagate.affinity import Ties, Window
+from propagate.errors import PropagateWarning
 
 MOST_TOP_K = 32
 """The lists of the best lie in registers, and each key that gets in costs a pass over its query's list."""
@@ -33,7 +34,7 @@ _BLOCK_CHANNELS = 64
 _LARGEST = 3e38  # of float32, about
 
 
-class SlowTransferWarning(UserWarning):
+class SlowTransferWarning(PropagateWarning):
     """The kernel does not run on this GPU, and torch's operations take its place."""
 
 

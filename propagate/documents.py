@@ -140,7 +140,9 @@ def parse_yaml(text: str, source: str, error: ErrorType = InputError) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without the types that a setting cannot have, and with keys checked for repetition."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # as written: what `<<` merges comes later, and may stand in the mapping again
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge":
@@ -149,6 +151,9 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise ValueError(f"the key {key.value!r} stands twice, in line {key.start_mark.line + 1} again")
                 seen.add(key.value)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         mapping = super().construct_mapping(node, deep)
         if wrong := [key for key in mapping if not isinstance(key, str)]:
             raise ValueError(f"the key {wrong[0]!r} is not text: put it in quotes")

@@ -26,6 +26,10 @@ class PropagateError(Exception):
         self.remedy = remedy
 
 
+class PropagateWarning(UserWarning):
+    """Base of every warning of this package: something about the result that the user has to know."""
+
+
 class UsageError(PropagateError):
     """A wrong option, preset, setting or argument."""
 

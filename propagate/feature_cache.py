@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from propagate.checked_tensors import DamagedError, is_marked, read_tensor, write_tensor
-from propagate.errors import InputError
+from propagate.errors import InputError, PropagateWarning
 from propagate.formats import atomic_path, prepare_output
 
 DEFAULT_CACHE_BYTES = 20 * 10**9
@@ -36,7 +36,7 @@ _HEADER = 192  # bytes of a file beside the features, at most
 _ABANDONED_S = 3600.0  # an unfinished file as old as this is one of a run that was killed
 
 
-class CacheWarning(UserWarning):
+class CacheWarning(PropagateWarning):
     """Features could not be kept or are damaged, and the run goes on."""
 
 

@@ -95,6 +95,11 @@ def test_what_yaml_is_used_for():
     assert parse_yaml(document, "It") == {"base": {"radius": float("inf")}, "features": {"name": "rgb", "radius": 3}}
 
 
+def test_what_is_merged_from_a_mapping_that_merges_itself_is_no_repetition():
+    document = "base: &base {k: 1}\nx:\n  inner: &inner\n    <<: *base\n    k: 2\ny:\n  <<: *inner\n"
+    assert parse_yaml(document, "It") == {"base": {"k": 1}, "x": {"inner": {"k": 2}}, "y": {"k": 2}}
+
+
 def test_text_comes_without_a_byte_order_mark(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.comparison_files import FILES, Finished, write_comparison
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Stopped
@@ -25,15 +24,14 @@ from propagate.benchmarks.clip_folder import clip_folder, remove_unfinished
 from propagate.benchmarks.methods import Method, load_methods
 from propagate.benchmarks.output import Output
 from propagate.benchmarks.resources import peak_device_memory, peak_memory, reset_peak_memory
-from propagate.errors import InputError, PropagateError, UsageError
-from propagate.features.passes import SmallerPassWarning
+from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
 from propagate.formats import prepare_output, write_run_record
 from propagate.formats.output_folder import MASKS
 from propagate.pipeline import with_frames
 from propagate.provenance import versions
 from propagate.settings import VideoSettings
 from propagate.types import FrameInfo, Keypoints, Mask
-from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning, open_video
+from propagate.video import VideoReader, open_video
 
 SOME_FAILED = 6  # exit code
 _OF_THE_CLIP = ("video.reader", "video.strict", "video.from_frame", "video.to_frame", "video.stride")
@@ -209,13 +207,7 @@ def _run(
                 on_frame()
         if not times:
             raise InputError(f"{info.source} has no frames.", "Check --from-frame, --to-frame and the file.")
-        telling = [
-            w
-            for w in caught
-            if issubclass(
-                w.category, VideoEndsEarlyWarning | VideoTimesWarning | SmallerPassWarning | SlowTransferWarning
-            )
-        ]
+        telling = [w for w in caught if issubclass(w.category, PropagateWarning)]
         finished = Finished(
             name=method.name,
             folder=folder,

@@ -139,7 +139,7 @@ def write_comparison(
     for result in results:
         if result.frames > count:
             terminal.note(f"{result.name} has {result.frames} frames; the first {count}, which all have, are compared.")
-    return tuple(paths.values())
+    return tuple(path for path in paths.values() if path.exists())  # the video may have failed, which a note says
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from propagate.app.interrupt import exit_code, stopping
-from propagate.errors import InputError, OutOfMemoryError, PropagateError
+from propagate.errors import InputError, OutOfMemoryError, PropagateError, PropagateWarning
 from propagate.printable import printable
 
 QUIET, NORMAL, VERBOSE, TRACEBACKS = -1, 0, 1, 2
@@ -135,17 +135,21 @@ def _escaped(text: str) -> str:
 def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
     """A command's frame: gives its terminal, and turns whatever is raised inside into a message and an exit code.
 
-    Warnings are details here; those that matter, such as a video that ends early, are notes of the run.
+    Our own warnings, such as a video that ends early, are notes; other packages' are details.
     """
     terminal = Terminal(QUIET if quiet else min(verbose, TRACEBACKS))
     try:
         with stopping(terminal), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default", PropagateWarning)
             try:
                 with _asking(terminal):
                     yield terminal
             finally:
                 for warning in caught:
-                    terminal.detail(f"{warning.category.__name__}: {warning.message}")
+                    if issubclass(warning.category, PropagateWarning):
+                        terminal.note(str(warning.message))
+                    else:
+                        terminal.detail(f"{warning.category.__name__}: {warning.message}")
         if failure := getattr(sys.stdout, "failure", None):
             terminal.note(f"What was printed to stdout is lost: {failure.strerror}.")
     except PropagateError as error:

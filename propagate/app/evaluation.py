@@ -123,6 +123,7 @@ class ClipProgress:
     def __init__(self, terminal: Terminal, advance: Advance, total: int) -> None:
         self._terminal, self._advance, self._total = terminal, advance, total
         self._ended = 0
+        self._told = set[str]()
         self._running: dict[Path, int] = {}  # folder -> frames
 
     def started(self, task: Task) -> None:
@@ -147,6 +148,10 @@ class ClipProgress:
         rate = outcome.run.frames / outcome.run.seconds
         self._terminal.detail(f"{task.method.name} {task.clip.name}: {outcome.run.frames} frames, {rate:.3g} frames/s")
         for note in outcome.run.notes:
+            if note not in self._told:  # thousands of clips may have the same to say
+                self._told.add(note)
+                self._terminal.note(f"{task.clip.name}: {note}")
+        for note in outcome.run.details:
             self._terminal.detail(f"{task.clip.name}: {note}")
 
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.app.console import Terminal
-from propagate.errors import PropagateError
+from propagate.errors import PropagateError, PropagateWarning
 from propagate.formats import (
     KeypointsWriter,
     VideoWriter,
@@ -80,7 +80,7 @@ def keypoints_file(path: Path, frame_size: tuple[int, int]) -> Iterator[Write]:
         yield lambda _frame, prediction: writer.write(prediction)
 
 
-class OverlayWarning(UserWarning):
+class OverlayWarning(PropagateWarning):
     """A video for people could not be written; no result depends on it."""
 
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from propagate.affinity_triton import SlowTransferWarning
 from propagate.app.console import Terminal
 from propagate.app.interrupt import Interrupt, Stopped
 from propagate.app.outputs import (
     Outputs,
-    OverlayWarning,
     Write,
     confidence_table,
     keypoints_file,
@@ -31,21 +29,19 @@ from propagate.app.record import input_record, label_record, settings_record, th
 from propagate.app.references import ReferenceFile, find_label, references_record, with_confidence
 from propagate.budget import PREDICTIONS_AHEAD, MemoryPlan, plan_memory
 from propagate.cached_extractor import CachedExtractor
-from propagate.errors import UsageError
-from propagate.feature_cache import CacheWarning, FeatureCache
+from propagate.errors import PropagateWarning, UsageError
+from propagate.feature_cache import FeatureCache
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
-from propagate.features.passes import SmallerPassWarning
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
 from propagate.formats.output_folder import MASKS, SOFT
-from propagate.formats.video import VideoGapWarning
 from propagate.labels import label_channels
 from propagate.pipeline import track, with_frames
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
 from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
-from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning, open_video
+from propagate.video import VideoReader, open_video
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
 
@@ -296,7 +292,7 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
         raise
     finally:
         seconds = time.monotonic() - start
-        telling = [str(warning.message) for warning in caught if issubclass(warning.category, _TELLING)]
+        telling = [str(warning.message) for warning in caught if issubclass(warning.category, PropagateWarning)]
         if outputs.frames:
             outcome = {
                 "status": status,
@@ -307,24 +303,13 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
             write_run_record(output, {**record, **outcome})
         terminal.notes(telling)
         for warning in caught:
-            if not issubclass(warning.category, _TELLING):
+            if not issubclass(warning.category, PropagateWarning):
                 terminal.detail(f"{warning.category.__name__}: {warning.message}")
         if outputs.frames:
             if status == "failed":
                 told = f"{_frames(outputs.frames)} finished before the failure; see {output}."
                 terminal.notes([told, *outputs.lost])
             terminal.result(f"{_frames(outputs.frames)} in {seconds:.1f} s ({outputs.frames / seconds:.3g} frames/s)")
-
-
-_TELLING = (
-    VideoEndsEarlyWarning
-    | VideoTimesWarning
-    | SmallerPassWarning
-    | SlowTransferWarning
-    | CacheWarning
-    | OverlayWarning
-    | VideoGapWarning
-)
 
 
 def _report(output: Path, before: Mapping[Path, tuple[int, int]], terminal: Terminal) -> None:

@@ -37,7 +37,8 @@ class Run:
         seconds: for all of them, without building the extractor.
         peak_memory: largest resident size of the process meanwhile, in bytes; None where the system does not say.
         threads: of torch, of OpenCV and of the compiled loops, which take as many as torch.
-        notes: warnings on the way.
+        notes: warnings of this package on the way.
+        details: those of other packages.
     """
 
     frames: int
@@ -45,6 +46,7 @@ class Run:
     peak_memory: int | None
     threads: int
     notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
 
 def input_hash(benchmark: Benchmark, clip: Clip) -> str:
@@ -113,7 +115,7 @@ def write_record(folder: Path, method: Method, benchmark: Benchmark, clip: Clip,
         "seconds": round(run.seconds, 4),
         "peak_memory": run.peak_memory,
         "threads": run.threads,
-        "notes": run.notes,
+        "notes": (*run.notes, *run.details),
         "versions": versions(),
         "files": file_sizes(folder),
         "digests": {name: _digest(folder / name) for name in file_sizes(folder)},

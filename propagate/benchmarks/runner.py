@@ -15,7 +15,7 @@ from propagate.benchmarks.benchmark import Benchmark, Clip
 from propagate.benchmarks.clip_folder import Run, clip_folder, write_record
 from propagate.benchmarks.methods import Method
 from propagate.benchmarks.resources import limited_threads, peak_memory, reset_peak_memory
-from propagate.errors import InputError, PropagateError
+from propagate.errors import InputError, PropagateError, PropagateWarning
 from propagate.pipeline import with_frames
 
 
@@ -126,8 +126,8 @@ def run_clip(benchmark: Benchmark, task: Task, *, threads: int, on_frame: Callab
                         on_frame()
                 if frames != len(task.clip.pictures):
                     raise InputError(f"{frames} of {len(task.clip.pictures)} frames were read.", "Check its pictures.")
-                notes = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-                run = Run(frames, time.perf_counter() - start, peak_memory(), threads, notes)
+                seconds = time.perf_counter() - start
+                run = Run(frames, seconds, peak_memory(), threads, _told(caught, True), _told(caught, False))
                 write_record(folder, task.method, benchmark, task.clip, run)
         except PropagateError as error:
             return Outcome(task, None, str(error), traceback.format_exc())
@@ -136,3 +136,9 @@ def run_clip(benchmark: Benchmark, task: Task, *, threads: int, on_frame: Callab
         except Exception as error:
             return Outcome(task, None, f"{type(error).__name__}: {error}", traceback.format_exc())
     return Outcome(task, run)
+
+
+def _told(caught: Sequence[warnings.WarningMessage], ours: bool) -> tuple[str, ...]:
+    """What warnings say, once each: those of this package, or the others."""
+    chosen = (warning for warning in caught if issubclass(warning.category, PropagateWarning) == ours)
+    return tuple(dict.fromkeys(str(warning.message) for warning in chosen))

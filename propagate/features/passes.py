@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.errors import UsageError
+from propagate.errors import PropagateWarning, UsageError
 from propagate.features.anchoring import anchored
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, SideBySideExtractor
 from propagate.features.side_by_side import pictures_at_once
@@ -22,7 +22,7 @@ from propagate.geometry import grid_size
 _T = TypeVar("_T")
 
 
-class SmallerPassWarning(UserWarning):
+class SmallerPassWarning(PropagateWarning):
     """A GPU's memory ran out, and the run goes on with less at a time."""
 
 

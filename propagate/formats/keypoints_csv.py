@@ -92,6 +92,9 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], decimal_commas: bool, pat
         x, y, confidence = (_number(row, column, place, decimal_commas) for column in ("x", "y", "confidence"))
         if (x == x) != (y == y):
             raise InputError(f"{place}: {name!r} has one of x and y.", "Give both, or leave both empty: absent.")
+        if x == x and confidence != confidence:
+            shown = row["confidence"]
+            raise InputError(f"{place}: confidence is {shown!r}, not a number.", "Leave the cell empty for 1.")
         points[name] = (x, y, confidence)
         names[name] = None
     return [Pose(keypoints_of(points, list(names), (), path), frame) for frame, points in frames.items()]
@@ -107,11 +110,11 @@ def _frame_number(text: str, place: str) -> int:
 
 
 def _number(row: Mapping[str, str], column: str, place: str, decimal_commas: bool) -> float:
-    """A coordinate (empty: absent) or a confidence (empty or no such column: 1)."""
+    """A coordinate (empty: absent) or a confidence (empty or no such column: 1; the word for no number: NaN)."""
     text = row.get(column, "")
     if column == "confidence" and not text:
         return 1.0
-    if column != "confidence" and text.lower() in _NOTHING:
+    if text.lower() in _NOTHING:
         return float("nan")
     if len(text) > 100 or not _DECIMAL.fullmatch(text) or ("," in text and not decimal_commas):
         shown = text if len(text) <= 20 else f"{text[:20]}..."

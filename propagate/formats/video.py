@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from propagate.errors import InputError, UsageError
+from propagate.errors import InputError, PropagateWarning, UsageError
 from propagate.formats.atomic import atomic_path
 
 # MPEG's clock: the usual rates, 24000/1001 and 30000/1001 included, are whole numbers of its ticks.
@@ -26,7 +26,7 @@ _LONGEST_GAP = 1800 * _CLOCK
 _BT709 = 1  # in all three tables of ITU-T H.273: primaries, transfer, matrix
 
 
-class VideoGapWarning(UserWarning):
+class VideoGapWarning(PropagateWarning):
     """A gap between two frames was too long for mp4, and is one second in the video."""
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
-from propagate.errors import InputError
+from propagate.errors import InputError, PropagateWarning
 from propagate.types import Frame, FrameInfo
 from propagate.video.decoding import decoded_frames, open_container, upright_pixels, video_streams
 from propagate.video.numbering import Numbering
 from propagate.video.scan import Scan
 
 
-class VideoEndsEarlyWarning(UserWarning):
+class VideoEndsEarlyWarning(PropagateWarning):
     """A video gave fewer whole frames than it promises: it is cut off, or damaged somewhere."""
 
 
-class VideoTimesWarning(UserWarning):
+class VideoTimesWarning(PropagateWarning):
     """The presentation times of a video turned out to be wrong while it was read; its frames are counted."""
 
 

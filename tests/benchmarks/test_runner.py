@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from propagate.benchmarks.methods import load_method
 from propagate.benchmarks.records import ClipRecord, read_record
 from propagate.benchmarks.resources import threads_per_job
 from propagate.benchmarks.runner import Task, run
-from propagate.errors import UsageError
+from propagate.errors import PropagateWarning, UsageError
 from tests.benchmarks.squares import FRAMES, Squares, Watching, make_squares
 
 
@@ -57,6 +58,21 @@ def test_an_unexpected_error_is_the_failure_of_its_clip(tmp_path, monkeypatch):
     (outcome,) = run(squares, tasks_of(squares, tmp_path / "out"), threads=1, observer=Watching())
     assert outcome.error == "ZeroDivisionError: by accident"
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_our_own_warnings_are_told_apart_from_those_of_others(tmp_path, monkeypatch):
+    squares = make_squares(tmp_path / "data", ("one",))
+    whole = Squares.label
+
+    def warned(self, clip):
+        warnings.warn("features are damaged", PropagateWarning, stacklevel=1)
+        warnings.warn("this is old", UserWarning, stacklevel=1)
+        return whole(self, clip)
+
+    monkeypatch.setattr(Squares, "label", warned)
+    (outcome,) = run(squares, tasks_of(squares, tmp_path / "out"), threads=1, observer=Watching())
+    assert outcome.run.notes == ("features are damaged",)
+    assert "this is old" in outcome.run.details
 
 
 def test_a_clip_whose_frames_end_early_has_failed(tmp_path, monkeypatch):

@@ -327,6 +327,13 @@ def test_empty_lists_of_coco_may_be_null_and_ids_text(tmp_path: Path) -> None:
     assert read_keypoints(saved(tmp_path, document), instance="first").present.sum() == 2
 
 
+def test_csv_of_statistics_programs_has_a_word_for_no_number(tmp_path: Path) -> None:
+    read = read_keypoints(saved(tmp_path, "name,x,y,confidence\nnose,3,4,1\ntail,NA,NA,NA\n", "r.csv"))
+    assert read.present.tolist() == [True, False]
+    with pytest.raises(InputError, match="line 2: confidence is 'NA'"):
+        read_keypoints(saved(tmp_path, "name,x,y,confidence\nnose,3,4,NA\n", "r.csv"))
+
+
 def test_crowds_of_coco_are_left_out_and_said(tmp_path: Path) -> None:
     document = two_people()
     annotations = document["annotations"]
