@@ -2,8 +2,10 @@
 
 What is counted, in bytes:
 
-- *program*: on a CPU, Python with its libraries: 550 MiB, what runs of `compact` took beside the other parts (`rgb`,
-  which needs fewer libraries: 450). On a GPU, the driver's context and its libraries' workspaces: 500 MiB, assumed.
+- *program*: on a CPU, what this process holds when the plan is made, as the system counts it (`propagate.resident`),
+  less the weights, which count by themselves, and 112 MiB for what comes later: buffers of the decoder, libraries that
+  are loaded at the first frame, and pieces of memory too small to be used again. Where the system does not tell,
+  700 MiB. On a GPU, the driver's context and its libraries' workspaces: 500 MiB, assumed.
 - *frames*: on a CPU, the video that is read, the label at its size and the overlay's encoder, which looks 40 frames
   ahead: 160 bytes per pixel (measured at 1080p and 2160p with 30 frames: 149), and 3 more per frame of a batch and per
   frame that is ahead of another (`BATCHES_AHEAD` and the like); of the batches that are, 12 per pixel as resized.
@@ -36,13 +38,16 @@ from propagate.features.finer import BothMaps, both_maps
 from propagate.features.label_reader import LabelReader
 from propagate.features.passes import Passes, PassSize, largest_pass
 from propagate.geometry import grid_size, working_size
+from propagate.resident import load_compiled_loops, peak_bytes, resident_bytes
 from propagate.settings import PropagationSettings, Settings
 
 # what stages in threads of their own may have done while what was before it is in work
 BATCHES_AHEAD, LABELS_AHEAD, PREDICTIONS_AHEAD = 1, 2, 1
 
 MIB = 2**20
-_PROGRAM_CPU, _PROGRAM_GPU = 550 * MIB, 500 * MIB
+_PROGRAM_CPU, _PROGRAM_GPU = 700 * MIB, 500 * MIB
+_LATER = 112 * MIB
+_LEAST_PROGRAM = 250 * MIB  # Python with torch: where less is left beside the weights, they are not loaded yet
 _BYTES_PER_PIXEL, _BYTES_PER_WAITING_PIXEL, _BYTES_PER_RESIZED_PIXEL = 160, 3, 12
 _CPU_ACTIVATIONS = 1.7
 _BYTES = {"auto": 4, "float32": 4, "float16": 2, "bfloat16": 2}  # auto: at most; on a GPU it is half of that
@@ -241,7 +246,8 @@ def plan_memory(
     load = replace(load, batch=max(batch, passes.frames))
     network = _network(extractor, size, passes, load.batch)
     tile_scores = default_tile_scores(network.device)
-    needed = _estimate(network, load, tile_scores)
+    program = _program(network)
+    needed = _estimate(network, load, tile_scores, program)
     while limit is not None and needed.total > limit:
         half = passes.half
         if needed.transfer > needed.activations and tile_scores > 1:
@@ -254,7 +260,9 @@ def plan_memory(
             raise OutOfMemoryError(
                 f"max_memory = {_mib(limit)}: the least a run takes is about {needed}.", _remedy(needed)
             )
-        needed = _estimate(network, load, tile_scores)
+        needed = _estimate(network, load, tile_scores, program)
+    if network.device == "cpu":
+        _check_peak(limit)
     return MemoryPlan(passes, tile_scores, needed)
 
 
@@ -276,7 +284,7 @@ def check_learning(extractor: LabelReader, frame_size: tuple[int, int], settings
     network = dry_run(partial(extractor.rehearse, size))
     on_cpu = network.device == "cpu"
     needed = MemoryEstimate(
-        program=_PROGRAM_CPU if on_cpu else _PROGRAM_GPU,
+        program=_program(network),
         frames=math.prod(frame_size) * _BYTES_PER_PIXEL if on_cpu else 0,
         weights=network.given,
         activations=int(network.created * (_CPU_ACTIVATIONS if on_cpu else 1)),
@@ -317,10 +325,31 @@ def _network(extractor: FeatureExtractor, size: tuple[int, int], passes: PassSiz
         ) from error
 
 
-def _estimate(network: Footprint, load: Load, tile_scores: int) -> MemoryEstimate:
+def _program(network: Footprint) -> int:
+    """What the process takes beside the run's own data."""
+    if network.device != "cpu":
+        return _PROGRAM_GPU
+    load_compiled_loops()
+    held = resident_bytes()
+    if held is None:
+        return _PROGRAM_CPU
+    beside = held - network.given
+    return (beside if beside >= _LEAST_PROGRAM else held) + _LATER
+
+
+def _check_peak(limit: int | None) -> None:
+    """Refuse a limit that loading libraries and weights has exceeded already."""
+    peak = peak_bytes()
+    if limit is not None and peak is not None and peak > limit:
+        raise OutOfMemoryError(
+            f"max_memory = {_mib(limit)}: loading the program and the weights took {_mib(peak)}.", "Raise it."
+        )
+
+
+def _estimate(network: Footprint, load: Load, tile_scores: int, program: int) -> MemoryEstimate:
     on_cpu = network.device == "cpu"
     return MemoryEstimate(
-        program=_PROGRAM_CPU if on_cpu else _PROGRAM_GPU,
+        program=program,
         frames=load.frame_bytes if on_cpu else 0,
         weights=network.given,
         activations=int(network.created * (_CPU_ACTIVATIONS if on_cpu else 1)),

@@ -13,7 +13,9 @@ from typing import Any
 import cv2
 import torch
 
-_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+from propagate.resident import peak_bytes
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 _PROCESSOR = Path("/proc/cpuinfo")
 
 
@@ -52,11 +54,7 @@ def peak_memory() -> int | None:
 
     What the process had loaded before, libraries and models of other methods among it, counts: it is still there.
     """
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
+    return peak_bytes()
 
 
 def peak_device_memory() -> int | None:

@@ -62,7 +62,8 @@ class VideoWriter:
         self._longest_gap_s = Fraction(_LONGEST_GAP, self._clock)
         # of frames that are further apart the gaps are shortened in any case
         self._rate = Fraction(rate).limit_denominator(1001) if rate > 1 / self._longest_gap_s else Fraction(1)
-        self._options = {"crf": str(crf), "preset": preset}
+        # with x264's own choice, memory and bytes would follow the number of cores
+        self._options = {"crf": str(crf), "preset": preset, "threads": "4"}
         self._stack = ExitStack()
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
