@@ -15,10 +15,12 @@ import pytest
 from huggingface_hub import constants
 
 from propagate import download, weights
+from propagate.consent import forbid
 from propagate.download import DownloadError
 from propagate.errors import InputError, UsageError, WeightsError
+from propagate.features import EXTRACTORS, build_extractor, wanted_weights
 from propagate.model_registry import HubSource, Model, UrlSource, WeightFile
-from propagate.weights import CONSENT, MODELS, cached, locate, verify
+from propagate.weights import CONSENT, MODELS, Wanted, cached, locate, located, obtain, verify
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -323,7 +325,8 @@ def test_a_repository_that_the_user_names(pair):
     fill(pair, "someone/mirror", b"a fine-tuned one")
     folder = locate("pair", weights="someone/mirror", revision="v2")
     assert (folder / "unet" / "model.safetensors").read_bytes() == b"a fine-tuned one"
-    assert {revision for *_, revision in pair.requests} == {"v2"}
+    # the second file is of the commit at which the first was found, wherever the tag is by then
+    assert [revision for *_, revision in pair.requests] == ["v2", "f" * 40]
 
 
 def test_a_revision_that_the_user_names(pair):
@@ -480,3 +483,57 @@ def test_a_repository_that_is_named_needs_consent_too(pair, monkeypatch):
     with pytest.raises(WeightsError, match="someone/mirror is not on this machine, and nothing is downloaded unasked"):
         locate("pair", weights="someone/mirror")
     assert pair.requests == []
+
+
+def test_several_are_asked_for_in_one_question(server, tiny, monkeypatch):
+    monkeypatch.delenv(CONSENT)
+    other = UrlSource(server.url, WeightFile("other.pt", len(CONTENT), SHA256))
+    monkeypatch.setitem(MODELS, "other", replace(tiny, sources=(other,)))
+    wanted = [Wanted("tiny"), Wanted("other"), Wanted("tiny")]
+    with pytest.raises(WeightsError, match=r"tiny and other are not on this machine, and nothing is downloaded") as no:
+        obtain(wanted)
+    assert "`propagate models download tiny --yes` and `propagate models download other --yes`" in no.value.remedy
+    questions = []
+    with weights.asking(lambda question: questions.append(question) or True):
+        obtain(wanted)
+        obtain(wanted)
+    assert len(questions) == 1
+    assert re.match(r"Download tiny \(.*licence CC0.*\) and other \(", questions[0])
+    assert len(server.ranges) == 2
+
+
+def test_a_process_that_was_started_for_work_neither_asks_nor_downloads(server, tiny, monkeypatch):
+    monkeypatch.setattr("propagate.consent._forbidden", [])
+    forbid()
+    obtain([Wanted("tiny")])
+    with weights.asking(lambda question: pytest.fail("asked")), pytest.raises(WeightsError, match="no longer on this"):
+        locate("tiny")
+    assert server.ranges == []
+
+
+def test_what_has_to_be_done_first_comes_first_in_the_remedy(tiny, monkeypatch):
+    monkeypatch.delenv(CONSENT)
+    wanted = Wanted("tiny", access="Accept its licence.")
+    for attempt in (lambda: located(wanted), lambda: located(wanted, offline=True), lambda: obtain([wanted])):
+        with pytest.raises(WeightsError) as caught:
+            attempt()
+        assert caught.value.remedy.startswith("Accept its licence. ")
+        assert caught.value.remedy.count("Accept") == 1
+
+
+def test_every_extractor_tells_its_weights_as_it_asks_for_them(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    silent = {"compact", "rgb"}  # theirs are in the package
+    for name in set(EXTRACTORS) - silent:
+        options = {"parts": [{"name": "dinov2", "weight": 2}, {"name": "dift_sd"}]} if name == "fusion" else {}
+        wanted = wanted_weights(name, **options)
+        assert wanted, name
+        with pytest.raises(WeightsError, match=re.escape(wanted[0].name)):
+            build_extractor(name, device="cpu", **options)
+    assert [one.model for one in wanted_weights("fusion", parts=[{"name": "cleandift"}, {"name": "rgb"}])] == [
+        "stable-diffusion-2-1",
+        "cleandift",
+    ]
+    assert all(wanted_weights(name) == () for name in silent)
+    with pytest.raises(UsageError, match=r"features\.parts\.0\.variant = nothing"):
+        wanted_weights("fusion", parts=[{"name": "dino", "variant": "nothing"}])

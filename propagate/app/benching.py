@@ -21,7 +21,7 @@ from propagate.benchmarks.stage_times import STAGES, OpenSink, Stages, Subject, 
 from propagate.benchmarks.timing import Timing
 from propagate.benchmarks.transfer_step import DenseComparison, Rule, Shape, Transfer, Way, against_dense, memory_of
 from propagate.errors import UsageError
-from propagate.features import build_extractor
+from propagate.features import build_extractor, wanted_weights
 from propagate.fitting import check_fit
 from propagate.formats import read_mask_file
 from propagate.formats.output_folder import MASKS
@@ -29,6 +29,7 @@ from propagate.pipeline import for_label
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Mask
 from propagate.video import VideoReader, open_video
+from propagate.weights import obtain
 
 _SIZE = (480, 854)
 _SIZE_TEXT = re.compile(r"(\d{2,5})x(\d{2,5})")
@@ -108,6 +109,8 @@ def run_bench(choices: Choices, terminal: Terminal, *, as_json: bool) -> None:
     Raises:
         PropagateError: the clip, the mask or the settings do not fit, or a model cannot be loaded.
     """
+    features = [resolved.settings.features for _, resolved in choices.settings]
+    obtain(wanted for one in features for wanted in wanted_weights(one.name, **one.options))
     with tempfile.TemporaryDirectory(prefix="propagate-bench-") as name:
         folder = Path(name)
         with terminal.status("Preparing the clip"):

@@ -21,7 +21,7 @@ from propagate.app.progress import progress
 from propagate.app.record import input_record, label_record
 from propagate.app.run import LabelFile, read_first_keypoints, read_first_mask
 from propagate.benchmarks.clip_folder import clip_folder, remove_unfinished
-from propagate.benchmarks.methods import Method, load_methods
+from propagate.benchmarks.methods import Method, fetch_weights, load_methods
 from propagate.benchmarks.output import Output
 from propagate.benchmarks.resources import peak_device_memory, peak_memory, reset_peak_memory
 from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
@@ -129,6 +129,7 @@ def compare_methods(
     """
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         prepare_output(folder, overwrite=False)  # which says so
+    fetch_weights(methods)  # before results of before are removed
     output = Output(folder, [method.name for method in methods], overwrite=overwrite)
     with output.held() as notes:
         terminal.notes(notes)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.status import Status
 from rich.text import Text
 
 from propagate.app.interrupt import exit_code, stopping
@@ -35,6 +36,7 @@ class Terminal:
         self.verbosity = verbosity
         self.signal: int | None = None
         self.out, self.err = _console(stderr=False), _console(stderr=True)
+        self._status: Status | None = None
 
     def result(self, text: RenderableType = "") -> None:
         """What the user asked for; nothing with -q."""
@@ -78,10 +80,24 @@ class Terminal:
     def status(self, text: str) -> Iterator[None]:
         """Show what is being waited for, on a terminal only, and only while it lasts."""
         if self.verbosity >= NORMAL and self.err.is_terminal:
-            with self.err.status(Text(text, "dim")):
-                yield
+            with self.err.status(Text(text, "dim")) as self._status:
+                try:
+                    yield
+                finally:
+                    self._status = None
         else:
             yield
+
+    def ask(self, question: str) -> bool:
+        """Whether the user says yes; what is shown while something is waited for gives way."""
+        status = self._status
+        if status is not None:
+            status.stop()
+        try:
+            return typer.confirm(question, err=True)
+        finally:
+            if status is not None:
+                status.start()
 
     def error(self, message: str, remedy: str = "") -> None:
         """A failure: one message with cause and remedy."""
@@ -182,7 +198,7 @@ def _asking(terminal: Terminal) -> Iterator[None]:
         return
     from propagate.weights import asking
 
-    with asking(lambda question: typer.confirm(question, err=True)):
+    with asking(terminal.ask):
         yield
 
 

@@ -19,7 +19,7 @@ from propagate.app.kept_clips import keeping_clips
 from propagate.app.progress import Advance, progress
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.evaluation import plan, score, score_existing
-from propagate.benchmarks.methods import Method, load_methods
+from propagate.benchmarks.methods import Method, fetch_weights, load_methods
 from propagate.benchmarks.output import Output
 from propagate.benchmarks.resources import threads_per_job
 from propagate.benchmarks.runner import Outcome, Task, run
@@ -83,6 +83,8 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
     if not methods and choices.output is None:
         _print(terminal, benchmark, existing)
         return _exit_code(benchmark, existing)
+    if not choices.resume:  # before results of before are removed; resumed, nothing may be left to run
+        fetch_weights(methods)
     output = _open(benchmark, choices, names)
     with output.held() as notes, keeping_clips(benchmark, methods, output):
         terminal.notes(notes)
@@ -172,6 +174,7 @@ def _run(
         terminal.note(finished_already(planned.finished))
     if not planned.tasks:
         return ()
+    fetch_weights(task.method for task in planned.tasks)
     jobs = min(choices.jobs, len(planned.tasks))
     threads = choices.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:

@@ -18,7 +18,7 @@ from propagate.app.outputs import output_folder
 from propagate.app.record import settings_record
 from propagate.app.references import read_one_picture
 from propagate.errors import UsageError
-from propagate.features import FeatureExtractor, build_extractor
+from propagate.features import FeatureExtractor, build_extractor, wanted_weights
 from propagate.features.anchoring import anchored
 from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader
@@ -33,6 +33,7 @@ from propagate.reference_crop import padded
 from propagate.reference_labels import LOW_COSINE, LOW_SHARE
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Keypoints
+from propagate.weights import obtain
 
 PictureA = UInt8[ndarray, "h w 3"]
 PictureB = UInt8[ndarray, "y x 3"]
@@ -74,6 +75,7 @@ def write_matches(
     keypoints = None if points is None else read_keypoints_file(points, frame_size=(a.shape[0], a.shape[1]))
     notes = [*notes_a, *notes_b, *(() if keypoints is None else keypoints.notes)]
     terminal.notes(notes)
+    obtain(wanted_weights(settings.features.name, **settings.features.options))
     with output_folder(output, terminal, overwrite=overwrite):
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = build_extractor(settings.features.name, **settings.features.options)

@@ -50,12 +50,13 @@ def download(
 ) -> None:
     """Download a model where it is not here yet, check it and print where it is."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.weights import MODELS, locate
+        from propagate.weights import MODELS, Wanted, agree, fetched, is_offline, locate
 
         if name in MODELS:
             terminal.note(f"{name}: licence {MODELS[name].licence}.")
+        missing = [] if is_offline() else agree([Wanted(name)])  # before anything is drawn
         with _bytes_bar(terminal, name) as on_progress:
-            path = locate(name, on_progress=on_progress)
+            path = fetched(missing[0], on_progress) if missing else locate(name)
         terminal.answer(str(path))
 
 

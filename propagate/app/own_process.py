@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from propagate.benchmarks.workers import deaf, end_with_parent
+from propagate.consent import forbid
 from propagate.errors import OutOfMemoryError, PropagateError
 
 ResultT = TypeVar("ResultT")
@@ -55,6 +56,7 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
 def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> None:
     """The life of the process. It ends with the line, also where the parent was killed."""
     end_with_parent()
+    forbid()  # the parent has fetched the weights
     with suppress(EOFError, OSError):
         try:
             message: tuple[str, Any] = "done", work(lambda: connection.send(None))

@@ -31,7 +31,7 @@ from propagate.budget import PREDICTIONS_AHEAD, MemoryPlan, plan_memory
 from propagate.cached_extractor import CachedExtractor
 from propagate.errors import PropagateWarning, UsageError
 from propagate.feature_cache import FeatureCache
-from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor
+from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, wanted_weights
 from propagate.fitting import check_fit
 from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
 from propagate.formats.output_folder import MASKS, SOFT
@@ -42,6 +42,7 @@ from propagate.settings import ResolvedSettings, Settings
 from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
 from propagate.video import VideoReader, open_video
+from propagate.weights import obtain
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
 
@@ -154,6 +155,8 @@ def carry(
     settings, info = resolved.settings, reader.info
     with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
         before = stamps(output)
+        if cache is None:  # kept features may do without
+            obtain(wanted_weights(settings.features.name, **settings.features.options))
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = _extractor(resolved, cache)
         label, confidence, label_told = _label(first, reader, extractor, settings, terminal)

@@ -115,7 +115,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.app.evaluation import SOME_FAILED, print_failures
     from propagate.app.kept_clips import keeping_clips
     from propagate.benchmarks.evaluation import score
-    from propagate.benchmarks.methods import with_cache
+    from propagate.benchmarks.methods import fetch_weights, with_cache
     from propagate.benchmarks.output import Output
     from propagate.benchmarks.summary import unscored_clips
     from propagate.benchmarks.sweep import grid_methods, read_grid
@@ -125,6 +125,8 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
     if choices.cache is not None:
         methods = tuple(with_cache(method, *choices.cache) for method in methods)
+    if not choices.resume:  # before results of before are removed; resumed, nothing may be left to run
+        fetch_weights(methods)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
     with output.held() as notes, keeping_clips(benchmark, methods, output):
@@ -144,6 +146,7 @@ def _run(
 ) -> tuple["Outcome", ...]:
     from propagate.app.evaluation import clip_progress, finished_already
     from propagate.benchmarks.evaluation import plan
+    from propagate.benchmarks.methods import fetch_weights
     from propagate.benchmarks.resources import threads_per_job
     from propagate.benchmarks.sweep import run_grid
 
@@ -151,6 +154,7 @@ def _run(
     terminal.notes(planned.notes)
     if planned.finished:
         terminal.note(finished_already(planned.finished))
+    fetch_weights(task.method for task in planned.tasks)
     jobs = min(choices.jobs, len(benchmark.clips))
     threads = choices.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:

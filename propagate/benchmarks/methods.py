@@ -11,13 +11,14 @@ from propagate.benchmarks.baselines import flow, static
 from propagate.cached_extractor import CachedExtractor
 from propagate.errors import UsageError
 from propagate.feature_cache import FeatureCache
-from propagate.features import FeatureExtractor, build_extractor
+from propagate.features import FeatureExtractor, build_extractor, wanted_weights
 from propagate.formats import settings_hash
 from propagate.labels.jhmdb import STRIDE as JHMDB_STRIDE
 from propagate.pipeline import track
 from propagate.provenance import all_settings, local_weights
 from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_with_origins, nearest, preset_names
 from propagate.types import Frame, Label, Prediction
+from propagate.weights import obtain
 
 Carry = Callable[[Iterable[Frame], Label], Iterator[Prediction]]
 
@@ -167,6 +168,21 @@ def load_methods(
         what = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'}" if names else "existing results have"
         raise UsageError(f"--set {overrides[0]}: {what} no settings.", "Give it with a preset.")
     return methods
+
+
+def fetch_weights(methods: Iterable[Method]) -> None:
+    """Fetch the weights of all methods that are not on this machine, after one question; nothing offline.
+
+    To be called in the process that starts others: those download nothing. Weights of other packages' extractors
+    cannot be known before they are built; what these download is their own affair.
+
+    Raises:
+        UsageError: options that do not fit.
+        WeightsError: they cannot be had, or nobody agreed to the download.
+        InputError: the disk is full.
+    """
+    features = [method.resolved.features for method in methods if method.resolved is not None]
+    obtain(wanted for one in features for wanted in wanted_weights(one.name, **one.options))
 
 
 def named(method: Method, name: str) -> Method:

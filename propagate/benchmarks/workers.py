@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.clip_folder import remove_unfinished
 from propagate.benchmarks.runner import Observer, Outcome, Task, run_clip
+from propagate.consent import forbid
 from propagate.errors import PropagateError
 
 
@@ -109,6 +110,7 @@ class _Worker:
 def _work(connection: Connection, benchmark: Benchmark, threads: int) -> None:
     """The life of a process: tasks come, outcomes go. It ends with the line, also where the parent was killed."""
     end_with_parent()
+    forbid()  # the parent has fetched the weights
     with suppress(EOFError, OSError):
         while True:
             task: Task = connection.recv()

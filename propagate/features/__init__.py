@@ -21,8 +21,16 @@ from propagate.features.installed import check_contract, installed_extractors, l
 from propagate.features.local_files import expanded
 from propagate.setting_checks import refuse_infinite, refuse_yes_as_number
 from propagate.settings import nearest
+from propagate.weights import Wanted
 
-__all__ = ["EXTRACTORS", "FeatureExtractor", "build_extractor", "extractor_names", "extractor_options"]
+__all__ = [
+    "EXTRACTORS",
+    "FeatureExtractor",
+    "build_extractor",
+    "extractor_names",
+    "extractor_options",
+    "wanted_weights",
+]
 
 # name -> "module:builder"; imported only when used, so that listing them stays fast
 EXTRACTORS = {
@@ -53,6 +61,29 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
         WeightsError: its weights are not there.
     """
     builder, entry = _builder(name)
+    extractor = builder(**_checked(name, builder, options))
+    if entry is not None:
+        check_contract(extractor, entry)
+    return cast("FeatureExtractor", extractor)
+
+
+def wanted_weights(name: str, **options: Any) -> tuple[Wanted, ...]:
+    """The weights that `build_extractor` would ask for with these options; nothing is built.
+
+    Those of other packages cannot be known before they are built, and are not among them.
+
+    Raises:
+        UsageError: as for `build_extractor`, where that can be told without the weights.
+    """
+    builder, entry = _builder(name)
+    if entry is not None or not hasattr(builder, "wanted_weights"):
+        return ()
+    found: tuple[Wanted, ...] = builder.wanted_weights(**_checked(name, builder, options))
+    return found
+
+
+def _checked(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the builder takes them."""
     known = inspect.signature(builder).parameters
     hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
     checked = {}
@@ -69,10 +100,7 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
         required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
         if required and option not in options:
             raise UsageError(f"features.{option}: {name} needs it.", f"Set it with --set features.{option}=VALUE.")
-    extractor = builder(**checked)
-    if entry is not None:
-        check_contract(extractor, entry)
-    return cast("FeatureExtractor", extractor)
+    return checked
 
 
 def _checking(hint: Any) -> Any:

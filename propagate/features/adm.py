@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from diffusers import UNet2DModel
@@ -32,7 +32,7 @@ from propagate.features.diffusion import (
 from propagate.features.finer import check_finer, run_until_finer
 from propagate.features.option_types import Count, EnsembleSize, Seed
 from propagate.features.weight_files import assign
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class AdmDiffusion:
         UsageError: no such block, none that is finer, or head_channels does not fit.
     """
 
+    @staticmethod
+    def wanted_weights(*, weights: str | Path | None = None, **_: Any) -> tuple[Wanted, ...]:
+        """The weights that these options need."""
+        return (Wanted("adm-256", weights),)
+
     def __init__(
         self,
         *,
@@ -95,7 +100,7 @@ class AdmDiffusion:
         self.timestep = timestep
         self.noise = Noise(ensemble_size, seed, noise)
         self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
-        self._unet, tensors = open_checkpoint(locate("adm-256", weights=weights), head_channels)
+        self._unet, tensors = open_checkpoint(located(*self.wanted_weights(weights=weights)), head_channels)
         blocks = output_blocks(self._unet)
         if up_ft_index >= len(blocks):
             raise UsageError(f"features.up_ft_index = {up_ft_index}: there is no such block.", _listed(blocks))

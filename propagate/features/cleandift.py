@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
 from propagate.features.stable_diffusion import MODEL as BASE_MODEL
 from propagate.features.weight_files import read_tensors
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 MODEL = "cleandift"
 # where the learned timestep starts, and with the published learning rate stays (PROTOCOLS: CleanDIFT)
@@ -61,6 +61,17 @@ class CleanDIFT:
         WeightsError: the weights are missing, damaged or of another architecture.
     """
 
+    @staticmethod
+    def wanted_weights(
+        *,
+        base: str | Path | None = None,
+        weights: str | Path | None = None,
+        revision: str | None = None,
+        **_: Any,
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need: the base model's, then the U-Net's."""
+        return Wanted(BASE_MODEL, base), Wanted(MODEL, weights, revision)
+
     def __init__(
         self,
         *,
@@ -79,8 +90,9 @@ class CleanDIFT:
         compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
-        files = open_pipeline(locate(BASE_MODEL, weights=base), unet_weights=False)
-        own = locate(MODEL, weights=weights, revision=revision)
+        model, fine_tuned = self.wanted_weights(base=base, weights=weights, revision=revision)
+        files = open_pipeline(located(model), unet_weights=False)
+        own = located(fine_tuned)
         self._model = LatentDiffusion(
             unet=replace(files.unet, files=(own,), read=lambda: _fine_tuned(own)),
             vae=files.vae,

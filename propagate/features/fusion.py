@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import lcm
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,13 +24,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from propagate.errors import UsageError
-from propagate.features import build_extractor, extractor_options
+from propagate.features import build_extractor, extractor_options, wanted_weights
 from propagate.features.anchoring import anchored, no_anchor
 from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, SideBySideExtractor
 from propagate.features.option_types import Count
 from propagate.features.pca import PrincipalComponents, fit_principal_components
 from propagate.setting_checks import refuse_yes_as_number
+from propagate.weights import Wanted
 
 _T = TypeVar("_T")
 
@@ -92,6 +94,20 @@ class Fusion:
         UsageError: an unknown part or option, or parts whose grids cannot agree.
         WeightsError: weights of a part are missing.
     """
+
+    @staticmethod
+    def wanted_weights(*, parts: list[dict[str, Any]], **_: Any) -> tuple[Wanted, ...]:
+        """The weights that the parts need.
+
+        Raises:
+            UsageError: an unknown part or option.
+        """
+        found = list[Wanted]()
+        for place, part in enumerate(parts):
+            settings = _checked(place, part)
+            with _naming(place):
+                found += wanted_weights(settings.name, **(settings.model_extra or {}))
+        return tuple(found)
 
     def __init__(self, *, parts: list[dict[str, Any]], device: str = "auto") -> None:
         self.device = resolve_device(device)
@@ -218,15 +234,22 @@ def _checked(place: int, part: dict[str, Any]) -> PartSettings:
         ) from error
 
 
+@contextmanager
+def _naming(place: int) -> Iterator[None]:
+    """Say of an error of a part's options which part it is."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(error.message.replace("features", f"features.parts.{place}", 1), error.remedy) from error
+
+
 def _built(place: int, settings: PartSettings, device: str) -> _Part:
     options = dict(settings.model_extra or {})
     prefix = f"features.parts.{place}"
-    try:
+    with _naming(place):
         if "device" in extractor_options(settings.name):
             options.setdefault("device", device)
         extractor = build_extractor(settings.name, **options)
-    except UsageError as error:
-        raise UsageError(error.message.replace("features", prefix, 1), error.remedy) from error
     if settings.pca is not None and settings.pca > extractor.channels:
         raise UsageError(
             f"{prefix}.pca = {settings.pca}: {settings.name} has {extractor.channels} channels.", "Lower it."

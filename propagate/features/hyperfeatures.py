@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from propagate.features.prompt_embedding import prompt_embedding
 from propagate.features.sd_layers import MODEL
 from propagate.features.taps import tapped
 from propagate.model_registry import MODELS
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 AGGREGATOR = "hyperfeatures-one-step"
 # width of the prompt's embedding, by what the model's id has in it; channels of the layers are the same in all
@@ -61,6 +61,19 @@ class Hyperfeatures:
         WeightsError: weights are missing or damaged, or aggregator and model do not belong together.
     """
 
+    @staticmethod
+    def wanted_weights(
+        *,
+        aggregator: str | Path | None = None,
+        weights: str | Path | None = None,
+        revision: str | None = None,
+        **_: Any,
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need: the model's, then the aggregation network's."""
+        is_named = aggregator is None or str(aggregator) in MODELS
+        own = Wanted(str(aggregator or AGGREGATOR)) if is_named else Wanted(AGGREGATOR, aggregator)
+        return Wanted(MODEL, weights, revision), own
+
     def __init__(
         self,
         *,
@@ -76,8 +89,9 @@ class Hyperfeatures:
         device: str = "auto",
     ) -> None:
         self.device = resolve_device(device)
-        files = open_pipeline(locate(MODEL, weights=weights, revision=revision), config=config)
-        self._aggregator = load_aggregator(_located(aggregator))
+        model, own = self.wanted_weights(aggregator=aggregator, weights=weights, revision=revision)
+        files = open_pipeline(located(model), config=config)
+        self._aggregator = load_aggregator(located(own))
         self.noising = noising
         count = self._aggregator.count
         self._steps = [count - 1 - label for label in self._aggregator.labels]
@@ -153,12 +167,6 @@ class Hyperfeatures:
 
     def _kept(self, step: int) -> float:
         return 1.0 if step == 0 else self._alphas_cumprod[self._timestep(step)]
-
-
-def _located(aggregator: str | Path | None) -> Path:
-    if aggregator is None or str(aggregator) in MODELS:
-        return locate(str(aggregator or AGGREGATOR))
-    return locate(AGGREGATOR, weights=aggregator)
 
 
 def _check_variant(aggregator: Aggregator, channels: tuple[int, ...], width: int | None) -> None:

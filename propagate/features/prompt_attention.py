@@ -16,7 +16,7 @@ import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ from propagate.features.prompt_targets import PointTarget, Target, label_names, 
 from propagate.features.sd_layers import MODEL, Layer
 from propagate.features.weight_digests import fingerprint
 from propagate.types import Keypoints, Label
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 # attention layers 5 to 8 of Stable Diffusion 1, counted as the published code does: strides 32 and 16
 PUBLISHED_LAYERS = ((1, 0), (1, 1), (1, 2), (2, 0))
@@ -84,6 +84,13 @@ class PromptAttention:
         InputError: the file of the embedding is missing, damaged, or of another model.
     """
 
+    @staticmethod
+    def wanted_weights(
+        *, weights: str | Path | None = None, revision: str | None = None, **_: Any
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need, in the order in which they are opened."""
+        return (Wanted(MODEL, weights, revision),)
+
     def __init__(
         self,
         *,
@@ -111,7 +118,7 @@ class PromptAttention:
         if 1 < crops < 4:
             raise UsageError(f"features.crops = {crops}: so few crops do not cover a frame.", "Give 1, or 4 or more.")
         self.device = resolve_device(device)
-        files = open_pipeline(locate(MODEL, weights=weights, revision=revision), config=config)
+        files = open_pipeline(located(*self.wanted_weights(weights=weights, revision=revision)), config=config)
         for option, value in (("timestep", timestep), ("learning_timestep", learning_timestep)):
             if value >= len(files.alphas_cumprod):
                 raise UsageError(

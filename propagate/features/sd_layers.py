@@ -32,7 +32,7 @@ from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
 from propagate.features.taps import tapped
 from propagate.features.windows import merge_windows, window_corners
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 MODEL = "stable-diffusion-1-5"
 # (up block, layer) of the published s3, s4 and s5
@@ -70,6 +70,13 @@ class StableDiffusionLayers:
         WeightsError: the weights are missing, damaged or of another architecture.
     """
 
+    @staticmethod
+    def wanted_weights(
+        *, weights: str | Path | None = None, revision: str | None = None, **_: Any
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need, in the order in which they are opened."""
+        return (Wanted(MODEL, weights, revision),)
+
     def __init__(
         self,
         *,
@@ -89,7 +96,7 @@ class StableDiffusionLayers:
         device: str = "auto",
     ) -> None:
         self.device = resolve_device(device)
-        files = open_pipeline(locate(MODEL, weights=weights, revision=revision), config=config)
+        files = open_pipeline(located(*self.wanted_weights(weights=weights, revision=revision)), config=config)
         if timestep >= len(files.alphas_cumprod):
             raise UsageError(
                 f"features.timestep = {timestep}: the model's noise schedule has {len(files.alphas_cumprod)} steps.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from propagate.features.latent_diffusion import LatentDiffusion, LatentMode, wor
 from propagate.features.option_types import Count, EnsembleSize, Multiple, Seed
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import prompt_embedding
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 MODEL = "stable-diffusion-2-1"
 
@@ -60,6 +60,13 @@ class StableDiffusion:
         WeightsError: the weights are missing, damaged or of another architecture.
     """
 
+    @staticmethod
+    def wanted_weights(
+        *, weights: str | Path | None = None, revision: str | None = None, **_: Any
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need, in the order in which they are opened."""
+        return (Wanted(MODEL, weights, revision),)
+
     def __init__(
         self,
         *,
@@ -81,7 +88,7 @@ class StableDiffusion:
         compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
-        files = open_pipeline(locate(MODEL, weights=weights, revision=revision), config=config)
+        files = open_pipeline(located(*self.wanted_weights(weights=weights, revision=revision)), config=config)
         if timestep >= len(files.alphas_cumprod):
             raise UsageError(
                 f"features.timestep = {timestep}: the model's noise schedule has {len(files.alphas_cumprod)} steps.",

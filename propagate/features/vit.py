@@ -25,7 +25,7 @@ from propagate.features.vit_files import VitFiles, build_network, open_vit
 from propagate.features.vit_positions import PositionRule, RotaryPositions, interpolate_positions
 from propagate.model_registry import MODELS, HubSource
 from propagate.settings import nearest
-from propagate.weights import locate
+from propagate.weights import Wanted, located
 
 Facet = Literal["token", "key", "query", "value"]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -66,6 +66,28 @@ class VisionTransformer:
 
     family: ClassVar[Family]
 
+    @classmethod
+    def wanted_weights(
+        cls,
+        weights: str | Path | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        **_: Any,
+    ) -> tuple[Wanted, ...]:
+        """The weights that these options need.
+
+        Raises:
+            UsageError: no such variant.
+        """
+        models, access = cls.family.models, cls.family.access
+        if variant is not None and variant not in models:
+            raise UsageError(f"features.variant = {variant}: there is no such model.", nearest(variant, models))
+        model = models[variant or next(iter(models))]
+        if access:
+            repository = next(s.repository for s in MODELS[model].sources if isinstance(s, HubSource))
+            access = access.format(repository=repository)
+        return (Wanted(model, weights, revision, access),)
+
     def __init__(
         self,
         *,
@@ -89,7 +111,9 @@ class VisionTransformer:
         self.device = resolve_device(device)
         half = self.family.half if self.device.type == "cuda" else torch.float32
         self.dtype = half if dtype == "auto" else getattr(torch, dtype)
-        files = open_vit(_located(self.family, variant, weights, revision), self.family.positions, head_channels)
+        files = open_vit(
+            located(*self.wanted_weights(weights, revision, variant)), self.family.positions, head_channels
+        )
         self._network = build_network(files, self.dtype)
         config = self._network.config
         self.stride = _patch(files, config)
@@ -171,19 +195,6 @@ class OpenClip(VisionTransformer):
     """The picture tower of OpenCLIP's ViT-H/14, or of any CLIP in transformers' layout. As `VisionTransformer`."""
 
     family = OPENCLIP
-
-
-def _located(family: Family, variant: str | None, weights: str | Path | None, revision: str | None) -> Path:
-    if variant is not None and variant not in family.models:
-        raise UsageError(f"features.variant = {variant}: there is no such model.", nearest(variant, family.models))
-    model = family.models[variant or next(iter(family.models))]
-    try:
-        return locate(model, weights=weights, revision=revision)
-    except WeightsError as error:
-        if not family.access:
-            raise
-        repository = next(source.repository for source in MODELS[model].sources if isinstance(source, HubSource))
-        raise WeightsError(error.message, f"{family.access.format(repository=repository)} {error.remedy}") from error
 
 
 def _patch(files: VitFiles, config: Any) -> int:
