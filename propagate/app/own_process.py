@@ -10,7 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from propagate.benchmarks.workers import deaf, end_with_parent
+from propagate.benchmarks.workers import end, end_with_parent, start
 from propagate.consent import forbid
 from propagate.errors import OutOfMemoryError, PropagateError
 
@@ -33,8 +33,7 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, work), daemon=True)
-    with deaf():
-        process.start()
+    start(process)
     theirs.close()  # so that the line ends when the process does
     try:
         while (message := ours.recv()) is None:
@@ -43,8 +42,7 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
         process.join()
         raise _death(process.exitcode) from error
     finally:
-        process.kill()  # it does not hear anything less
-        process.join()
+        end(process)
         ours.close()
     outcome, value = message
     if outcome == "raised":

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.clip_folder import remove_unfinished
@@ -74,8 +75,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.is_alive = True
         self._process = context.Process(target=_work, args=(theirs, benchmark, threads), daemon=True)
-        with deaf():
-            self._process.start()
+        start(self._process)
         theirs.close()  # so that the line ends when the process does
 
     def give(self, task: Task) -> None:
@@ -102,8 +102,7 @@ class _Worker:
 
     def stop(self) -> None:
         """End it, whatever it does; nothing that it has finished is lost."""
-        self._process.kill()  # it does not hear anything less, and what it leaves is removed
-        self._process.join()
+        end(self._process)  # what it leaves is removed
         self.connection.close()
 
 
@@ -138,6 +137,26 @@ def deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start(process: BaseProcess) -> None:
+    """Start a process that hears no signals, see `deaf`. Where this process is interrupted meanwhile, it is ended.
+
+    Nobody else knows of it by then, and at its exit Python would wait for it for ever.
+    """
+    try:
+        with deaf():
+            process.start()
+    except BaseException:
+        end(process)
+        raise
+
+
+def end(process: BaseProcess) -> None:
+    """End a process that `start` has started, if it has: it does not hear anything less."""
+    if process.pid is not None:
+        process.kill()
+        process.join()
 
 
 def end_with_parent() -> None:

@@ -123,7 +123,8 @@ def _check(prompts: LearnedPrompts, path: Path, *, model: str, width: int, layer
     if prompts.model != model:
         raise InputError(
             f"features.embedding = {path}: its prompts were learned with other weights than these.",
-            "Name the file or folder that they were learned with in features.weights.",
+            "Name the file or folder that they were learned with in features.weights. Files of versions that knew "
+            f"weights by samples cannot be compared: for those, learn them again. {_OTHERWISE}",
         )
     if prompts.settings.get("layers") != layers:
         raise InputError(

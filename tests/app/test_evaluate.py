@@ -9,10 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +26,7 @@ from propagate.app import evaluation
 from propagate.app.console import Terminal
 from propagate.benchmarks import report
 from propagate.formats import read_indexed_png
+from propagate.weights import CONSENT, MODELS
 from tests.app.conftest import FRAMES, picture, square_ids
 from tests.app.test_program import HELP
 from tests.benchmarks.squares import make_squares
@@ -426,3 +431,54 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--year" in done.stdout
+
+
+def test_weights_are_fetched_once_before_processes_start(run, tree, tmp_path, monkeypatch):
+    content = (
+        Path(__file__).parents[1] / "parity" / "data" / "vit_tiny_0" / "dino_original_state_dict.pth"
+    ).read_bytes()
+    requests = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv(CONSENT, "")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    out = tmp_path / "out"
+    out.mkdir()
+    config = tmp_path / "mine.yaml"
+    config.write_text("features: {name: dino, head_channels: 16}\nvideo: {short_side: 64}\n")
+    command = davis(
+        tree, "--config", config, "--device", "cpu", "--jobs", "2", "--threads", "1", "-o", out, "--no-report"
+    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        name = "dino-vits16"
+        entry = MODELS[name]
+        source = replace(entry.sources[0], url=f"http://127.0.0.1:{server.server_port}/weights")
+        monkeypatch.setitem(MODELS, name, replace(entry, sources=(source,)))  # here; processes find the file
+        refused = run(*command)
+        assert refused.exit_code == 4
+        assert "nothing is downloaded unasked" in refused.stderr
+        assert (requests, list(out.iterdir())) == ([], [])
+        result = run(*command, "--yes")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        huggingface_hub.close_session()
+    assert result.exit_code == 0, result.output
+    assert requests == ["/weights"]

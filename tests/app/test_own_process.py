@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from multiprocessing.context import SpawnProcess
 
 import pytest
 
@@ -72,3 +74,16 @@ def test_the_process_is_gone_when_the_user_interrupts():
     with pytest.raises(KeyboardInterrupt):
         in_own_process(_count_to_three, interrupt)
     assert pids == [1]
+
+
+def test_a_signal_while_the_process_starts_ends_it(monkeypatch):
+    begin = SpawnProcess.start
+
+    def interrupted(process):
+        begin(process)
+        os.kill(os.getpid(), signal.SIGINT)  # blocked until it has started
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_own_process(_count_to_three, lambda: None)
+    assert multiprocessing.active_children() == []
