@@ -27,7 +27,7 @@ from propagate.features.device import computes_in_bfloat16
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor, SideBySideExtractor
 from propagate.features.installed import package_digest
 from propagate.formats import atomic_path, settings_hash
-from propagate.provenance import all_settings, extractors, local_weights, versions
+from propagate.provenance import all_settings, depends_on_threads, extractors, local_weights, versions
 from propagate.settings import ResolvedSettings
 
 _FILE = "extractor.json"
@@ -79,6 +79,7 @@ def extractor_identity(resolved: ResolvedSettings, device: torch.device) -> dict
         "weights": local_weights(features),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
+        "threads": torch.get_num_threads() if depends_on_threads(resolved.settings) else None,
         "versions": {name: known[name] for name in _COMPUTING},
         "code": own_code(),
         "packages": {name: package_digest(name) for name in names if name not in EXTRACTORS},

@@ -12,7 +12,16 @@ from propagate.extractor_identity import Description, extractor_identity, read_d
 from propagate.features import installed
 from propagate.settings import load_settings
 
-KNOWN = Description(stride=8, channels=48, multiple=8, draws_per_pass=4, learns=True, finer_stride=4, finer_channels=12)
+KNOWN = Description(
+    stride=8,
+    channels=48,
+    multiple=8,
+    draws_per_pass=4,
+    learns=True,
+    finer_stride=4,
+    finer_channels=12,
+    side_by_side=False,
+)
 
 
 def identity(*overrides: str, preset: str = "rgb"):
