@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import socket
 import time
@@ -17,12 +18,18 @@ from filelock import FileLock
 from propagate.errors import InputError
 from propagate.http_fetch import MAX_BYTES, DownloadError, OnProgress, etag_file, fetch, forget
 
-__all__ = ["MAX_BYTES", "DownloadError", "OnProgress", "download", "file_sha256", "recorded_digest"]
+__all__ = ["MAX_BYTES", "DownloadError", "OnProgress", "cache_folder", "download", "file_sha256", "recorded_digest"]
 
 ATTEMPTS = 5
 PAUSE_S = 1.0  # before the second attempt; grows with each
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cache_folder() -> Path:
+    """Where files from plain URLs are kept, and what is known of those from the hub."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "dift-propagate"
 
 
 def download(

@@ -7,15 +7,15 @@ huggingface_hub's own cache (HF_HOME), others in `XDG_CACHE_HOME/dift-propagate`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from propagate.consent import CONSENT, are_forbidden, ask, asking, is_offline, may_download
-from propagate.download import DownloadError, OnProgress, download, recorded_digest
+from propagate.download import DownloadError, OnProgress, cache_folder, download, recorded_digest
 from propagate.errors import WeightsError
 from propagate.hub_files import cached_in_hub, fetched_from_hub, file_problem, has_wrong_size, root
+from propagate.hub_record import check_record, recorded_digests
 from propagate.model_registry import MODELS, HubSource, Source, UrlSource
 from propagate.wanted_weights import Wanted, described, registered, sources
 
@@ -163,13 +163,19 @@ def _here(wanted: Wanted) -> Path | None:
 
     Raises:
         UsageError: there is no such model.
-        WeightsError: a path was named, and there is nothing.
+        WeightsError: a path was named, and there is nothing; or the files are not those that were fetched first.
     """
     entry = registered(wanted.model)
     if wanted.weights is not None and (path := Path(wanted.weights).expanduser()).exists():
         return path
-    found = (_cached(source, entry.is_folder) for source in sources(wanted))
-    return next((path for path in found if path is not None), None)
+    for source in sources(wanted):
+        if isinstance(source, HubSource):
+            if (paths := cached_in_hub(source)) is not None:
+                check_record(source, root(paths[0], source.files[0]), is_new=False)
+                return _place(source, paths, entry.is_folder)
+        elif (found := _cached(source, entry.is_folder)) is not None:
+            return found
+    return None
 
 
 def cached(model: str) -> Path | None:
@@ -195,18 +201,13 @@ def verify(model: str, path: Path | None = None) -> Iterator[FileCheck]:
     place = path or cached(model)
     if place is None:
         raise WeightsError(f"{model} is not on this machine.", f"Get it with `propagate models download {model}`.")
+    recorded = recorded_digests(source) if isinstance(source, HubSource) and path is None else {}
     for file in source.files:
         at = place / file.name if place.is_dir() else place
         known = file.sha256
-        if known is None and isinstance(source, UrlSource):
-            known = _recorded(at)
+        if known is None:
+            known = _recorded(at) if isinstance(source, UrlSource) else recorded.get(file.name)
         yield FileCheck(at, file_problem(at, replace(file, sha256=known)), known is not None)
-
-
-def cache_folder() -> Path:
-    """Where files from plain URLs are kept."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "dift-propagate"
 
 
 def _cached(source: Source, is_folder: bool) -> Path | None:
@@ -238,7 +239,9 @@ def _fetched(source: Source, is_folder: bool, on_progress: OnProgress | None) ->
         path = cache_folder() / source.file.name
         download(source.url, path, size=source.file.size, sha256=source.file.sha256, on_progress=on_progress)
         return path
-    return _place(source, fetched_from_hub(source), is_folder)
+    paths = fetched_from_hub(source)
+    check_record(source, root(paths[0], source.files[0]), is_new=True)
+    return _place(source, paths, is_folder)
 
 
 def _place(source: HubSource, paths: list[Path], is_folder: bool) -> Path:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import shutil
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +19,7 @@ from huggingface_hub import constants
 from propagate import download, weights
 from propagate.consent import forbid
 from propagate.download import DownloadError
-from propagate.errors import InputError, UsageError, WeightsError
+from propagate.errors import InputError, PropagateWarning, UsageError, WeightsError
 from propagate.features import EXTRACTORS, build_extractor, wanted_weights
 from propagate.model_registry import HubSource, Model, UrlSource, WeightFile
 from propagate.weights import CONSENT, MODELS, Wanted, cached, locate, located, obtain, verify
@@ -121,6 +123,7 @@ class Hub:
     def __init__(self, monkeypatch, cache: Path) -> None:
         self.cache = cache
         self.files: dict[tuple[str, str], bytes] = {}
+        self.head = "f" * 40
         self.requests: list[tuple[str, str, str]] = []
         self.error: Exception | None = None
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
@@ -132,11 +135,11 @@ class Hub:
         if (repository, name) not in self.files:
             raise FileNotFoundError(f"404: {repository} has no {name}")
         folder = self.cache / f"models--{repository.replace('/', '--')}"
-        commit = revision if len(revision) == 40 else "f" * 40
+        commit = revision if len(revision) == 40 else self.head
         if commit != revision:
             (folder / "refs").mkdir(parents=True, exist_ok=True)
             (folder / "refs" / revision).write_text(commit, encoding="utf-8")
-        blob = folder / "blobs" / hashlib.sha256(f"{repository} {name}".encode()).hexdigest()
+        blob = folder / "blobs" / hashlib.sha256(f"{repository} {name} {commit}".encode()).hexdigest()
         blob.parent.mkdir(parents=True, exist_ok=True)
         blob.write_bytes(self.files[repository, name])
         path = folder / "snapshots" / commit / name
@@ -537,3 +540,62 @@ def test_every_extractor_tells_its_weights_as_it_asks_for_them(monkeypatch):
     assert all(wanted_weights(name) == () for name in silent)
     with pytest.raises(UsageError, match=r"features\.parts\.0\.variant = nothing"):
         wanted_weights("fusion", parts=[{"name": "dino", "variant": "nothing"}])
+
+
+# what was fetched from the hub first
+
+
+@pytest.fixture
+def moving(pair, monkeypatch) -> Hub:
+    """The model `pair` of the branch `main`, without published digests, fetched once."""
+    files = (WeightFile("unet/config.json"), WeightFile("unet/model.safetensors"))
+    entry = replace(MODELS["pair"], sources=(HubSource("first/model", "main", files),))
+    monkeypatch.setitem(MODELS, "pair", entry)
+    fill(pair, "first/model")
+    locate("pair")
+    return pair
+
+
+def move(hub: Hub, content: bytes) -> None:
+    """The branch moves, and the hub's cache is emptied."""
+    shutil.rmtree(hub.cache)
+    hub.head = "e" * 40
+    fill(hub, "first/model", content)
+
+
+def test_files_of_the_hub_without_published_digest_are_known_from_the_first_fetch_on(moving):
+    assert [(check.problem, check.is_known) for check in verify("pair")] == [("", True)] * 2
+    (locate("pair") / "unet" / "model.safetensors").write_bytes(CONTENT[::-1])
+    assert [bool(check.problem) for check in verify("pair")] == [False, True]
+
+
+def test_a_branch_that_moved_with_the_same_files_is_said_once(moving):
+    move(moving, CONTENT)
+    with pytest.warns(PropagateWarning, match=f"moved from commit {'f' * 40} to {'e' * 40}; its files are the same"):
+        locate("pair")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        locate("pair")
+
+
+def test_a_branch_that_moved_to_other_files_is_refused_until_the_user_says_which(moving, caches):
+    move(moving, CONTENT[::-1])
+    for _ in range(2):  # fetched, and then found in the cache
+        with pytest.raises(
+            WeightsError, match=rf"model\.safetensors is not as fetched first \(commit {'f' * 40}"
+        ) as no:
+            locate("pair")
+        assert f"features.revision={'f' * 40}" in no.value.remedy
+    record = next((caches / "cache" / "dift-propagate" / "hub").iterdir())
+    assert str(record) in no.value.remedy
+    record.unlink()
+    assert (locate("pair") / "unet" / "model.safetensors").read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": "other"}', b"\xff"])
+def test_a_damaged_record_of_the_hub_is_told(moving, caches, content):
+    record = next((caches / "cache" / "dift-propagate" / "hub").iterdir())
+    record.write_bytes(content)
+    with pytest.raises(WeightsError, match="record of a download") as caught:
+        locate("pair")
+    assert "Delete it" in caught.value.remedy
