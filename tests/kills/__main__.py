@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("-n", type=int, default=200, help="kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further run after this long")
     options = parser.parse_args()
     start, fates, wrong = time.monotonic(), Counter[str](), list[str]()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(options.jobs) as pool:
@@ -94,17 +95,19 @@ def main() -> int:
         scenes = make_scenes(folder)
         truths = dict(zip(scenes, pool.map(lambda scene: undisturbed(scene, folder), scenes), strict=True))
 
-        def one(number: int) -> tuple[str, list[str]]:
+        def one(number: int) -> tuple[str, list[str]] | None:
+            if time.monotonic() - start > options.seconds:
+                return None
             scene = scenes[number % len(scenes)]
             return kill_once(scene, truths[scene], folder / f"kill{number}", options.seed * 1_000_003 + number)
 
-        for fate, found in pool.map(one, range(options.n)):
+        for fate, found in filter(None, pool.map(one, range(options.n))):
             fates[fate] += 1
             wrong += found
             for text in found:
                 print(text, file=sys.stderr, flush=True)
     counts = ", ".join(f"{fate} {count}" for fate, count in sorted(fates.items()))
-    print(f"{options.n} kills in {time.monotonic() - start:.0f} s: {len(wrong)} wrong; {counts}")
+    print(f"{fates.total()} kills in {time.monotonic() - start:.0f} s: {len(wrong)} wrong; {counts}")
     return 1 if wrong else 0
 
 
