@@ -10,7 +10,7 @@ from propagate import extractor_identity as module
 from propagate.errors import WeightsError
 from propagate.extractor_identity import Description, extractor_identity, read_description, write_description
 from propagate.features import installed
-from propagate.settings import load_settings
+from propagate.settings import load_with_origins
 
 KNOWN = Description(
     stride=8,
@@ -25,7 +25,7 @@ KNOWN = Description(
 
 
 def identity(*overrides: str, preset: str = "rgb"):
-    return extractor_identity(load_settings(preset, list(overrides)), torch.device("cpu"))
+    return extractor_identity(load_with_origins(preset, list(overrides)), torch.device("cpu"))
 
 
 def edit(folder, **changes) -> None:
