@@ -22,7 +22,7 @@ from propagate.video.decoding import (
     video_streams,
 )
 from propagate.video.diagnosis import check_file, is_joined, no_frames, no_video, unreadable
-from propagate.video.packets import Packets, read_packets, times_rise
+from propagate.video.packets import LONGEST_REORDERING, Packets, read_packets, times_rise
 
 # AVI stores no presentation times; FFmpeg makes them up, out of order where there are B-frames.
 _UNTIMED_CONTAINERS = ("avi",)
@@ -156,6 +156,8 @@ def scan(path: Path) -> Scan:
     untimed = container_name in _UNTIMED_CONTAINERS or not any(time is not None for time in packets.pts)
     rises = False if untimed else times_rise(packets, reorders=reorders, holds_back=holds_back)
     skipped, count = first.opaque or 0, len(packets.pts)
+    if rises and _comes_late(path, packets, first):
+        rises = None
     if rises is None or (untimed and reorders and skipped):
         decoded = _decoded_times(path)
         rises = not untimed and _strictly_rise(decoded)
@@ -230,6 +232,22 @@ def _first_frame(path: Path) -> Any:
     """The first `av.VideoFrame` that decodes, None where there is none."""
     with open_container(path) as container:
         return next(decoded_frames(container, video_streams(container)[0]), None)
+
+
+def _comes_late(path: Path, packets: Packets, first: Any) -> bool:
+    """Whether a frame decodes that by its time is shown before the first one: no frame is lost, the times are wrong."""
+    if first.pts is None:
+        return False
+    early = [number for number, time in enumerate(packets.pts) if time is not None and time < first.pts]
+    if not early:
+        return False
+    with open_container(path) as container:
+        for frame in decoded_frames(container, video_streams(container)[0]):
+            if frame.pts is not None and frame.pts < first.pts:
+                return True
+            if (frame.opaque or 0) > early[-1] + LONGEST_REORDERING:
+                return False
+    return False
 
 
 def _decoded_times(path: Path) -> list[int | None]:

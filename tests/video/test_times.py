@@ -80,6 +80,14 @@ def test_every_frame_is_given_whatever_the_times(tmp_path: Path, source: str, ch
         np.testing.assert_allclose(times, np.arange(COUNT) / video.info.rate)
 
 
+@pytest.mark.parametrize("source", ["mpeg4", "mpeg2"])
+def test_a_first_frame_with_the_latest_time_hides_no_other(tmp_path: Path, source: str) -> None:
+    original = write_clip(tmp_path / "source.mkv", 12, **SOURCES[source])
+    path = _retimed(original, tmp_path / "a.mkv", lambda frames: [30, *range(len(frames) - 1)])
+    assert _numbers(path) == [(n, n) for n in range(12)]
+    assert any(SAID in note for note in open_video(path).info.notes)
+
+
 @pytest.mark.parametrize("change", ["in decoding order", "two exchanged"])
 def test_decord_does_not_read_wrong_times(tmp_path: Path, change: str) -> None:
     source = write_clip(tmp_path / "source.mp4", options=CLOSED)
