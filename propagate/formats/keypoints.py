@@ -21,7 +21,7 @@ COCO keypoints (`images`, `annotations`, `categories`; see `keypoints_coco`), al
 
 CSV (suffix .csv) with the columns `frame,name,x,y,confidence` and a line for each joint; `frame` may be left out for
 one frame, `confidence` too; empty x and y: absent. It has no skeleton. Semicolons, tabs or bars separate as well, and
-with them numbers may have decimal commas.
+numbers may have decimal commas.
 
 Written are pixels to 0.01 and confidences to four digits.
 """
@@ -103,6 +103,8 @@ def read_keypoints_file(
         raise InputError(f"{path} holds no keypoints.", FORMATS)
     pose = _chosen(poses, path, frame, instance, alone)
     notes = [f"{path}: {crowds} annotations of crowds were left out."] if crowds else []
+    if unused := sorted({other.frame for other in poses if other.frame not in (None, pose.frame)}):
+        notes.append(f"{path}: frame {pose.frame} is used; what it holds of other frames is not: {_listed(unused)}.")
     keypoints = pose.keypoints
     if frame_size is not None:
         if pose.size is not None and pose.size != frame_size:
@@ -168,7 +170,7 @@ def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int 
             f"{path} holds {len(of_frame)} instances{place}{ids}.",
             f"One is carried at a time: choose it with --instance {known[0]} of `propagate track`, "
             f"instance={known[0]!r} in Python, or keep one in the file."
-            if len(set(known)) > 1
+            if len(set(map(str, known))) > 1
             else "One is carried at a time: keep one in the file.",
         )
     return of_frame[0]

@@ -86,21 +86,23 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         raise invalid(path, error, _KNOWN, document) from error
     _refuse_twice([image.id for image in coco.images], "images", path)
     _refuse_twice([category.id for category in coco.categories], "categories", path)
-    frames = {image.id: _frame_number(image, place, len(coco.images)) for place, image in enumerate(coco.images)}
-    images = {image.id: image for image in coco.images}
-    categories = {category.id: category for category in coco.categories}
+    # tools write one id as a number here and as text there
+    frames = {str(image.id): _frame_number(image, place, len(coco.images)) for place, image in enumerate(coco.images)}
+    images = {str(image.id): image for image in coco.images}
+    categories = {str(category.id): category for category in coco.categories}
     poses = []
     for number, annotation in enumerate(coco.annotations):
         if not annotation.keypoints:
             continue  # boxes and segmentations may stand in the same file
         where = f"{path}: annotations[{number}]"
-        if annotation.image_id not in images or annotation.category_id not in categories:
+        image_id, category_id = str(annotation.image_id), str(annotation.category_id)
+        if image_id not in images or category_id not in categories:
             raise InputError(f"{where} belongs to an image or a category that is not in the file.", FORMATS)
-        category, image = categories[annotation.category_id], images[annotation.image_id]
+        category, image = categories[category_id], images[image_id]
         keypoints = _keypoints(annotation, category, where, path)
         if keypoints.present.any():
             size = (image.height, image.width) if image.height is not None and image.width is not None else None
-            poses.append(Pose(keypoints, frames[image.id], annotation.id, size, bool(annotation.iscrowd)))
+            poses.append(Pose(keypoints, frames[image_id], annotation.id, size, bool(annotation.iscrowd)))
     return poses
 
 
@@ -133,8 +135,9 @@ def _keypoints(annotation: _Annotation, category: _Category, where: str, path: P
 
 
 def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+    texts = [str(i) for i in ids]
+    if len(set(texts)) < len(texts):
+        twice = next(i for i, text in zip(ids, texts, strict=True) if texts.count(text) > 1)
         raise InputError(f"{path}: two of the {what} have the id {twice!r}.", "Give each an id of its own.")
 
 

@@ -23,8 +23,8 @@ _LARGEST_FRAME = 10**9
 def poses_of_csv(text: str, path: Path) -> list[Pose]:
     """The poses of a file, one for each frame; every joint named anywhere in the file belongs to each of them.
 
-    The separator is the sign of `_SEPARATORS` that makes columns of the first line. Where it is no comma, numbers may
-    have a decimal comma, all or none of them.
+    The separator is the sign of `_SEPARATORS` that makes columns of the first line. Numbers may have a decimal comma,
+    all or none of them; where the comma separates as well, they stand in quotes.
 
     Raises:
         InputError: unknown or missing columns, a value that is no number, a joint twice in one frame.
@@ -36,7 +36,7 @@ def poses_of_csv(text: str, path: Path) -> list[Pose]:
         del lines[0]
     separator = _separator(lines[0] if lines else "")
     try:
-        return _poses(_rows(lines, separator, path), separator != ",", path)
+        return _poses(_rows(lines, separator, path), path)
     except csv.Error as error:
         raise InputError(f"{path} is not CSV: {error}.", f"Columns: {','.join(COLUMNS)}.") from error
 
@@ -54,6 +54,8 @@ def _rows(lines: Sequence[str], separator: str, path: Path) -> Iterator[tuple[st
     """Place and cells by column of every line that is not empty."""
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
     columns = _columns(next(reader, []))
+    while columns and not columns[-1]:  # spreadsheets end lines with separators
+        del columns[-1]
     for column in columns:
         if column not in COLUMNS:
             raise unknown(path, "column", column, COLUMNS)
@@ -67,18 +69,20 @@ def _rows(lines: Sequence[str], separator: str, path: Path) -> Iterator[tuple[st
         if not any(cell.strip() for cell in cells):
             continue
         place = f"{path}, line {reader.line_num}"
+        while len(cells) > len(columns) and not cells[-1].strip():
+            del cells[-1]
         if len(cells) != len(columns):
             raise InputError(f"{place}: it does not have {len(columns)} values.", f"Columns: {','.join(columns)}.")
         yield place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))
 
 
-def _poses(rows: Iterator[tuple[str, dict[str, str]]], decimal_commas: bool, path: Path) -> list[Pose]:
+def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path) -> list[Pose]:
     frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
     names: dict[str, None] = {}
     signs: dict[str, str] = {}  # of decimals -> where it was first found
     for place, row in rows:
         signs |= {sign: place for cell in ("x", "y", "confidence") for sign in ".," if sign in row.get(cell, "")}
-        if decimal_commas and len(signs) > 1:
+        if len(signs) > 1:
             raise InputError(
                 f"{place}: numbers have decimal points and decimal commas.", "Write all of them with a point."
             )
@@ -89,7 +93,7 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], decimal_commas: bool, pat
         points = frames.setdefault(frame, {})
         if name in points:
             raise InputError(f"{place}: {name!r} stands twice in one frame.", "Keep one of the two lines.")
-        x, y, confidence = (_number(row, column, place, decimal_commas) for column in ("x", "y", "confidence"))
+        x, y, confidence = (_number(row, column, place) for column in ("x", "y", "confidence"))
         if (x == x) != (y == y):
             raise InputError(f"{place}: {name!r} has one of x and y.", "Give both, or leave both empty: absent.")
         if x == x and confidence != confidence:
@@ -109,14 +113,14 @@ def _frame_number(text: str, place: str) -> int:
     return int(number)
 
 
-def _number(row: Mapping[str, str], column: str, place: str, decimal_commas: bool) -> float:
+def _number(row: Mapping[str, str], column: str, place: str) -> float:
     """A coordinate (empty: absent) or a confidence (empty or no such column: 1; the word for no number: NaN)."""
     text = row.get(column, "")
     if column == "confidence" and not text:
         return 1.0
     if text.lower() in _NOTHING:
         return float("nan")
-    if len(text) > 100 or not _DECIMAL.fullmatch(text) or ("," in text and not decimal_commas):
+    if len(text) > 100 or not _DECIMAL.fullmatch(text):
         shown = text if len(text) <= 20 else f"{text[:20]}..."
         raise InputError(f"{place}: {column} is {shown!r}, not a number.", "Leave it empty where absent.")
     return float(text.replace(",", "."))

@@ -221,7 +221,8 @@ def test_files_that_are_wrong_say_where(tmp_path: Path, content: object, said: s
         ("name,x,y\nnose,inf,2\n", "line 2: x is 'inf'"),
         ("name,x,y\nnose,1e300,2\n", "position of 'nose' is"),
         ("name,x,y\nnose,1_0,2\n", "line 2: x is '1_0'"),
-        ('name,x,y\nnose,"1,5",2\n', "line 2: x is '1,5'"),
+        ('name,x,y\nnose,"1,5",2.5\n', "line 2: numbers have decimal points and decimal commas"),
+        ("name,x,y\nnose,1,5,2,5\n", "line 2: it does not have 3 values"),
         ("name;x;y\nnose;1,5;2.5\n", "line 2: numbers have decimal points and decimal commas"),
         ("name;x;y\nnose;1.234,5;2\n", "line 2: numbers have decimal points and decimal commas"),
         ("name,x,x,y\nnose,1,1,2\n", "column 'x' stands twice"),
@@ -265,7 +266,26 @@ def test_of_several_frames_one_must_be_chosen(tmp_path: Path) -> None:
 def test_a_frame_is_chosen_by_its_number(tmp_path: Path) -> None:
     read = read_keypoints_file(clip(tmp_path), frame=30)
     assert read.keypoints.positions[0, 0] == 30
-    assert read.notes == ()
+    assert [note.split(": ", 1)[1] for note in read.notes] == [
+        "frame 30 is used; what it holds of other frames is not: 5, 12."
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ['name,x,y\nnose,"1,5","2,25"\n', "name;x;y;;\nnose;1,5;2,25;\n", "name,x,y,\nnose,1.5,2.25,,\n"]
+)
+def test_spreadsheets_quote_decimal_commas_and_end_lines_with_separators(tmp_path: Path, text: str) -> None:
+    found = read_keypoints(saved(tmp_path, text, "points.csv"))
+    np.testing.assert_allclose(found.positions, [[1.5, 2.25]])
+
+
+def test_coco_ids_may_be_numbers_here_and_text_there(tmp_path: Path) -> None:
+    category = {"id": "3", "keypoints": ["nose"]}
+    annotation = {"id": 1, "image_id": "1", "category_id": 3, "keypoints": [5, 6, 2]}
+    document = {"images": [{"id": 1}], "annotations": [annotation], "categories": [category]}
+    np.testing.assert_allclose(read_keypoints(saved(tmp_path, document)).positions, [[5, 6]])
+    with pytest.raises(InputError, match="two of the images have the id 1"):
+        read_keypoints(saved(tmp_path, {**document, "images": [{"id": 1}, {"id": "1"}]}))
 
 
 def test_a_frame_that_is_not_there(tmp_path: Path) -> None:
