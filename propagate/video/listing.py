@@ -46,7 +46,10 @@ def list_pictures(folder: Path, leave_out: Sequence[Path] = ()) -> Listing:
         raise InputError(f"{folder} cannot be read: {problem.strerror}.", "Check its permissions.") from problem
     named, others = [], []
     for entry in entries:
-        if entry.suffix.lower() in SUFFIXES and not entry.is_dir():
+        if entry.suffix.lower() in SUFFIXES:
+            if entry.is_dir():
+                others.append(entry.name)
+                continue
             _check_entry(entry)
             named.append(entry)
         elif entry.is_file() and entry.name.lower() not in _SYSTEM_FILES:

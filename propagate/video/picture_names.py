@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,8 +12,8 @@ from itertools import pairwise
 Key = tuple[list[tuple[int, Fraction, str]], str]
 
 # The last number of a name, with its fraction: 1.04 in frame_1.04_left. Not the end of a date or a version, 1.2.10.
-_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?=\D*$)")
-_SIGNED = re.compile(r"-\d+(\.\d+)?")
+_DECIMAL = re.compile(r"(?<![\d.,])(\d+)[.,](\d+)(?=\D*$)")
+_SIGNED = re.compile(r"-\d+([.,]\d+)?")
 
 
 def natural_key(stem: str, *, decimals: bool = False) -> Key:
@@ -23,11 +24,11 @@ def natural_key(stem: str, *, decimals: bool = False) -> Key:
         decimals: the last number may have a fraction, as `uses_decimals` finds: 1.04 stands before 1.2.
     """
     if decimals and _SIGNED.fullmatch(stem):
-        return [*_parts(""), (1, Fraction(stem), ""), *_parts("")], stem
+        return [*_parts(""), (1, _value(stem), ""), *_parts("")], stem
     last = _DECIMAL.search(stem) if decimals else None
     if last is None:
         return _parts(stem), stem
-    return [*_parts(stem[: last.start()]), (1, Fraction(last[0]), ""), *_parts(stem[last.end() :])], stem
+    return [*_parts(stem[: last.start()]), (1, _value(last[0]), ""), *_parts(stem[last.end() :])], stem
 
 
 def uses_decimals(stems: Sequence[str]) -> bool:
@@ -54,32 +55,51 @@ def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
     notes = []
     if decimals and list(stems) != sorted(stems, key=natural_key):
         notes.append(f"Names are decimal numbers and ordered by value: {stems[0]} to {stems[-1]}.")
-    numbers = _counted(stems)
     if decimals or len(stems) < 2:
         return notes
+    numbers = _counted(stems)
     if numbers is None:
-        strange = _unlike_the_others(stems)
-        listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")
-        return [f"Not named like the others, and read as frames all the same: {listed}."] if strange else notes
+        return _spelling_notes(stems)
     if numbers[0]:
         notes.append(f"Names start at {numbers[0]} and frames are counted from 0: frame 0 is {stems[0]}.")
     steps = {after - before for before, after in pairwise(numbers)}
     if 0 in steps:
         notes.append("Some numbers occur twice in the names, with and without zeros before them.")
-    if len(steps) == 1 and steps != {1} and len(stems) > 2:
+    if len(steps) == 1 and min(steps) > 1 and len(stems) > 2:
         notes.append(f"Names count in steps of {steps.pop()}; frames are counted one by one.")
-    elif missing := sum(max(after - before - 1, 0) for before, after in pairwise(numbers)):
-        notes.append(_gaps(numbers, missing))
+    else:
+        notes += _gap_notes(list(pairwise(numbers)))
     return notes
 
 
-def _gaps(numbers: Sequence[int], missing: int) -> str:
-    gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b - a > 1]
+def _spelling_notes(stems: Sequence[str]) -> list[str]:
+    """What there is to say of names in which not one number alone counts."""
+    spellings = {_spelling(stem) for stem in stems}
+    if len(spellings) == 1:
+        pairs = [(_numbers(before), _numbers(after)) for before, after in pairwise(stems)]
+        # of dates and the like: gaps within the last number
+        return _gap_notes([(a[-1], b[-1]) for a, b in pairs if a[:-1] == b[:-1]])
+    strange = _unlike_the_others(stems)
+    if strange:
+        listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")
+        return [f"Not named like the others, and read as frames all the same: {listed}."]
+    if not any(map(_numbers, stems)):
+        return []
+    listed = ", ".join(stems[:6]) + (", ..." if len(stems) > 6 else "")
+    return [f"Names are not spelled alike, so that their order is a guess: {listed}."]
+
+
+def _gap_notes(pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """The note on what is missing between numbers that follow each other; none where nothing is."""
+    gaps = [(a + 1, b - 1) for a, b in pairs if b - a > 1]
+    if not gaps:
+        return []
+    missing = sum(b - a + 1 for a, b in gaps)
     listed = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:5]) + (", ..." if len(gaps) > 5 else "")
-    return (
+    return [
         f"The numbers of the names have gaps, {missing} missing: {listed}. Frames on both sides of a gap are taken to "
         "follow each other."
-    )
+    ]
 
 
 def _counted(stems: Sequence[str]) -> list[int] | None:
@@ -95,14 +115,28 @@ def _unlike_the_others(stems: Sequence[str]) -> list[int]:
     """Places of the names that are spelled otherwise than nearly all, digits aside."""
     by_spelling: dict[str, list[int]] = defaultdict(list)
     for place, stem in enumerate(stems):
-        by_spelling[re.sub(r"\d+", "0", stem)].append(place)
+        by_spelling[_spelling(stem)].append(place)
     most = max(by_spelling.values(), key=len)
     few = [place for places in by_spelling.values() if places is not most for place in places]
     return sorted(few) if len(few) * 4 <= len(stems) else []
 
 
+def _spelling(stem: str) -> str:
+    """A name but for its numbers."""
+    return re.sub(r"\d+", "0", stem)
+
+
+def _numbers(stem: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", stem)]
+
+
+def _value(decimal: str) -> Fraction:
+    return Fraction(decimal.replace(",", "."))
+
+
 def _parts(text: str) -> list[tuple[int, Fraction, str]]:
-    parts = re.split(r"(\d+)", text)
+    # one spelling of what looks alike, and digits that are raised or wide
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFKC", text))
     return [(1, Fraction(int(p)), "") if p.isdecimal() else (0, Fraction(), p.casefold()) for p in parts]
 
 

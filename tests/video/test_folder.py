@@ -67,7 +67,7 @@ def test_what_is_no_picture_is_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     video = open_video(tmp_path)
     assert [read_number(frame.pixels) for frame in video] == [0]
-    assert "Left out, being no pictures: notes.txt." in video.info.notes
+    assert "Left out, being no pictures: folder.png, notes.txt." in video.info.notes
     assert not any("Thumbs" in note or "DS_Store" in note for note in video.info.notes)
 
 

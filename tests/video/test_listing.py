@@ -99,6 +99,11 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         (["x1_7_l", "x1_8_l"], "Names start at 7 and frames are counted from 0: frame 0 is x1_7_l."),
         (["00001", "00002"], "Names start at 1 and frames are counted from 0: frame 0 is 00001."),
         (["0", "5", "10"], "Names count in steps of 5; frames are counted one by one."),
+        (["s1_f1", "s1_f4", "s2_f1"], "have gaps, 2 missing: 2 to 3."),
+        (["2024-02-27", "2024-02-29", "2024-03-01"], "have gaps, 1 missing: 28."),
+        (["0a", "0b", "1f", "10"], "Names are not spelled alike, so that their order is a guess: 0a, 0b, 1f, 10."),
+        (["f0", "f1", "f-1", "f-2"], "Names are not spelled alike, so that their order is a guess: f0, f1, f-1, f-2."),
+        (["00", "01", "gt"], "Names are not spelled alike, so that their order is a guess: 00, 01, gt."),
     ],
 )
 def test_numbers_that_do_not_count_from_0_are_said(tmp_path: Path, names: list[str], said: str) -> None:
@@ -120,9 +125,11 @@ def test_plain_names_are_not_remarked_on(tmp_path: Path, names: list[str]) -> No
         ["1.0", "1.04", "1.08", "1.12", "1.2"],
         ["t0.5s", "t0.75s", "t1.25s", "t10.0s"],
         ["-0.04", "0.00", "0.04", "0.1"],
+        ["0,0", "0,04", "0,12", "0,5"],
         ["1", "1.04", "1.5", "2"],
         ["12-30-01.25", "12-30-01.5"],
         ["1617181920.012", "1617181920.1"],
+        ["a\u00b9", "a\u00b2", "a\u00b3"],
         # counters behind a point, dates, versions
         [f"clip.{n}" for n in range(1, 13)],
         [f"1.{n}" for n in range(1, 13)],
