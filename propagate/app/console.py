@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 import warnings
@@ -183,6 +184,9 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
         if terminal.signal is not None:  # a library turned the interruption into an error of its own
             terminal.stopped("Interrupted.")
             raise _exit(terminal, exit_code(terminal)) from error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # wherever a path is first looked at
+            terminal.error(f"The path {str(error.filename)[:60]}... is too long for the file system.", "Shorten it.")
+            raise _exit(terminal, InputError.exit_code) from error
         terminal.error(
             f"Something unexpected happened: {type(error).__name__}: {error}",
             "" if terminal.verbosity >= TRACEBACKS else "Run it again with -vv to see where.",

@@ -337,3 +337,11 @@ def test_a_file_that_cannot_be_finished_either_is_named(run, clip, mask, tmp_pat
     result = run("segment", clip, "-m", mask, "-o", out, *SMALL)
     assert failed(result, 1, "by nought", "1 frame finished before the failure", "overlay.mp4 cannot be written")
     assert len((out / "confidence.csv").read_text().splitlines()) == 2
+
+
+def test_a_path_that_is_too_long_for_the_file_system(run, clip, mask, tmp_path):
+    long = tmp_path / ("x" * 300)
+    assert failed(run("segment", clip, "-m", mask, "-o", long, *SMALL), 3, "is too long for the file system")
+    preset = long.with_suffix(".yaml")
+    assert failed(run("segment", clip, "-m", mask, "-o", tmp_path / "out", "-c", preset), 3, "is too long")
+    assert not (tmp_path / "out").exists()
