@@ -23,6 +23,7 @@ _CLOCK = 90_000
 _FASTEST = 1000  # frames per second at which that clock still tells uneven times apart; above, it is a finer one
 _MOST_TICKS = 2**31 - 1  # of a second and, by way of the frames that H.264 reorders, of a handful of gaps
 _LONGEST_GAP = 1800 * _CLOCK
+_LONGEST_SIDE = 16_384
 _BT709 = 1  # in all three tables of ITU-T H.273: primaries, transfer, matrix
 
 
@@ -114,6 +115,12 @@ class VideoWriter:
 
     def _opened(self, height: int, width: int) -> av.VideoStream:
         """The stream, once the size is known."""
+        if max(height, width) > _LONGEST_SIDE:
+            raise InputError(
+                f"{self._path} cannot be written: x264 takes no side above {_LONGEST_SIDE}, and a frame is "
+                f"{width}x{height}.",
+                "Choose smaller frames.",
+            )
         self._size = (height, width)
         stream = self._container.add_stream("libx264", rate=self._rate, options=dict(self._options))
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
