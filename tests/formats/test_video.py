@@ -229,7 +229,7 @@ def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path: Path, monkeypatch: 
 
 
 def test_a_side_that_h264_does_not_have_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="16384.* 17000x48"):
+    with pytest.raises(InputError, match=r"16384.* 17000x48"):
         write(tmp_path / "v.mp4", [None], width=17_000)
     assert list(tmp_path.iterdir()) == []
     write(tmp_path / "w.mp4", [None], width=16_384)
