@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.app.console import Terminal
-from propagate.errors import PropagateError, PropagateWarning
+from propagate.errors import PropagateError, PropagateWarning, UsageError
 from propagate.formats import (
     KeypointsWriter,
     VideoWriter,
@@ -29,8 +29,9 @@ from propagate.formats import (
 from propagate.formats.lock import LOCK
 from propagate.formats.output_folder import MASKS, SOFT
 from propagate.printable import printable
-from propagate.types import Frame, Prediction
+from propagate.types import Frame, FrameInfo, Prediction
 
+_RESULTS = ("confidence.csv", "keypoints.csv", "keypoints.json", "overlay.mp4", "run.json")
 _LONGEST_NAME = 251  # bytes, with the suffix what every common file system takes
 
 Write = Callable[[Frame, Prediction], None]
@@ -213,6 +214,31 @@ class Outputs:
                 failure = failure or refused
         if error is None and failure is not None:
             raise failure
+
+
+def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path]) -> None:
+    """Refuse results that would replace what the run reads.
+
+    The first frame's mask may lie where its own result goes: that is the same mask.
+
+    Args:
+        output: folder of the results.
+        info: of the video.
+        labels: files of masks or keypoints.
+
+    Raises:
+        UsageError: the video, a frame or a label lies where a result goes.
+    """
+    root = output.resolve()
+    inside = [(root / MASKS).resolve(), (root / SOFT).resolve()]
+    first = f"{info.names[0]}.png" if info.names else f"{info.indices[0] if info.indices else 0:05d}.png"
+    for path in (Path(info.source), *labels):
+        place = path.resolve()
+        own = place.parent == inside[0] and path in labels and place.name == first
+        if place in inside or (place.parent == root and place.name in _RESULTS) or (place.parent in inside and not own):
+            raise UsageError(
+                f"The results in {output} would replace {path}, which is read.", "Choose another --output."
+            )
 
 
 @contextmanager

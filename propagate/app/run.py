@@ -16,6 +16,7 @@ from propagate.app.outputs import (
     Outputs,
     Write,
     confidence_table,
+    keep_inputs,
     keypoints_file,
     mask_pictures,
     output_folder,
@@ -153,6 +154,7 @@ def carry(
         Stopped: Ctrl-C. The same holds.
     """
     settings, info = resolved.settings, reader.info
+    keep_inputs(output, info, [first.path] if isinstance(first, LabelFile) else [file.label_path for file in first])
     with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
         before = stamps(output)
         if cache is None:  # kept features may do without

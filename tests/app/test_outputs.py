@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -57,3 +58,25 @@ def test_a_full_disk_in_the_overlay_costs_the_overlay_alone(run, clip, mask, tmp
     record = json.loads((out / "run.json").read_text())
     assert (record["status"], record["frames_done"]) == ("finished", FRAMES)
     assert "overlay.mp4 was not written" in record["notes"][0]
+
+
+def test_what_a_run_reads_is_not_replaced_by_its_results(run, clip, mask, keypoints, tmp_path):
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    video, points, late = out / "overlay.mp4", out / "keypoints.csv", out / "masks" / "00002.png"
+    for source, path in ((clip, video), (keypoints, points), (mask, late), (mask, out / "masks" / "00000.png")):
+        shutil.copy(source, path)
+    before = {path: path.read_bytes() for path in (video, points, late)}
+    for arguments in (
+        ("segment", video, "-m", mask),
+        ("track", clip, "-k", points),
+        ("segment", clip, "-m", late),
+        ("segment", out / "masks", "-m", mask),
+    ):
+        result = run(*arguments, "-o", out, "--overwrite", *SMALL)
+        assert result.exit_code == 2, result.output
+        assert "which is read" in result.stderr.replace("\n", " ")
+    assert {path: path.read_bytes() for path in before} == before
+    # the corrected mask of the first frame is its own result
+    again = run("segment", clip, "-m", late, "--from-frame", 2, "--to-frame", 4, "-o", out, "--overwrite", *SMALL)
+    assert again.exit_code == 0, again.output
