@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import stat
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -164,6 +165,20 @@ class _Loader(yaml.SafeLoader):
         raise ValueError(f"line {node.start_mark.line + 1} is a {kind}: put quotes around it if it is text")
 
 
+def _plain_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """A number; not 010 and 1:30, which are 8 and 90 to YAML 1.1 alone."""
+    digits, is_whole = node.value.lstrip("+-"), node.tag.endswith(":int")
+    if ":" in digits or (is_whole and re.match("0[0-9_]", digits)):
+        raise ValueError(
+            f"{digits[:20]} in line {node.start_mark.line + 1} is not a plain number: write it without zeros in front "
+            "and without colons, or put quotes around it"
+        )
+    value: int | float = loader.construct_yaml_int(node) if is_whole else loader.construct_yaml_float(node)
+    return value
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _plain_number)
 for _tag in ("timestamp", "binary", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader._refuse)
 
