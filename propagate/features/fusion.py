@@ -27,7 +27,7 @@ from propagate.errors import UsageError
 from propagate.features import build_extractor, extractor_options, wanted_weights
 from propagate.features.anchoring import anchored, no_anchor
 from propagate.features.device import resolve_device
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, SideBySideExtractor
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
 from propagate.features.option_types import Count
 from propagate.features.pca import PrincipalComponents, fit_principal_components
 from propagate.setting_checks import refuse_yes_as_number
@@ -124,8 +124,6 @@ class Fusion:
         # whole cells of every part, so that all grids cover the same pixels
         self.multiple = lcm(*(lcm(extractor.stride, extractor.multiple) for extractor in whole))
         self.channels = sum(part.channels for part in self._parts)
-        extractors = [part.extractor for part in self._parts]
-        self.side_by_side = any(isinstance(one, SideBySideExtractor) and one.side_by_side for one in extractors)
 
     @property
     def draws_per_pass(self) -> int:

@@ -14,6 +14,7 @@ from propagate.errors import WeightsError
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_names, extractor_options
 from propagate.features.anchoring import anchored
 from propagate.features.label_reader import LabelReader
+from propagate.features.passes import Passes, largest_pass
 from propagate.types import Keypoints
 
 DATA = Path(__file__).parent.parent / "parity" / "data"
@@ -143,12 +144,15 @@ def test_the_same_again(name, extractor, images):
 
 
 def test_a_frame_does_not_depend_on_its_batch(extractor, images):
-    together = extractor(images, indices=[4, 7, 9])
+    """As runs compute it, bit for bit; a batch that goes through the network together may be rounded otherwise."""
+    run = Passes(extractor, largest_pass(extractor, len(images)))
+    together, direct = run(images, indices=[4, 7, 9]), extractor(images, indices=[4, 7, 9])
     for place, index in enumerate([4, 7, 9]):
-        alone = extractor(images[place : place + 1], indices=[index])
-        torch.testing.assert_close(together[place : place + 1], alone, atol=1e-4, rtol=1e-4)
-    backwards = extractor(images.flip(0), indices=[9, 7, 4])
-    torch.testing.assert_close(backwards.flip(0), together, atol=1e-4, rtol=1e-4)
+        alone = run(images[place : place + 1], indices=[index])
+        assert torch.equal(together[place : place + 1], alone)
+    assert torch.equal(run(images.flip(0), indices=[9, 7, 4]).flip(0), together)
+    # processors differ in how they round a batch: by what share of the largest feature is a matter of precision
+    assert (direct - together).abs().max() <= 1e-4 * together.abs().max()
 
 
 def test_different_pictures_have_different_features(extractor, images):
