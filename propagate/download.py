@@ -45,7 +45,8 @@ def download(
     What has arrived is kept beside the place as `NAME.part` when the connection breaks, and a later call goes on from
     there, if the server still has the same file. A file of the wrong size or digest is thrown away, as is one that
     grows beyond `size` or, where that is not known, `MAX_BYTES`. Where no digest is known, that of the first fetch is
-    recorded as `NAME.sha256`, and later ones have to agree. One process fetches at a time; others wait for it.
+    recorded as `NAME.sha256`, and later ones have to agree. One process fetches at a time; others wait for it. A file
+    that is there with the known digest is not fetched again.
 
     Args:
         url: http or https. A redirect from https leads to https alone.
@@ -63,7 +64,7 @@ def download(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            if before != _state(path):  # another process has fetched it meanwhile
+            if before != _state(path) or _is_there(path, sha256):  # another process has fetched it
                 return
             if size is None or not part.is_file() or part.stat().st_size != size:
                 _fetch_with_retries(url, part, size, on_progress)
@@ -122,6 +123,11 @@ def _state(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
+
+
+def _is_there(path: Path, sha256: str | None) -> bool:
+    """Whether the very file that is wanted lies in its place."""
+    return sha256 is not None and path.is_file() and file_sha256(path) == sha256
 
 
 @contextmanager
