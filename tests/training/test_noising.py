@@ -12,10 +12,11 @@ def test_the_model_is_trained_on_what_it_is_used_on():
     pixels = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     extractor, seen = CompactDiffusion(device="cpu", dtype="float32"), list[torch.Tensor]()
     extractor._networks[0].start.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    extractor(pixels.float() / 255)
+    for picture in pixels:  # one after the other: pictures of a batch are side by side in threads, in any order
+        extractor(picture[None].float() / 255)
     clean = rearranged(pixels)
     kept = linear_alphas_cumprod()[51].expand(2)
-    torch.testing.assert_close(noised(clean, Noise().draw(tuple(clean.shape[1:])).expand_as(clean), kept), seen[0])
+    torch.testing.assert_close(noised(clean, Noise().draw(tuple(clean.shape[1:])).expand_as(clean), kept), torch.cat(seen))
 
 
 def test_noise_is_that_of_the_generator():
