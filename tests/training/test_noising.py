@@ -16,7 +16,8 @@ def test_the_model_is_trained_on_what_it_is_used_on():
         extractor(picture[None].float() / 255)
     clean = rearranged(pixels)
     kept = linear_alphas_cumprod()[51].expand(2)
-    torch.testing.assert_close(noised(clean, Noise().draw(tuple(clean.shape[1:])).expand_as(clean), kept), torch.cat(seen))
+    noise = Noise().draw(tuple(clean.shape[1:])).expand_as(clean)
+    torch.testing.assert_close(noised(clean, noise, kept), torch.cat(seen))
 
 
 def test_noise_is_that_of_the_generator():
