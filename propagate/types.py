@@ -76,7 +76,7 @@ class FrameInfo:
         rate: average frames per second, None where the source has none (a folder of pictures).
         source: the path, as the user gave it.
         reader: name of the reader that was chosen: "decord", "pyav", "folder" or "arrays".
-        notes: things worth telling the user once, each a sentence (why this reader, what was converted).
+        notes: things worth telling the user once, each a sentence (what was converted, what is damaged).
         names: of the chosen pictures of a folder, `Frame.name` in order; None for a video.
         indices: indices of the frames that will be read, None where they are not known before.
     """
@@ -177,6 +177,11 @@ class Keypoints:
     def present(self) -> np.ndarray:
         """(J,) bool: which joints have a position."""
         return np.asarray(np.isfinite(self.positions).all(1))
+
+    def outside(self, size: tuple[int, int]) -> np.ndarray:
+        """(J,) bool: which joints have a position outside of a frame of (height, width) pixels."""
+        far = np.array(size[::-1]) - 0.5
+        return np.asarray(((self.positions < -0.5) | (self.positions > far)).any(1))
 
     def __repr__(self) -> str:
         return f"Keypoints({int(self.present.sum())} of {len(self.names)} present)"

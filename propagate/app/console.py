@@ -70,12 +70,9 @@ class Terminal:
             self._line(Text(text, "dim"))
 
     def notes(self, sentences: Iterable[str]) -> None:
-        """Notes of the video, the mask or the keypoints; which reader was taken is a detail."""
+        """Notes of the video, the mask or the keypoints."""
         for sentence in sentences:
-            if sentence.startswith("Read with "):
-                self.detail(sentence)
-            else:
-                self.note(sentence)
+            self.note(sentence)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:

@@ -75,10 +75,9 @@ def open_input(video: Path, settings: Settings, terminal: Terminal, *, leave_out
             "--reader decord decodes ahead, and what it takes cannot be limited by --max-memory.",
             "Use --reader auto or pyav.",
         )
-    limited = settings.max_memory is not None and options.reader == "auto" and video.is_file()
     reader = open_video(
         video,
-        reader="pyav" if limited else options.reader,  # the same pixels as decord, and one frame at a time
+        reader=options.reader,
         strict=options.strict,
         from_frame=options.from_frame,
         to_frame=options.to_frame,

@@ -8,13 +8,14 @@ change its size between keyframes, and a picture whose size changes is scaled to
 narrower than 97 pixels come back with four channels on some machines (dmlc/decord issues 93 and 336). Hence the short
 list below and the comparison with PyAV.
 
-A seek also decodes anew from the keyframe before it. With keyframes 250 frames apart, PyAV was three times as fast.
+A seek also decodes anew from the keyframe before it: PyAV is faster, most so where keyframes are far apart. And of a
+frame that FFmpeg patched up because its data are damaged, decord does not tell. So it is taken only where it is asked
+for, and a note says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,6 @@ def decord_obstacle(scan: Scan) -> str | None:
     Exactly means: it counts as many frames as the packet scan, all keyframes have one size, and at the first and the
     last keyframe it gives, after a seek, the very pixels that PyAV gives. Keyframes are decoded for this.
     """
-    decord = import_decord()
-    if decord is None:
-        return "decord is not installed"
     known = {
         "its name is not UTF-8": has_utf8_name(scan.path),
         f"its container is {scan.container}": bool(_CONTAINERS & set(scan.container.split(","))),
@@ -63,15 +61,7 @@ def decord_obstacle(scan: Scan) -> str | None:
     for obstacle, fits in known.items():
         if not fits:
             return obstacle
-    return _size_change(scan) or _disagreement(decord, scan)
-
-
-def decord_slowness(scan: Scan) -> str | None:
-    """Why decord would be slow on this file, as the end of a sentence; None where its chunks span the keyframes."""
-    borders = (0, *scan.keyframes, scan.count)
-    longest = max(after - before for before, after in pairwise(borders))
-    chunk = _chunk_length(scan)
-    return f"its keyframes are {longest} frames apart and decord's chunks are {chunk}" if longest > chunk else None
+    return _size_change(scan) or _disagreement(import_decord(), scan)
 
 
 def _chunk_length(scan: Scan) -> int:
@@ -122,9 +112,9 @@ class DecordReader:
         info: what is known before reading; `count` is the number of chosen frames.
     """
 
-    def __init__(self, scan: Scan, chosen: range, *, strict: bool = False, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, scan: Scan, chosen: range, *, strict: bool = False) -> None:
         self._scan, self._chosen, self._strict = scan, chosen, strict
-        self.info = info_of(scan, chosen, "decord", notes)
+        self.info = info_of(scan, chosen, "decord", ("Decord does not tell of damaged frames; --reader pyav does.",))
         self._chunk = _chunk_length(scan)
 
     def __iter__(self) -> Iterator[Frame]:

@@ -27,9 +27,9 @@ class PyAVReader:
         info: what is known before reading; `count` is the number of chosen frames.
     """
 
-    def __init__(self, scan: Scan, chosen: range, *, strict: bool = False, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, scan: Scan, chosen: range, *, strict: bool = False) -> None:
         self._scan, self._chosen, self._strict = scan, chosen, strict
-        self.info = info_of(scan, chosen, "pyav", notes)
+        self.info = info_of(scan, chosen, "pyav")
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order of presentation.
@@ -89,7 +89,7 @@ class PyAVReader:
         warnings.warn(message, VideoEndsEarlyWarning, stacklevel=3)
 
 
-def info_of(scan: Scan, chosen: range, reader: str, notes: tuple[str, ...]) -> FrameInfo:
+def info_of(scan: Scan, chosen: range, reader: str, notes: tuple[str, ...] = ()) -> FrameInfo:
     """The `FrameInfo` of the chosen frames of a scanned file."""
     return FrameInfo(
         width=scan.width,

@@ -10,7 +10,7 @@ from propagate.documents import check_regular_file
 from propagate.errors import InputError, UsageError
 from propagate.pictures import is_tiled_still
 from propagate.types import Frame, FrameInfo
-from propagate.video.decord_reader import DecordReader, decord_obstacle, decord_slowness, import_decord
+from propagate.video.decord_reader import DecordReader, decord_obstacle, import_decord
 from propagate.video.folder import FolderReader
 from propagate.video.listing import PLAIN_SUFFIXES
 from propagate.video.pyav_reader import PyAVReader
@@ -52,8 +52,7 @@ def open_video(
 
     Args:
         path: the file or folder. A picture (jpg, png, webp, tif, bmp) is a video of one frame.
-        reader: "auto" takes decord for the files it reads exactly and without much seeking, and PyAV for all others;
-            `info.reader` says which was taken and `info.notes` why.
+        reader: "auto" takes PyAV for files. "decord" reads some as exactly, and does not tell of damaged frames.
         strict: a file that ends early or is damaged is an error. Otherwise what decodes is given and a
             `VideoEndsEarlyWarning` follows after the last frame.
         from_frame: first frame that is read, from 0.
@@ -86,17 +85,10 @@ def open_video(
             "Copy it again from its source, or read what is there without strict.",
         )
     chosen = select(scanned.count, path, from_frame, to_frame, stride)
-    if reader == "pyav":
+    if reader != "decord":
         return PyAVReader(scanned, chosen, strict=strict)
-    obstacle = decord_obstacle(scanned)
-    if reader == "decord":
-        _require_decord(scanned, obstacle)
-        return DecordReader(scanned, chosen, strict=strict)
-    obstacle = obstacle or decord_slowness(scanned)
-    if obstacle is None:
-        note = "Read with decord: it agrees with the packets on the number of frames and with PyAV on their pixels."
-        return DecordReader(scanned, chosen, strict=strict, notes=(note,))
-    return PyAVReader(scanned, chosen, strict=strict, notes=(f"Read with PyAV: {obstacle}.",))
+    _require_decord(scanned)
+    return DecordReader(scanned, chosen, strict=strict)
 
 
 def _is_folder(path: Path) -> bool:
@@ -110,10 +102,10 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def _require_decord(scanned: Scan, obstacle: str | None) -> None:
+def _require_decord(scanned: Scan) -> None:
     if import_decord() is None:
         raise UsageError("--reader decord: decord is not installed.", "Install decord2, or use --reader auto.")
-    if obstacle is not None:
+    if (obstacle := decord_obstacle(scanned)) is not None:
         raise InputError(
             f"{scanned.path} cannot be read exactly with decord: {obstacle}.", "Use --reader auto or pyav."
         )

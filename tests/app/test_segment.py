@@ -182,12 +182,6 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(run, clip, mask, tmp
     assert "\r" not in result.stderr
 
 
-@pytest.mark.parametrize(("verbosity", "shown"), [((), False), (("-v",), True)])
-def test_the_choice_of_reader_is_told_with_v(run, clip, mask, tmp_path, verbosity, shown):
-    result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", *verbosity, *SMALL)
-    assert ("Read with PyAV" in result.stderr) is shown
-
-
 def test_overwriting_says_what_is_left_of_the_older_run(run, clip, mask, tmp_path):
     out = tmp_path / "out"
     run("segment", clip, "-m", mask, "-o", out, *SMALL)
