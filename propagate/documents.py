@@ -80,7 +80,7 @@ def read_json(path: Path, what: str = "file", error: ErrorType = InputError) -> 
     return parse_json(read_text(path, what, error), f"The {what} {path}", error)
 
 
-def parse_json(text: str, source: str, error: ErrorType = InputError, *, allow_nan: bool = False) -> Any:
+def parse_json(text: str, source: str, error: ErrorType = InputError, *, any_number: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Stricter than `json`: no NaN or infinity, no integer beyond 64 bits, no key twice in one object, no nesting deeper
@@ -90,7 +90,8 @@ def parse_json(text: str, source: str, error: ErrorType = InputError, *, allow_n
         text: the document.
         source: where it comes from, as the beginning of a sentence ("The preset x.yaml").
         error: class of the error that is raised.
-        allow_nan: accept NaN, which Python's writer leaves where a number is missing.
+        any_number: accept NaN and infinity, and what is too large becomes infinity: for a file of other programs, of
+            which a part is read and checked.
 
     Raises:
         PropagateError: of class `error`.
@@ -98,9 +99,9 @@ def parse_json(text: str, source: str, error: ErrorType = InputError, *, allow_n
     try:
         value = json.loads(
             text,
-            parse_constant=_only_nan if allow_nan else _no_constant,
-            parse_float=_finite_float,
-            parse_int=_small_integer,
+            parse_constant=float if any_number else _no_constant,
+            parse_float=float if any_number else _finite_float,
+            parse_int=_any_integer if any_number else _small_integer,
             object_pairs_hook=_without_duplicates,
         )
         _check_size(value, math.inf)
@@ -183,10 +184,6 @@ for _tag in ("timestamp", "binary", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader._refuse)
 
 
-def _only_nan(name: str) -> float:
-    return math.nan if name == "NaN" else _no_constant(name)
-
-
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
@@ -202,6 +199,11 @@ def _small_integer(digits: str) -> int:
     if len(digits) > 20:
         raise ValueError(f"{digits[:20]}... is too large")
     return int(digits)
+
+
+def _any_integer(digits: str) -> int | float:
+    value = int(digits) if len(digits) <= 20 else float(digits)
+    return value if abs(value) < _MAX_INTEGER else float(digits)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pictures whose pixels end early: Pillow leaves the rest black, or gray, without a word.
+"""Pictures whose pixels end early, or lie beyond their highest value: Pillow makes something up without a word.
 
 Where a stream of pixels is broken off, Pillow raises. Where it ends properly, but is shorter than the header says (a
 height that is too large, a file that was mended after it had been cut), it does not in PNG, JPEG, GIF and TIFF.
@@ -34,11 +34,13 @@ def load_whole(image: Any, file: BinaryIO) -> None:
         file: its file.
 
     Raises:
-        OSError: there are fewer pixels than the header says.
+        OSError: there are fewer pixels than the header says, or values above the highest one that it names.
         Exception: whatever Pillow raises for a damaged file.
     """
     if image.format == "TIFF":
         _check_tiff(image, file)
+    if image.format == "PPM" and image.tile[0][0] == "ppm":  # the text form is checked by Pillow
+        _check_highest(image, file)
     if image.format == "GIF" and "transparency" not in image.info:
         _check_cover(image, "it covers a part of its canvas alone")
     interlaced = bool(image.info.get("interlace"))
@@ -120,6 +122,18 @@ def _is_whole_jpeg(data: bytes) -> bool:
     except av.error.FFmpegError:  # a kind of JPEG that it does not know
         return True
     return True
+
+
+def _check_highest(image: Any, file: BinaryIO) -> None:
+    """Check that no value of a PPM or PGM is above its highest one, to which Pillow would lower it."""
+    _, _, place, (_, highest) = image.tile[0]
+    count, kind = image.width * image.height * len(image.getbands()), np.dtype(np.uint8 if highest < 256 else ">u2")
+    file.seek(place)
+    for start in range(0, count, _BLOCK):
+        block = file.read(min(_BLOCK, count - start) * kind.itemsize)
+        values = np.frombuffer(block, kind, len(block) // kind.itemsize)
+        if values.max(initial=0) > highest:
+            raise OSError(f"it has values above {highest}, which its header calls the highest")
 
 
 def _check_cover(image: Any, cause: str) -> None:

@@ -11,7 +11,7 @@ can be the first frame of the next run:
       "names": ["nose", "left_ear"],                      all joints, in order
       "skeleton": [["nose", "left_ear"]],                 optional; the bones, by name
       "frames": [
-        {"frame": 0, "time_s": 0.0,                       number from 0; seconds, optional
+        {"frame": 0, "name": "img_0001", "time_s": 0.0,   number from 0; the picture's name and seconds, optional
          "points": {"nose": [311.5, 92.0, 1.0],           x, y in pixels; confidence 0 to 1, optional (1)
                     "left_ear": null}}                    absent; leaving it out says the same
       ]
@@ -103,6 +103,7 @@ def read_keypoints_file(
         raise InputError(f"{path} holds no keypoints.", FORMATS)
     pose = _chosen(poses, path, frame, instance, alone)
     notes = [f"{path}: {crowds} annotations of crowds were left out."] if crowds else []
+    notes += pose.notes
     if unused := sorted({other.frame for other in poses if other.frame not in (None, pose.frame)}):
         notes.append(f"{path}: frame {pose.frame} is used; what it holds of other frames is not: {_listed(unused)}.")
     keypoints = pose.keypoints
@@ -120,7 +121,8 @@ def read_keypoints_file(
                 f"{', '.join(outside)}."
             )
     if not keypoints.present.any():
-        raise InputError(f"{path}: no joint is inside the frame.", "At least one joint must be placed in it.")
+        cause = " ".join((f"{path}: no joint is inside the frame.", *pose.notes))
+        raise InputError(cause, "At least one joint must be placed in it.")
     if frame_size is not None and _look_like_shares(keypoints, frame_size):
         notes.append(
             f"{path}: all coordinates lie in 0 to 1, in a frame of {frame_size[1]}x{frame_size[0]} pixels. They are "
@@ -134,7 +136,7 @@ def _poses(path: Path) -> list[Pose]:
     text = read_text(path, "keypoints file")
     if path.suffix.lower() == ".csv" or (path.suffix.lower() != ".json" and text.lstrip()[:1] not in ("{", "[")):
         return poses_of_csv(text, path)
-    document = parse_json(text, f"The keypoints file {path}", allow_nan=True)
+    document = parse_json(text, f"The keypoints file {path}", any_number=True)
     if isinstance(document, dict) and any(key in document for key in TOP_KEYS):
         return poses_of_coco(document, path)
     if isinstance(document, list):
@@ -183,9 +185,7 @@ def _look_like_shares(keypoints: Keypoints, frame_size: tuple[int, int]) -> bool
 
 def _inside(keypoints: Keypoints, frame_size: tuple[int, int]) -> tuple[Keypoints, list[str]]:
     """The keypoints with those outside the frame absent, and the names of these."""
-    height, width = frame_size
-    x, y = keypoints.positions.T
-    outside = keypoints.present & ((x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5))
+    outside = keypoints.outside(frame_size)
     if not outside.any():
         return keypoints, []
     positions = np.where(outside[:, None], np.float32(np.nan), keypoints.positions)

@@ -46,7 +46,7 @@ class _Annotation(BaseModel):
     image_id: int | str
     category_id: int | str
     keypoints: _List[float | None] = []
-    keypoint_scores: list[float] | None = None
+    keypoint_scores: list[float | None] | None = None
     iscrowd: bool | None = None
 
 
@@ -99,17 +99,19 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         if image_id not in images or category_id not in categories:
             raise InputError(f"{where} belongs to an image or a category that is not in the file.", FORMATS)
         category, image = categories[category_id], images[image_id]
-        keypoints = _keypoints(annotation, category, where, path)
-        if keypoints.present.any():
+        keypoints, notes = _keypoints(annotation, category, where, path)
+        if keypoints.present.any() or notes:
             size = (image.height, image.width) if image.height is not None and image.width is not None else None
-            poses.append(Pose(keypoints, frames[image_id], annotation.id, size, bool(annotation.iscrowd)))
+            poses.append(Pose(keypoints, frames[image_id], annotation.id, size, bool(annotation.iscrowd), notes))
     return poses
 
 
-def _keypoints(annotation: _Annotation, category: _Category, where: str, path: Path) -> Keypoints:
-    """The joints of one annotation."""
+def _keypoints(
+    annotation: _Annotation, category: _Category, where: str, path: Path
+) -> tuple[Keypoints, tuple[str, ...]]:
+    """The joints of one annotation, and what is to be said of them."""
     names, flat = category.keypoints, annotation.keypoints
-    scores: Sequence[float] = annotation.keypoint_scores or [1.0] * len(names)
+    scores: Sequence[float | None] = annotation.keypoint_scores or [1.0] * len(names)
     if len(flat) != 3 * len(names) or len(scores) != len(names):
         raise InputError(
             f"{where} has {len(flat)} values in 'keypoints' for the {len(names)} joints of its category.",
@@ -125,13 +127,20 @@ def _keypoints(annotation: _Annotation, category: _Category, where: str, path: P
             f"{path}: the skeleton of the category {category.name or category.id!r} names a joint that is not there.",
             "Count from 1.",
         )
-    points = {}
-    for name, x, y, visible, score in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True):
-        if visible not in (None, 0, 1, 2):
+    points: dict[str, tuple[float, float, float]] = {}
+    hidden, placeless = [], []
+    for name, *numbers in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True):
+        x, y, visible, score = (np.nan if number is None else number for number in numbers)
+        if visible in (1, 2):  # 1 is occluded, but placed
+            points[name] = (x, y, score)
+            placeless += [name] if np.isnan(x) and np.isnan(y) else []
+        elif visible == 0 or np.isnan(visible):
+            hidden += [name] if abs(x) + abs(y) > 0 else []
+        else:
             raise InputError(f"{where}: the visibility of {name!r} is {visible}.", "It is 0 (absent), 1 or 2.")
-        if visible:  # 1 is occluded, but placed
-            points[name] = (np.nan if x is None else x, np.nan if y is None else y, score)
-    return keypoints_of(points, names, [(start - 1, end - 1) for start, end in category.skeleton], path)
+    odd = {"have a position, but visibility 0": hidden, "are visible, but have no position": placeless}
+    notes = tuple(f"{where}: absent, since they {what}: {', '.join(found)}." for what, found in odd.items() if found)
+    return keypoints_of(points, names, [(start - 1, end - 1) for start, end in category.skeleton], path), notes
 
 
 def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:

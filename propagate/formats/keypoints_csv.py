@@ -24,19 +24,21 @@ def poses_of_csv(text: str, path: Path) -> list[Pose]:
     """The poses of a file, one for each frame; every joint named anywhere in the file belongs to each of them.
 
     The separator is the sign of `_SEPARATORS` that makes columns of the first line. Numbers may have a decimal comma,
-    all or none of them; where the comma separates as well, they stand in quotes.
+    all or none of them; where the comma separates as well, they stand in quotes. A first column without a name, which
+    is pandas' index, is left out.
 
     Raises:
         InputError: unknown or missing columns, a value that is no number, a joint twice in one frame.
     """
     if "\0" in text:
         raise InputError(f"{path} holds null characters: it is no text file.", "Save it as CSV in UTF-8.")
-    lines = io.StringIO(text, newline=None).read().lstrip().split("\n")
+    lines = re.sub(r"\A([^\S\n]*\n)+", "", io.StringIO(text, newline=None).read()).split("\n")
     if re.fullmatch(r"sep=.", lines[0].strip()):  # how Excel is told of the separator
         del lines[0]
     separator = _separator(lines[0] if lines else "")
     try:
-        return _poses(_rows(lines, separator, path), path)
+        notes = list[str]()
+        return _poses(_rows(lines, separator, path, notes), path, notes)
     except csv.Error as error:
         raise InputError(f"{path} is not CSV: {error}.", f"Columns: {','.join(COLUMNS)}.") from error
 
@@ -50,12 +52,16 @@ def _columns(cells: Sequence[str]) -> list[str]:
     return [cell.strip().strip('"').strip().lower() for cell in cells]
 
 
-def _rows(lines: Sequence[str], separator: str, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Place and cells by column of every line that is not empty."""
+def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Place and cells by column of every line that is not empty; `notes` takes what is to be said of the columns."""
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
     columns = _columns(next(reader, []))
     while columns and not columns[-1]:  # spreadsheets end lines with separators
         del columns[-1]
+    index = int(columns[:1] in (["unnamed: 0"], [""]))
+    if index:
+        notes.append(f"{path}: the first column has no name and is left out.")
+        del columns[0]
     for column in columns:
         if column not in COLUMNS:
             raise unknown(path, "column", column, COLUMNS)
@@ -69,6 +75,7 @@ def _rows(lines: Sequence[str], separator: str, path: Path) -> Iterator[tuple[st
         if not any(cell.strip() for cell in cells):
             continue
         place = f"{path}, line {reader.line_num}"
+        del cells[:index]
         while len(cells) > len(columns) and not cells[-1].strip():
             del cells[-1]
         if len(cells) != len(columns):
@@ -76,7 +83,7 @@ def _rows(lines: Sequence[str], separator: str, path: Path) -> Iterator[tuple[st
         yield place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))
 
 
-def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path) -> list[Pose]:
+def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: Sequence[str]) -> list[Pose]:
     frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
     names: dict[str, None] = {}
     signs: dict[str, str] = {}  # of decimals -> where it was first found
@@ -101,7 +108,9 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path) -> list[Pose]
             raise InputError(f"{place}: confidence is {shown!r}, not a number.", "Leave the cell empty for 1.")
         points[name] = (x, y, confidence)
         names[name] = None
-    return [Pose(keypoints_of(points, list(names), (), path), frame) for frame, points in frames.items()]
+    return [
+        Pose(keypoints_of(points, list(names), (), path), frame, notes=tuple(notes)) for frame, points in frames.items()
+    ]
 
 
 def _frame_number(text: str, place: str) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 
 from propagate.errors import InputError
 from propagate.formats.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of, unknown
+from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
 
@@ -18,6 +19,7 @@ class _Frame(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     frame: NonNegativeInt
+    name: str | None = None
     time_s: float | None = None
     points: dict[str, list[float | None] | None]
 
@@ -53,6 +55,8 @@ def poses_of_json(document: object, path: Path) -> list[Pose]:
         if name not in names:
             raise unknown(path, "joint in 'skeleton'", name, names)
     skeleton = [(names.index(start), names.index(end)) for start, end in file.skeleton]
+    if (file.width is None) != (file.height is None):
+        raise InputError(f"{path} gives one of 'width' and 'height'.", "Give both, or neither.")
     size = (file.height, file.width) if file.height is not None and file.width is not None else None
     poses = []
     for entry in file.frames:
@@ -109,7 +113,8 @@ class JsonEncoder:
                 keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
             )
         }
-        entry = {"frame": prediction.index, "time_s": round(prediction.time_s, 6), "points": points}
+        name = {} if prediction.name is None else {"name": printable(prediction.name)}
+        entry = {"frame": prediction.index, **name, "time_s": round(prediction.time_s, 6), "points": points}
         return json.dumps(entry, ensure_ascii=False, allow_nan=False)
 
     separator = ",\n"

@@ -22,7 +22,12 @@ from propagate.formats.mask_colors import (
 )
 from propagate.formats.palette import DAVIS_PALETTE
 from propagate.formats.soft_edges import MAX_OBJECTS, soft_edges, too_many
-from propagate.formats.stored_values import palette_opacity, stored_numbers
+from propagate.formats.stored_values import (
+    palette_opacity,
+    spread_black_and_white,
+    stored_numbers,
+    transparent_number,
+)
 from propagate.pictures import PictureHeader, convert_picture
 from propagate.sixteen_bit import load_sixteen_bit
 from propagate.types import BACKGROUND, VOID
@@ -72,10 +77,10 @@ class MaskPicture:
             index, alpha = (np.array(image.getchannel(band)) for band in ("P", "A"))
             return self._palette(index, image, header, alpha)
         if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
-            values = stored_numbers(image, header)
-            key = image.info.get("transparency")
-            if isinstance(key, int) and (values == key).any():
-                return self._keyed_numbers(values, values != key)
+            stored, key = stored_numbers(image, header), transparent_number(image)
+            values = spread_black_and_white(stored, image, header)
+            if key is not None and (stored == key).any():
+                return self._keyed_numbers(values, stored != key)
             return self._numbers(*self._eight_bits(values))
         if header.sixteen_bit:
             deep = load_sixteen_bit(self._path, image, "mask")

@@ -97,7 +97,7 @@ def read_indexed_png(path: str | Path) -> Mask:
             f"{path} is no indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
             "Save it with a palette, one index for each object.",
         )
-    return Mask(stored_numbers(image, header) if image.mode == "L" else np.array(image, dtype=np.uint8))
+    return Mask(stored_numbers(image, header))
 
 
 def write_mask(path: str | Path, mask: MaskLike) -> None:

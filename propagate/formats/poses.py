@@ -29,6 +29,7 @@ class Pose:
         frame: number of the frame, None where the file holds one picture and does not say.
         instance: what tells several instances in one frame apart (COCO: the annotation's id).
         crowd: it stands for a group, not for one instance (COCO's `iscrowd`).
+        notes: what is to be said of how it was read, each a sentence.
         size: (height, width) of the frame it was annotated on, None where the file does not say.
     """
 
@@ -37,6 +38,7 @@ class Pose:
     instance: int | str | None = None
     size: tuple[int, int] | None = None
     crowd: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def keypoints_of(

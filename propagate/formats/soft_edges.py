@@ -36,7 +36,7 @@ def soft_edges(
     count = len(table)
     if count > 2 and source and (source != "AVIF" or _some_are_close(table)):
         return InputError(
-            f"{path} is a {source}, whose compression has turned flat colors into {count} shades.", _hard_edges()
+            f"The compression of {path} ({source}) has turned flat colors into {count} shades.", _hard_edges()
         )
     whole = _inside_one_color(compact)
     inside = count_numbers(compact, count, whole)

@@ -177,6 +177,13 @@ def test_what_other_tools_add_to_coco_is_no_error(tmp_path: Path) -> None:
         (ours(frames=[{"frame": 0, "points": {"nose": "here"}}]), "nose"),
         (ours(frames=[{"frame": 0, "points": {"nose": [1, 2, 1.5]}}]), "confidence of 'nose' is 1.5"),
         (ours(version=2), "version"),
+        (ours(height=None), "gives one of 'width' and 'height'"),
+        (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1, 2, float("inf")] * 3}]), "is inf"),
+        (ours(frames=[{"frame": 0, "points": {"nose": [1, float("inf")]}}]), r"'nose' is \(1.0, inf\)"),
+        (
+            coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [5, 6, 0] * 3}]),
+            "since they have a position, but visibility 0: nose, tail, paw",
+        ),
         (ours(frames=[]), "holds no keypoints"),
         ([{"image_id": 1, "keypoints": []}], "is a list"),
         (coco(annotations=[{"image_id": 7, "category_id": 1, "keypoints": [1, 2, 2]}]), "3 values"),
@@ -220,6 +227,8 @@ def test_files_that_are_wrong_say_where(tmp_path: Path, content: object, said: s
         ("name,x,y\nnose,1,\n", "line 2: 'nose' has one of x and y"),
         ("name,x,y\nnose,inf,2\n", "line 2: x is 'inf'"),
         ("name,x,y\nnose,1e300,2\n", "position of 'nose' is"),
+        (",name,x,y,\n0,nose,1,2,\n1,nose,3,4,\n", "line 3: 'nose' stands twice"),
+        ("name,,x,y\nnose,,1,2\n", "unknown column: ''"),
         ("name,x,y\nnose,1_0,2\n", "line 2: x is '1_0'"),
         ('name,x,y\nnose,"1,5",2.5\n', "line 2: numbers have decimal points and decimal commas"),
         ("name,x,y\nnose,1,5,2,5\n", "line 2: it does not have 3 values"),
@@ -345,6 +354,44 @@ def test_empty_lists_of_coco_may_be_null_and_ids_text(tmp_path: Path) -> None:
     document = coco(images=images, annotations=[box, annotation], categories=[category])
     expect(saved(tmp_path, document), [1, 0, 1], ())
     assert read_keypoints(saved(tmp_path, document), instance="first").present.sum() == 2
+
+
+def test_joints_of_coco_whose_visibility_contradicts_their_position_are_said(tmp_path: Path) -> None:
+    flat = [10.5, 20.25, 0, None, None, 2, 3, 4, 1]
+    annotation = {"id": 1, "image_id": 7, "category_id": 1, "keypoints": flat}
+    read = read_keypoints_file(saved(tmp_path, coco(annotations=[annotation])))
+    assert read.keypoints.present.tolist() == [False, False, True]
+    assert [note.split(": ", 1)[1] for note in read.notes] == [
+        "annotations[0]: absent, since they have a position, but visibility 0: nose.",
+        "annotations[0]: absent, since they are visible, but have no position: tail.",
+    ]
+    annotation["keypoints"] = [0, 0, 0, None, None, None, 3, 4, 1]
+    assert read_keypoints_file(saved(tmp_path, coco(annotations=[annotation]))).notes == ()
+
+
+def test_coco_has_many_words_for_no_number(tmp_path: Path) -> None:
+    annotation = {"image_id": 7, "category_id": 1, "keypoints": [float("nan")] * 6 + [3, 4, 1], "area": float("inf")}
+    document = coco(annotations=[{**annotation, "keypoint_scores": [None, float("nan"), 0.5]}], info={"n": 10**30})
+    read = read_keypoints_file(saved(tmp_path, document))
+    assert (read.keypoints.confidence.tolist(), read.notes) == ([0, 0, 0.5], ())
+    document = coco(annotations=[{**annotation, "keypoint_scores": [None, 1, None]}])
+    with pytest.raises(InputError, match="confidence of 'paw' is nan"):
+        read_keypoints(saved(tmp_path, document))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",frame,name,x,y\n0,3,nose,1,2\n1,3,tail,3,4\n",
+        "Unnamed: 0,name,x,y\n7,nose,1,2\n8,tail,3,4\n",
+        "\n \n\tframe\tname\tx\ty\n0\t3\tnose\t1\t2\n1\t3\ttail\t3\t4\n",
+    ],
+)
+def test_the_index_of_pandas_is_left_out_and_said(tmp_path: Path, text: str) -> None:
+    read = read_keypoints_file(saved(tmp_path, text, "points.csv"))
+    assert read.keypoints.names == ("nose", "tail")
+    np.testing.assert_array_equal(read.keypoints.positions, [[1, 2], [3, 4]])
+    assert ["the first column has no name" in note for note in read.notes] == [True]
 
 
 def test_csv_of_statistics_programs_has_a_word_for_no_number(tmp_path: Path) -> None:

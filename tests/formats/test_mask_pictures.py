@@ -199,7 +199,7 @@ def test_thin_and_small_objects_are_no_soft_edges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_jpeg_mask(tmp_path: Path, mode: str) -> None:
     path = saved(tmp_path, Image.fromarray(disk()).convert(mode), "mask.jpg")
-    with pytest.raises(InputError, match="is a JPEG") as caught:
+    with pytest.raises(InputError, match=r"mask.jpg \(JPEG\)") as caught:
         read_mask(path)
     assert "PNG" in caught.value.remedy
 
