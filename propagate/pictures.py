@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from propagate.documents import check_regular_file
-from propagate.errors import InputError
+from propagate.errors import InputError, PropagateWarning
 from propagate.picture_containers import avif_bits, is_turned_late, lossy_compression
 from propagate.whole_pictures import load_whole
 
@@ -152,8 +152,7 @@ def _named(path: Path, what: str) -> Iterator[None]:
 def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[warnings.WarningMessage]]]:
     """Open a file and go to its primary picture."""
     check_regular_file(path, what)
-    with _named(path, what), _lock, warnings.catch_warnings(record=True) as caught, path.open("rb") as file:
-        warnings.simplefilter("always")
+    with _named(path, what), _caught_warnings() as caught, path.open("rb") as file:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB.", "Give a smaller file.")
         # A file, not a path: of a path, Pillow maps the pixels of a TIFF that lies on its side in a wrong shape.
@@ -163,6 +162,20 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[wa
             if width * height > MAX_PIXELS:
                 raise _too_large(path, what, f" ({width}x{height})")
             yield image, file, pictures, caught
+
+
+@contextmanager
+def _caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Catch what Pillow warns of. Our own warnings, which other threads give meanwhile, are given again at the end."""
+    with _lock:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                yield caught
+        finally:
+            for warning in caught:
+                if issubclass(warning.category, PropagateWarning):
+                    warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _header(image: Any, file: BinaryIO, pictures: int, caught: list[warnings.WarningMessage]) -> PictureHeader:
@@ -189,7 +202,8 @@ def _header(image: Any, file: BinaryIO, pictures: int, caught: list[warnings.War
 
 def _texts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """The warnings on one line each, without repetition."""
-    return tuple(dict.fromkeys(" ".join(str(warning.message).split()).rstrip(".") for warning in caught))
+    foreign = [str(warning.message) for warning in caught if not issubclass(warning.category, PropagateWarning)]
+    return tuple(dict.fromkeys(" ".join(text.split()).rstrip(".") for text in foreign))
 
 
 def _seek_primary(image: Any, path: Path, what: str) -> int:

@@ -5,6 +5,7 @@ The only module that knows the whole program.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from propagate.attention_labels import AttentionLabels
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_learning, plan_memory
-from propagate.errors import InputError, OutOfMemoryError, UsageError
+from propagate.errors import InputError, OutOfMemoryError, PropagateWarning, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.finer import BothMaps, both_maps
@@ -60,21 +61,21 @@ def track(
     network is given half as much, once, and there is a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
-        frames: the path of a video, opened as `settings.video` says; a reader of `open_video`, whose `info.notes` say
-            how it is read; or any iterable of frames or of (H, W, 3) uint8 RGB arrays. All but the first are taken from
-            it in another thread.
+        frames: the path of a video, opened as `settings.video` says, notes on it being `PropagateWarning`s; a reader of
+            `open_video`, whose `info.notes` say how it is read; or any iterable of frames or of (H, W, 3) uint8 RGB
+            arrays. All but the first are taken from it in another thread.
         anchors: the first frame's mask (or an array of ids, see `Mask`) or keypoints, or a mapping from frame index to
-            one (all of one kind; keypoints
-            whose names are among the first one's). The first frame must have one. A later one may annotate some of
-            the objects or joints: those that it neither shows nor calls absent (`Mask.absent`; a joint without a
-            position) keep their prediction in that frame.
+            one (all of one kind; keypoints whose names are among the first one's). The first frame must have one. A
+            later one may annotate some of the objects or joints: those that it neither shows nor calls absent
+            (`Mask.absent`; a joint without a position) keep their prediction in that frame.
         extractor: where the features come from; None: the one the settings name.
         settings: settings, the name of a preset or the path of a preset file.
         plan: how much is done at a time; None: what `plan_memory` finds where there is a `settings.max_memory`, else
             what is usual on the device.
 
     Raises:
-        InputError: an anchor's size differs from its frame's, or the video cannot be read.
+        InputError: an anchor's size differs from its frame's, a joint lies outside the frame, no anchor shows anything,
+            or the video cannot be read.
         UsageError: the first frame has no anchor, an anchor's frame is not read (known before the first frame for a
             reader and a sequence, after the last one for another iterable), or the settings do not fit.
         OutOfMemoryError: memory ran out, or `settings.max_memory` is too little.
@@ -84,6 +85,8 @@ def track(
     anchors = as_anchors(anchors)
     if isinstance(frames, str | Path):
         frames = open_video(frames, **settings.video.reading)
+        for note in frames.info.notes:
+            warnings.warn(note, PropagateWarning, stacklevel=2)
     check_anchors(anchors, frames)
     if extractor is None:
         with _memory_errors():
@@ -97,6 +100,8 @@ def track(
     extractor = both_maps(extractor) if settings.propagation.finer else extractor
     codec = codec_for(labels, label_stride(extractor), settings.labels)
     check_fit(first.size, extractor, settings, masks=isinstance(labels[0], Mask))
+    for index, label in by_index.items():
+        _check_label(label, index, first.size, settings)
     extractor = for_label(extractor, by_index[first.index], first, settings)
     if plan is None and settings.max_memory is not None:
         plan = plan_memory(extractor, first.size, settings, anchors=len(labels), labels=label_channels(labels))
@@ -127,7 +132,7 @@ def for_label(
     """
     if not isinstance(extractor, LabelReader):
         return extractor
-    _check_size(label, frame)
+    _check_label(label, frame.index, frame.size, settings)
     size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
     with _memory_errors():
         if extractor.learning_steps(label):
@@ -173,7 +178,6 @@ def _carry(
         with _memory_errors(), torch.no_grad():
             label, (searched, *finer) = anchors.get(frame.index), maps_of(packed)
             if label is not None:
-                _check_size(label, frame)
                 grid = _grid(finer[0] if finer else searched)
                 soft = codec.encode(label, frame.size, grid).to(packed.device)
                 untouched = codec.untouched(label) if begun else ()
@@ -313,11 +317,20 @@ def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int
     return dict(sorted(anchors.items()))
 
 
-def _check_size(label: Label, frame: Frame) -> None:
-    if isinstance(label, Mask) and label.size != frame.size:
+def _check_label(label: Label, index: int, size: tuple[int, int], settings: Settings) -> None:
+    frame = f"frame {index} is {size[1]}x{size[0]}"
+    if isinstance(label, Mask):
+        if label.size != size:
+            raise InputError(
+                f"The mask is {label.size[1]}x{label.size[0]}, {frame}.",
+                "Export it at the video's size, or scale it with --resize-mask.",
+            )
+        return
+    outside = [name for name, out in zip(label.names, label.outside(size), strict=True) if out]
+    if outside and settings.labels.keypoints.codec != "jhmdb":  # which draws what reaches in from outside
         raise InputError(
-            f"The mask is {label.size[1]}x{label.size[0]}, frame {frame.index} is {frame.size[1]}x{frame.size[0]}.",
-            "Export it at the video's size, or scale it with --resize-mask.",
+            f"Joints lie outside the frame: {', '.join(outside)}; {frame}.",
+            "Give x and y in pixels of the frame, or NaN for both where a joint is absent.",
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from propagate import pictures
-from propagate.errors import InputError
+from propagate.errors import InputError, PropagateWarning
 from propagate.pictures import convert_picture, inspect_picture, load_picture
 
 ORIENTATION = 0x0112
@@ -40,6 +42,20 @@ def test_every_format_is_read_whatever_the_name(tmp_path: Path, suffix: str) -> 
     assert (header.size, image.size, header.notes) == ((30, 40), (40, 30), ())
     if suffix not in ("jpg", "gif", "avif"):
         np.testing.assert_array_equal(np.asarray(image), noise())
+
+
+def test_our_warnings_of_other_threads_are_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise()).save(tmp_path / "a.png")
+
+    def load(image: Image.Image, _file: object) -> None:
+        image.load()
+        other = threading.Thread(target=warnings.warn, args=("memory ran out", PropagateWarning))
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(pictures, "load_whole", load)
+    with pytest.warns(PropagateWarning, match="memory ran out"):
+        assert load_picture(tmp_path / "a.png")[1].notes == ()
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from propagate import pipeline
 from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
-from propagate.errors import InputError, OutOfMemoryError, UsageError, WeightsError
+from propagate.errors import InputError, OutOfMemoryError, PropagateWarning, UsageError, WeightsError
 from propagate.features import build_extractor
 from propagate.features.finer import pack
 from propagate.features.passes import PassSize, SmallerPassWarning
@@ -24,7 +24,7 @@ from propagate.geometry import to_tensor
 from propagate.labels import MaskCodec, codec_for
 from propagate.pipeline import track
 from propagate.propagator import LabelPropagator
-from propagate.settings import Settings, load_settings
+from propagate.settings import KeypointLabelSettings, LabelSettings, Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask
 from propagate.video import open_video
 
@@ -231,6 +231,25 @@ def test_soft_labels_on_request(settings):
 def test_a_mask_of_another_size_names_both_sizes(settings):
     with pytest.raises(InputError, match=r"The mask is 64x32, frame 0 is 128x96\..*--resize-mask"):
         list(track([picture(0)], Mask(np.ones((32, 64), np.uint8)), settings=settings))
+
+
+def test_joints_outside_the_frame_are_named_with_its_size(settings):
+    names, inside = ("nose", "tail", "paw"), Keypoints([[3, 4], [5, 6], [np.nan, np.nan]], ("nose", "tail", "paw"))
+    far = Keypoints([[127.6, 3], [127.5, 95.5], [5, -0.6]], names)
+    for anchors, frame in ((far, 0), ({0: inside, 1: far}, 1)):
+        with pytest.raises(InputError, match=f"outside the frame: nose, paw; frame {frame} is 128x96"):
+            track([picture(0), picture(1)], anchors, settings=settings)
+    # the codec of that data set draws what reaches in from outside
+    settings = settings.model_copy(update={"labels": LabelSettings(keypoints=KeypointLabelSettings(codec="jhmdb"))})
+    assert len(list(track([picture(0), picture(1)], far, settings=settings))) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Pictures have no clock")
+def test_notes_on_a_path_are_warnings(settings, tmp_path):
+    for step in (0, 1, 3):
+        Image.fromarray(picture(step)).save(tmp_path / f"{step}.png")
+    with pytest.warns(PropagateWarning, match="have gaps, 1 missing: 2"):
+        assert len(list(track(tmp_path, first_mask(), settings=settings))) == 3
 
 
 def test_no_frames(settings):
@@ -507,6 +526,7 @@ def test_features_without_a_finer_map_are_refused_at_once(settings):
         track([picture(0)], first_mask(), settings=finely(settings))
 
 
+@pytest.mark.filterwarnings("ignore:Pictures have no clock")
 def test_a_path_and_an_array_are_a_video_and_a_mask(tmp_path, settings):
     for step in range(3):
         Image.fromarray(picture(step)).save(tmp_path / f"{step:05d}.png")

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.errors import UsageError
+from propagate.errors import InputError, UsageError
 from propagate.labels.crw import CrwMaskCodec
 from propagate.labels.dift import DiftMaskCodec
 from propagate.labels.jhmdb import JhmdbCodec
@@ -72,6 +72,7 @@ def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) ->
         settings: which codec, and its options.
 
     Raises:
+        InputError: no object, or no joint with a position, in any of them.
         UsageError: no anchors, masks and keypoints together, keypoints with a joint that the first do not name, or a
             mask that calls an object absent which none shows.
     """
@@ -82,6 +83,9 @@ def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) ->
             "The anchors are masks and keypoints together." if anchors else "There are no anchors.",
             "Give masks, or keypoints; carry them in two runs.",
         )
+    if not (objects_of(masks) or any(pose.present.any() for pose in poses)):
+        what = "joint with a position" if poses else "object"
+        raise InputError(f"No annotated frame shows {'a' if poses else 'an'} {what}.", "There is nothing to carry.")
     return _mask_codec(masks, stride, settings) if masks else _keypoint_codec(poses, settings)
 
 

@@ -18,14 +18,19 @@ class _ArrayFrames:
 
     def __iter__(self) -> Iterator[Frame]:
         size: tuple[int, int] | None = None
+        index: int | None = None
         for number, item in enumerate(self._arrays):
-            frame = item if isinstance(item, Frame) else Frame(_checked(item, number), number, number / self._rate)
+            pixels = _checked(item.pixels if isinstance(item, Frame) else item, number)
+            frame = item if isinstance(item, Frame) else Frame(pixels, number, number / self._rate)
             size = size or frame.size
             if frame.size != size:
                 raise InputError(
                     f"frame {number} is {frame.size[1]}x{frame.size[0]}, the frames before it are {size[1]}x{size[0]}.",
                     "Resize the arrays to one size.",
                 )
+            if frame.index == index:
+                raise InputError(f"frame {number} has the index {index}, as the frame before it.", "Number the frames.")
+            index = frame.index
             yield frame
 
 

@@ -13,6 +13,8 @@ Key = tuple[list[tuple[int, Fraction, str]], str]
 
 # The last number of a name, with its fraction: 1.04 in frame_1.04_left. Not the end of a date or a version, 1.2.10.
 _DECIMAL = re.compile(r"(?<![\d.,])(\d+)[.,](\d+)(?=\D*$)")
+# Whose order by numbers from left to right may not be the one that is meant: 31.12.2024, 9e1.
+_OTHERWISE = re.compile(r"(?<!\d)\d{1,2}([._-])\d{1,2}\1(19|20)\d\d(?!\d)|^-?\d+([.,]\d+)?[eE][+-]?\d+$")
 _SIGNED = re.compile(r"-\d+([.,]\d+)?")
 
 
@@ -55,11 +57,16 @@ def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
     notes = []
     if decimals and list(stems) != sorted(stems, key=natural_key):
         notes.append(f"Names are decimal numbers and ordered by value: {stems[0]} to {stems[-1]}.")
+    if len(stems) > 1 and any(_OTHERWISE.search(stem) for stem in stems):
+        listed = ", ".join(stems[:6]) + (", ..." if len(stems) > 6 else "")
+        notes.append(
+            f"Names look like dates or powers of ten, and are ordered by their numbers from left to right: {listed}."
+        )
     if decimals or len(stems) < 2:
         return notes
     numbers = _counted(stems)
     if numbers is None:
-        return _spelling_notes(stems)
+        return notes + _spelling_notes(stems)
     if numbers[0]:
         notes.append(f"Names start at {numbers[0]} and frames are counted from 0: frame 0 is {stems[0]}.")
     steps = {after - before for before, after in pairwise(numbers)}

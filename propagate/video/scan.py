@@ -99,6 +99,8 @@ class Scan:
                 f"Data are missing in {places} of the file, the first near frame {frame}: it is damaged or joined of "
                 "parts there, and frames may be missing."
             )
+        if self.streams > 1:
+            said.append(f"The file holds {self.streams} videos, of which the one that players choose is read.")
         if self.joined:
             said.append(
                 "Another video is appended to this one and is not read. Join them with `ffmpeg -f concat` to read both."

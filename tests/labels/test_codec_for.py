@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from propagate.errors import UsageError
+from propagate.errors import InputError, UsageError
 from propagate.labels import (
     CrwMaskCodec,
     DiftMaskCodec,
@@ -84,6 +84,12 @@ def test_all_are_label_codecs():
 )
 def test_anchors_that_do_not_fit_together(anchors, message):
     with pytest.raises(UsageError, match=message):
+        codec_for(anchors, 8, LabelSettings())
+
+
+@pytest.mark.parametrize("anchors", [[mask_of(0, 255)], [Keypoints(np.full((1, 2), np.nan), ("a",))]])
+def test_anchors_that_show_nothing(anchors):
+    with pytest.raises(InputError, match=r"No annotated frame shows an? (object|joint)"):
         codec_for(anchors, 8, LabelSettings())
 
 

@@ -39,6 +39,12 @@ def test_frames_pass_through() -> None:
     assert next(iter(frames_from_arrays([frame]))) is frame
 
 
+def _float_frame() -> Frame:
+    frame = Frame(paint(2), 2, 0.08)
+    object.__setattr__(frame, "pixels", frame.pixels / 255)  # types are checked in tests alone
+    return frame
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -48,6 +54,8 @@ def test_frames_pass_through() -> None:
         (np.zeros((72, 128, 4), np.uint8), r"frame 2 has shape \(72, 128, 4\)"),
         (np.zeros((0, 128, 3), np.uint8), r"frame 2 has shape \(0, 128, 3\)"),
         ([[0, 0, 0]], "frame 2 is a list"),
+        (_float_frame(), "frame 2 has dtype float64"),
+        (Frame(paint(2), 1, 0.08), "frame 2 has the index 1, as the frame before it"),
     ],
 )
 def test_the_wrong_array_is_named(bad: Any, message: str) -> None:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from propagate.errors import InputError
@@ -85,6 +86,18 @@ def test_a_second_file_is_read_or_it_is_said(tmp_path: Path, name: str) -> None:
         warnings.simplefilter("ignore", VideoEndsEarlyWarning)
         count = len(list(open_video(path)))
     assert (said in " ".join(open_video(path).info.notes)) == (count < 24)
+
+
+def test_of_several_videos_in_a_file_it_is_said_which_is_read(tmp_path: Path) -> None:
+    source, path = write_clip(tmp_path / "a.mp4", 8, options=PLAIN), tmp_path / "two.mp4"
+    assert not any("videos" in note for note in open_video(source).info.notes)
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        copies = [out.add_stream_from_template(given.streams.video[0]) for _ in range(2)]
+        for packet in [packet for packet in given.demux(video=0) if packet.size]:
+            for copy in copies:
+                packet.stream = copy
+                out.mux(packet)
+    assert any("holds 2 videos" in note for note in open_video(path).info.notes)
 
 
 def test_data_that_a_transport_stream_lacks_are_said(tmp_path: Path) -> None:

@@ -103,6 +103,9 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         (["2024-02-27", "2024-02-29", "2024-03-01"], "have gaps, 1 missing: 28."),
         (["0a", "0b", "1f", "10"], "Names are not spelled alike, so that their order is a guess: 0a, 0b, 1f, 10."),
         (["f0", "f1", "f-1", "f-2"], "Names are not spelled alike, so that their order is a guess: f0, f1, f-1, f-2."),
+        (["01.02.2024", "28.01.2024"], "ordered by their numbers from left to right: 01.02.2024, 28.01.2024."),
+        (["cam_1-2-2024_a", "cam_2-1-2024_a"], "Names look like dates or powers of ten"),
+        (["9e1", "10e0", "100"], "ordered by their numbers from left to right: 9e1, 10e0, 100."),
         (["00", "01", "gt"], "Names are not spelled alike, so that their order is a guess: 00, 01, gt."),
     ],
 )
