@@ -287,7 +287,7 @@ def _read_preset(preset: str | Path) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"--config {preset}: there is no such preset.", nearest(str(preset), preset_names()))
     values = parse_yaml(text, f"The preset {preset}", UsageError)
     if values is None:
-        values = {}
+        raise UsageError(f"--config {preset}: there are no settings in it.", "For the default ones leave it out.")
     if not isinstance(values, dict):
         raise UsageError(f"--config {preset}: not a mapping of sections.", "See `propagate config show`.")
     if "features" in values:

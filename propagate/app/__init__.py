@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+_TEXTS = {"-h", "--help", "--version"}  # options whose result is what they print
 
 
 def main() -> None:
@@ -16,3 +19,12 @@ def main() -> None:
         app(prog_name="propagate")
     except KeyboardInterrupt:
         sys.exit(130)  # before a command began
+    except SystemExit as end:
+        sys.stdout.flush()
+        failure = getattr(sys.stdout, "failure", None)
+        if failure and not end.code and _TEXTS & set(sys.argv):
+            sys.stderr.write(f"error: The text cannot be written: {failure.strerror}.\n")
+            sys.exit(3)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries end there is nothing left to be interrupted

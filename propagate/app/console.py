@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 import warnings
@@ -31,11 +32,13 @@ class Terminal:
         verbosity: QUIET, NORMAL, VERBOSE or TRACEBACKS.
         out, err: stdout and stderr. A path with brackets is no markup, and what a terminal would obey is escaped.
         signal: the first signal that asked for a stop; None where none did.
+        signal_times: when each came.
     """
 
     def __init__(self, verbosity: int = NORMAL) -> None:
         self.verbosity = verbosity
         self.signal: int | None = None
+        self.signal_times: list[float] = []
         self.out, self.err = _console(stderr=False), _console(stderr=True)
         self._status: Status | None = None
 
@@ -153,6 +156,7 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
     """
     terminal = Terminal(QUIET if quiet else min(verbose, TRACEBACKS))
     try:
+        _check_working_directory()
         with stopping(terminal), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default", PropagateWarning)
             try:
@@ -189,6 +193,14 @@ def reporting(*, quiet: bool = False, verbose: int = 0) -> Iterator[Terminal]:
             "" if terminal.verbosity >= TRACEBACKS else "Run it again with -vv to see where.",
         )
         raise _exit(terminal, PropagateError.exit_code) from error
+
+
+def _check_working_directory() -> None:
+    """Refuse a working directory that was removed: libraries end the process without a word when they ask for it."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError as error:
+        raise InputError("The working directory no longer exists.", "Change to another one.") from error
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Ctrl-C, SIGTERM and SIGHUP: they end a command the same way, with exit code 130, 143 or 129.
 
 While frames are carried the first one lets the frame in work be finished, and the second one stops at once; anywhere
-else the first one stops. A process that was started with SIGTERM or SIGHUP ignored, as `nohup` does, keeps ignoring it.
+else the first one stops. While a stop is under way the second one changes nothing; the third one kills the process,
+whatever it is doing. A process that was started with SIGTERM or SIGHUP ignored, as `nohup` does, keeps ignoring it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+_KILLS = 3  # this signal and those after it
 _SAME_S = 0.1  # `timeout` sends its signal to the process and to its group, so that it comes twice
 
 _Handler = Callable[[int, FrameType | None], None]
@@ -46,8 +49,8 @@ def stopping(terminal: Terminal) -> Iterator[None]:
     """In this block the signals raise a KeyboardInterrupt, and the terminal knows which one it was."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        terminal.signal = terminal.signal or number
-        raise Signalled
+        if _counted(terminal, number) == 1:
+            raise Signalled
 
     before = _handle(stop)
     try:
@@ -61,12 +64,12 @@ class Interrupt:
 
     Attributes:
         requested: a stop was asked for, in this block or before it.
+        is_heeded: to be set by who stops: from then on the second one changes nothing.
     """
 
     def __init__(self, terminal: Terminal) -> None:
-        self.requested = terminal.signal is not None
+        self.requested, self.is_heeded = terminal.signal is not None, False
         self._terminal = terminal
-        self._first_s = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -74,19 +77,32 @@ class Interrupt:
         return self
 
     def _request(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.requested:
-            if number != signal.SIGINT and number == self._terminal.signal and now - self._first_s < _SAME_S:
-                return
+        count = _counted(self._terminal, number)
+        if count == 1:
+            self.requested = True
+            self._terminal.note("Stopping after this frame. Ctrl-C again stops at once and drops the unfinished files.")
+        elif count and not self.is_heeded:
+            # once: an exception while threads are joined would make Python forget them
+            self.is_heeded = True
             raise Stopped("Stopped at once: masks of finished frames are whole, other files were not finished.")
-        self.requested, self._first_s = True, now
-        self._terminal.signal = number
-        self._terminal.note("Stopping after this frame. Ctrl-C again stops at once and drops the unfinished files.")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _restore(self._before)
+
+
+def _counted(terminal: Terminal, number: int) -> int:
+    """How many signals have come, of which the terminal knows the first; 0 for the same one again."""
+    now, times = time.monotonic(), terminal.signal_times
+    if times and number != signal.SIGINT and number == terminal.signal and now - times[-1] < _SAME_S:
+        return 0
+    terminal.signal = terminal.signal or number
+    times.append(now)
+    if len(times) >= _KILLS:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return len(times)
 
 
 def _handle(handler: _Handler) -> dict[int, Any]:

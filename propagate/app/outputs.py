@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.app.console import Terminal
-from propagate.errors import PropagateError, PropagateWarning, UsageError
+from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
 from propagate.formats import (
     KeypointsWriter,
     VideoWriter,
@@ -216,7 +216,7 @@ class Outputs:
             raise failure
 
 
-def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path]) -> None:
+def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overlay: bool) -> None:
     """Refuse results that would replace what the run reads.
 
     The first frame's mask may lie where its own result goes: that is the same mask.
@@ -225,17 +225,19 @@ def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path]) -> None:
         output: folder of the results.
         info: of the video.
         labels: files of masks or keypoints.
+        overlay: one is written.
 
     Raises:
         UsageError: the video, a frame or a label lies where a result goes.
     """
     root = output.resolve()
     inside = [(root / MASKS).resolve(), (root / SOFT).resolve()]
+    results = [name for name in _RESULTS if overlay or name != "overlay.mp4"]
     first = f"{info.names[0]}.png" if info.names else f"{info.indices[0] if info.indices else 0:05d}.png"
     for path in (Path(info.source), *labels):
         place = path.resolve()
         own = place.parent == inside[0] and path in labels and place.name == first
-        if place in inside or (place.parent == root and place.name in _RESULTS) or (place.parent in inside and not own):
+        if place in inside or (place.parent == root and place.name in results) or (place.parent in inside and not own):
             raise UsageError(
                 f"The results in {output} would replace {path}, which is read.", "Choose another --output."
             )
@@ -247,7 +249,7 @@ def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Itera
 
     Raises:
         UsageError: it is not empty, and `overwrite` is false.
-        InputError: it cannot be written, or another run writes into it.
+        InputError: it cannot be written, a folder has the name of a result, or another run writes into it.
     """
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     subfolders = [folder / MASKS, folder / SOFT]
@@ -255,6 +257,8 @@ def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Itera
     try:
         with held_output(folder, overwrite=overwrite) as notes:
             terminal.notes(notes)
+            if taken := [folder / name for name in _RESULTS if (folder / name).is_dir()]:
+                raise InputError(f"{taken[0]} is a folder, where a file is written.", "Choose another --output.")
             yield folder
     except BaseException:
         for path in new:

@@ -153,7 +153,8 @@ def carry(
         Stopped: Ctrl-C. The same holds.
     """
     settings, info = resolved.settings, reader.info
-    keep_inputs(output, info, [first.path] if isinstance(first, LabelFile) else [file.label_path for file in first])
+    labels = [first.path] if isinstance(first, LabelFile) else [file.label_path for file in first]
+    keep_inputs(output, info, labels, overlay=settings.output.overlay)
     with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
         before = stamps(output)
         if cache is None:  # kept features may do without
@@ -190,6 +191,7 @@ def carry(
                         outputs.write(frame, prediction)
                         advance()
                         if interrupt.requested:
+                            interrupt.is_heeded = True
                             break
                 if interrupt.requested and outputs.frames != info.count:
                     raise Stopped(

@@ -94,6 +94,8 @@ def write_error(path: Path, error: OSError) -> InputError:
         return InputError(f"{path} cannot be written: the folder {path.parent} does not exist.", "Create it first.")
     if error.errno == errno.ENOTDIR:
         return InputError(f"{path} cannot be written: a part of this path is a file, not a folder.", "Choose another.")
+    if error.errno == errno.EEXIST and error.filename and os.path.islink(error.filename):  # noqa: PTH114
+        reason = f"{os.fsdecode(error.filename)} is a link to something that does not exist"
     return InputError(f"{path} cannot be written: {reason}.", "Choose another output.")
 
 

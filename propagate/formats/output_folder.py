@@ -61,8 +61,7 @@ def prepare_output(folder: str | Path, *, overwrite: bool) -> Path:
 def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, ...]]:
     """Prepare a folder as `prepare_output` does, hold it for one run, and remove what killed runs left.
 
-    Temporary files are looked for in the folder and in its folders of masks, soft labels and maps, nowhere else and
-    through no link.
+    Temporary files are looked for in the folder and in its folders of masks, soft labels and maps, nowhere else.
 
     Args:
         folder, overwrite: see `prepare_output`.
@@ -72,6 +71,7 @@ def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, .
 
     Raises:
         UsageError, InputError: see `prepare_output` and `locked`.
+        InputError: one of its folders is a link: what lies behind it may be somebody else's.
     """
     folder = Path(folder)
     # an existing folder is made ready once it is ours: what another run just wrote is no reason to refuse it
@@ -79,7 +79,9 @@ def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, .
         prepare_output(folder, overwrite=True)
     with locked(folder) as notes:
         prepare_output(folder, overwrite=overwrite)
-        for place in (folder, *(folder / name for name in _INSIDE if not (folder / name).is_symlink())):
+        for place in (folder, *(folder / name for name in _INSIDE)):
+            if place != folder and place.is_symlink():
+                raise InputError(f"{place} is a link, and results are not written through it.", "Remove the link.")
             remove_leftovers(place)
         yield notes
 

@@ -345,3 +345,24 @@ def test_a_path_that_is_too_long_for_the_file_system(run, clip, mask, tmp_path):
     preset = long.with_suffix(".yaml")
     assert failed(run("segment", clip, "-m", mask, "-o", tmp_path / "out", "-c", preset), 3, "is too long")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_the_place_of_a_result_is_known_before_the_first_frame(run, clip, mask, tmp_path):
+    out = tmp_path / "out"
+    (out / "run.json").mkdir(parents=True)
+    result = run("segment", clip, "-m", mask, "-o", out, "--overwrite", *SMALL)
+    assert result.exit_code == 3
+    assert f"{out / 'run.json'} is a folder" in result.stderr
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
+def test_the_video_may_lie_where_an_overlay_is_not_written(run, clip, mask, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    video = clip.rename(out / "overlay.mp4")
+    before = video.read_bytes()
+    refused = run("segment", video, "-m", mask, "-o", out, "--overwrite", *SMALL)
+    assert refused.exit_code == 2
+    assert "would replace" in refused.stderr
+    assert run("segment", video, "-m", mask, "-o", out, "--overwrite", "--no-overlay", *SMALL).exit_code == 0
+    assert video.read_bytes() == before

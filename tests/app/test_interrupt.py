@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -15,6 +16,7 @@ import typer
 
 from propagate.app.console import Terminal, reporting
 from propagate.app.interrupt import Interrupt, Stopped, exit_code
+from propagate.features.rgb import ColorPatches
 from propagate.formats import read_indexed_png
 from tests.app.conftest import HEIGHT, SMALL, WIDTH, write_video
 
@@ -117,10 +119,12 @@ def test_a_signal_that_timeout_sends_twice_counts_once():
     assert exit_code(terminal) == 143
 
 
-def test_a_signal_after_the_last_frame_leaves_a_finished_record(run, clip, mask, tmp_path):
-    class Last:
+def carried(clip, mask, out, observe):
+    """Segment in this process, with something that is called after each frame; return the exit code."""
+
+    class Observer:
         def __enter__(self):
-            return lambda frame, _: os.kill(os.getpid(), signal.SIGTERM) if frame.index == 7 else None
+            return lambda frame, _: observe(frame)
 
         def __exit__(self, *_):
             return None
@@ -129,14 +133,59 @@ def test_a_signal_after_the_last_frame_leaves_a_finished_record(run, clip, mask,
     from propagate.app.run import carry, open_input, read_first_mask
 
     resolved = resolve_settings("rgb", ["video.short_side=64"], device="cpu")
-
-    def carried():
+    try:
         with reporting() as terminal:
             reader = open_input(clip, resolved.settings, terminal)
             first = read_first_mask(mask, reader.info, terminal, resize=False)
-            carry(reader, first, tmp_path / "out", resolved, terminal, command="segment", observers=[Last()])
+            carry(reader, first, out, resolved, terminal, command="segment", observers=[Observer()])
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
 
-    with pytest.raises(typer.Exit) as caught:
-        carried()
-    assert caught.value.exit_code == 143
+
+def test_a_signal_after_the_last_frame_leaves_a_finished_record(clip, mask, tmp_path):
+    def observe(frame):
+        if frame.index == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert carried(clip, mask, tmp_path / "out", observe) == 143
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_second_signal_while_the_frame_in_work_is_waited_for_changes_nothing(clip, mask, tmp_path, monkeypatch):
+    extract, ignored = ColorPatches.__call__, []
+
+    def slow(self, images, indices=None):
+        time.sleep(0.4 if indices and indices[0] > 2 else 0)
+        return extract(self, images, indices)
+
+    def observe(frame):
+        if frame.index == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    monkeypatch.setattr(ColorPatches, "__call__", slow)
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    assert carried(clip, mask, tmp_path / "out", observe) == 143
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], record["frames_done"]) == ("interrupted", 3)
+    assert (tmp_path / "out" / "overlay.mp4").exists()
+    assert not ignored
+
+
+def test_the_third_signal_kills():
+    program = """
+import os, signal, time
+from propagate.app.console import reporting
+with reporting():
+    for _ in range(3):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            print("goes on", flush=True)
+        except KeyboardInterrupt:
+            print("is stopped", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout.splitlines() == ["is stopped", "goes on"]
+    assert "Traceback" not in done.stderr

@@ -44,8 +44,9 @@ def test_a_reader_that_leaves_and_a_full_disk_lose_no_result(clip, mask, keypoin
         assert {path.name for path in (tmp_path / name).iterdir()} == expected
 
 
-def test_an_answer_that_cannot_be_written_is_an_error():
-    done = shell('"$@" > /dev/full', "config", "show", "rgb")
+@pytest.mark.parametrize("arguments", [("config", "show", "rgb"), ("segment", "--help"), ("--version",)], ids=str)
+def test_an_answer_that_cannot_be_written_is_an_error(arguments):
+    done = shell('"$@" > /dev/full', *arguments)
     assert done.returncode == 3
     assert "No space left" in done.stderr
 
@@ -69,6 +70,13 @@ def test_two_at_once_into_one_folder_and_sigterm(mask, tmp_path):
     assert len(list((out / "masks").iterdir())) == record["frames_done"] < 3000
     assert (out / "overlay.mp4").exists()
     assert not list(out.rglob(".*"))
+
+
+def test_a_working_directory_that_was_removed(clip, mask, tmp_path):
+    line = f'cd "$(mktemp -d -p {tmp_path})" && rmdir "$PWD" && "$@"'
+    done = shell(line, "segment", clip, "-m", mask, "-o", tmp_path / "out", *SMALL)
+    assert done.returncode == 3
+    assert "The working directory no longer exists" in done.stderr
 
 
 class _Broken:

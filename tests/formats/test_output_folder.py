@@ -85,11 +85,9 @@ def test_what_killed_runs_left_is_removed_and_counts_for_nothing(tmp_path: Path)
 
 
 def test_what_is_not_surely_a_leftover_stays(tmp_path: Path) -> None:
-    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
-    for folder in (out / "mine", elsewhere):
-        folder.mkdir(parents=True)
-    (out / "soft").symlink_to(elsewhere)
-    others = [leave(out / "mine" / "a.png"), leave(elsewhere / "b.npz")]
+    out = tmp_path / "out"
+    (out / "mine").mkdir(parents=True)
+    others = [leave(out / "mine" / "a.png")]
     for name in (".bashrc", ".overlay.1234abcd.mp4", ".a.1234567.propagate.png", "a.12345678.propagate.png"):
         (out / name).touch()
         others.append(out / name)
@@ -117,3 +115,21 @@ def test_the_trial_of_writing_follows_no_link(tmp_path: Path) -> None:
     prepare_output(tmp_path / "out", overwrite=True)
     assert (tmp_path / "victim").read_text() == "mine"
     assert (tmp_path / "out" / ".write-test").is_symlink()
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("nowhere")
+    for place in (tmp_path / "out", tmp_path / "out" / "run"):
+        with pytest.raises(InputError, match=f"{tmp_path / 'out'} is a link to something that does not exist"):
+            prepare_output(place, overwrite=False)
+
+
+def test_nothing_is_written_through_a_folder_of_results_that_is_a_link(tmp_path: Path) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / "masks").symlink_to(elsewhere)
+    left = leave(elsewhere / "b.png")
+    with pytest.raises(InputError, match="masks is a link"), held_output(out, overwrite=True):
+        pass
+    assert left.exists()

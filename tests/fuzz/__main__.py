@@ -35,9 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if given.case:
         kind, _, number = given.case.rpartition(":")
+        if kind not in KINDS or not number.lstrip("-").isdecimal():
+            parser.error(f"--case {given.case} is not KIND:NUMBER; kinds: {', '.join(KINDS)}")
         chosen, cases = [kind], [(kind, int(number))]
     else:
         chosen = given.kind or list(KINDS)
+        if unknown := set(chosen) - set(KINDS):
+            parser.error(f"--kind {unknown.pop()} is none of {', '.join(KINDS)}")
         whole = sum(KINDS[kind].share for kind in chosen)
         each = {kind: given.n * KINDS[kind].share / whole for kind in chosen}
         counts = {kind: round(each[kind]) if given.each is None else given.each for kind in chosen}

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.fuzz.__main__ import main
+
 ROOT = Path(__file__).parents[2]
 # a command that fails in the way that its first argument says
 PLANTED = """
@@ -83,3 +87,11 @@ def test_planted_faults_are_found_and_saved(tmp_path):
 def test_a_fixed_handful_of_every_kind_is_clean(tmp_path):
     result = python("-m", "tests.fuzz", "--each", "30", "--seed", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--kind", "nonsense"), ("--case", "nonsense:1"), ("--case", "mask:first")])
+def test_an_unknown_kind_is_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "mask" in capsys.readouterr().err
