@@ -40,11 +40,13 @@ def harden(
     """
     lossy = bool(source)
     flat = _flat_pixels(rgb, solid, _NOISY if lossy else _EXACT)
+    if 4 * flat.sum() < solid.sum():
+        raise problem
     colors = _cluster(*_count(rgb, flat))
     enough = 1 if not solid.all() else 2
     if not lossy or len(colors) < enough:  # around flat colors, compression makes a halo of others
         colors = _add_cores(colors, *_count(rgb, solid), solid.size)
-    if not enough <= len(colors) <= _MOST_FLAT or 4 * flat.sum() < solid.sum():
+    if not enough <= len(colors) <= _MOST_FLAT:
         raise problem
     if lossy:  # compressed black and white are to be black and white
         colors[colors.max(1) <= _BLACK] = 0
@@ -78,15 +80,14 @@ def _count(
     rgb: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]
 ) -> tuple[Float[ndarray, "n 3"], Int[ndarray, " n"]]:
     """The colors of some pixels, in order, and how many have each."""
-    found: dict[int, int] = {}
+    total = np.zeros(1 << 24, np.int32)
     for band in bands(*where.shape):
         pixels = rgb[band][where[band]].astype(np.int64)
         codes, counts = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
-        for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-            found[code] = found.get(code, 0) + count
-    codes = np.array(sorted(found), np.int64)
+        total[codes] += counts.astype(np.int32)
+    codes = np.flatnonzero(total)
     colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(np.float32)
-    return colors, np.array([found[code] for code in codes.tolist()], np.int64)
+    return colors, total[codes].astype(np.int64)
 
 
 def _cluster(colors: Float[ndarray, "n 3"], counts: Int[ndarray, " n"]) -> Float[ndarray, "k 3"]:

@@ -62,6 +62,7 @@ class MaskPicture:
         Raises:
             InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
         """
+        self._image = image
         ids, notes = self._understood(image, header)
         return ids, (*notes, *self._inverted(ids))
 
@@ -186,7 +187,9 @@ class MaskPicture:
         if problem is not None:
             if not self._hard:
                 raise problem
+            del colors
             rgb, solid = solid_rgb(rows, *size)
+            self._image.close()  # its pixels are in `rgb`
             notes.append(harden(rgb, solid, self._path, self._source, problem))
             colors = count_colors(lambda band: np.dstack([rgb[band], np.uint8(255) * solid[band]]), *size)
         codes, compact = colors.codes, colors.compact
