@@ -22,7 +22,7 @@ _FILL = 91
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's color types
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _TIFF_STRIPS = ((273, 279), (324, 325))  # tags of where strips, or tiles, lie and of how many bytes they have
-_TIFF_BITS, _TIFF_PLANAR, _TIFF_JPEG_TABLES = 258, 284, 347
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR, _TIFF_JPEG_TABLES = 258, 262, 284, 347
 _FAX = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
 
 
@@ -153,6 +153,8 @@ def _check_tiff(image: Any, file: BinaryIO) -> None:
     tags, compression = image.tag_v2, image.info.get("compression")
     if compression in _FAX:
         raise OSError("it is compressed as a fax, where missing rows cannot be told from white ones; save it as PNG")
+    if tags.get(_TIFF_PHOTOMETRIC) == 0 and image.mode.startswith("I;16"):  # Pillow inverts shallower ones alone
+        raise OSError("it has 16 bits and 0 for white, which is not read; save it as PNG")
     _check_cover(image, _EARLY)
     places, counts = next(((tags[a], tags.get(b, ())) for a, b in _TIFF_STRIPS if a in tags), ((), ()))
     if 0 in places:  # nothing is stored there

@@ -187,6 +187,15 @@ def test_a_fax_is_refused(tmp_path: Path) -> None:
         refused(tmp_path / "a.tif", encoded(black, "TIFF", compression=compression))
 
 
+def test_sixteen_bits_with_white_as_zero_are_refused(tmp_path: Path) -> None:
+    deep = Image.fromarray(smooth()[..., 0].astype(np.uint16) << 8)
+    data = encoded(deep, "TIFF")
+    entry = struct.Struct("<HHIHH")
+    assert data.count(entry.pack(262, 3, 1, 1, 0)) == 1
+    np.testing.assert_array_equal(whole(tmp_path / "a.tif", data), np.asarray(deep))
+    refused(tmp_path / "a.tif", data.replace(entry.pack(262, 3, 1, 1, 0), entry.pack(262, 3, 1, 0, 0)))
+
+
 def test_a_gif_that_covers_a_part_of_its_canvas(tmp_path: Path) -> None:
     data = bytearray(encoded(Image.fromarray(smooth()[..., 0]), "GIF"))
     path = tmp_path / "a.gif"

@@ -20,7 +20,7 @@ from propagate.errors import InputError
 from propagate.formats.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of
 from propagate.types import Keypoints, Prediction
 
-_DIGITS = 18  # of a frame number in a file's name; a longer one is something else
+_DIGITS = re.compile(r"(?<!\d)\d{1,18}(?!\d)")  # a longer number is something else
 TOP_KEYS = ("images", "annotations", "categories")
 
 
@@ -74,8 +74,8 @@ _KNOWN = {
 def poses_of_coco(document: object, path: Path) -> list[Pose]:
     """The poses of a parsed file, one for each annotation that has a visible or occluded keypoint.
 
-    A frame's number is the image's `frame_id`, else the last number in its file name, else its place in the list; a
-    single image without `frame_id` has none.
+    A frame's number is the image's `frame_id`, else the last number in its file name that differs from image to image,
+    else its place in the list; a single image without `frame_id` has none.
 
     Raises:
         InputError: missing keys, an annotation of an image or category that is not there, lists of the wrong length.
@@ -87,8 +87,8 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
     _refuse_twice([image.id for image in coco.images], "images", path)
     _refuse_twice([category.id for category in coco.categories], "categories", path)
     # tools write one id as a number here and as text there
-    frames = {str(image.id): _frame_number(image, place, len(coco.images)) for place, image in enumerate(coco.images)}
     images = {str(image.id): image for image in coco.images}
+    frames = dict(zip(images, _frame_numbers(coco.images), strict=True))
     categories = {str(category.id): category for category in coco.categories}
     poses = []
     for number, annotation in enumerate(coco.annotations):
@@ -150,14 +150,15 @@ def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:
         raise InputError(f"{path}: two of the {what} have the id {twice!r}.", "Give each an id of its own.")
 
 
-def _frame_number(image: _Image, place: int, count: int) -> int | None:
-    """The number of an image in its video."""
-    if image.frame_id is not None:
-        return image.frame_id
-    if count == 1:
-        return None
-    numbers = re.findall(r"\d+", PurePosixPath(image.file_name or "").stem)
-    return int(numbers[-1]) if numbers and len(numbers[-1]) <= _DIGITS else place
+def _frame_numbers(images: Sequence[_Image]) -> list[int | None]:
+    """The number of each image in its video."""
+    if len(images) == 1:
+        return [images[0].frame_id]
+    found = [_DIGITS.findall(PurePosixPath(image.file_name or "").stem)[::-1] for image in images]
+    columns = ([int(digits) for digits in column] for column in zip(*found, strict=False))
+    last = [int(digits[0]) if digits else place for place, digits in enumerate(found)]
+    counted = next((column for column in columns if len(set(column)) == len(column)), last)
+    return [number if image.frame_id is None else image.frame_id for image, number in zip(images, counted, strict=True)]
 
 
 class CocoEncoder:

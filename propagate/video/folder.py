@@ -48,11 +48,14 @@ def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
     Grey is repeated in the three channels, alpha is dropped, of 16 bits the upper 8 are kept.
 
     Raises:
-        InputError: the file is not a picture, or not a whole one.
+        InputError: the file is not a picture, or not a whole one, or has negative values.
     """
     image, header = load_picture(path)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0:
+            raise InputError(f"{path} has negative values.", "Save it with 8 or 16 bits without a sign.")
+        grey = (values >> 8).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
     # By way of RGBA, because a palette with an alpha per color cannot go to RGB directly.
     opaque = convert_picture(image, "RGBA", path) if header.transparent else image

@@ -327,6 +327,9 @@ def test_of_several_instances_one_must_be_chosen(tmp_path: Path) -> None:
         ([{"id": 1, "frame_id": 4, "file_name": "9.jpg"}, {"id": 7, "frame_id": 6, "file_name": "8.jpg"}], 6),
         ([{"id": 1, "file_name": "v2/frame_004.jpg"}, {"id": 7, "file_name": "v2/frame_006.jpg"}], 6),
         ([{"id": 1, "file_name": "first.jpg"}, {"id": 7, "file_name": "second.jpg"}], 1),
+        ([{"id": 1, "file_name": "0004_cam0.jpg"}, {"id": 7, "file_name": "0006_cam0.jpg"}], 6),
+        ([{"id": 1, "file_name": "a/0006.jpg"}, {"id": 7, "file_name": "b/0006.jpg"}], 6),
+        ([{"id": 1, "file_name": f"{4:030d}_1.jpg"}, {"id": 7, "file_name": f"{6:030d}_9.jpg"}], 9),
     ],
 )
 def test_the_frame_number_of_a_coco_image(tmp_path: Path, images: list[dict[str, object]], number: int) -> None:

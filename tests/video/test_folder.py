@@ -199,3 +199,14 @@ def test_frames_have_the_names_of_their_files(tmp_path: Path) -> None:
     video = open_video(tmp_path, stride=2)
     assert video.info.names == ("img_1", "img_10")
     assert [(frame.index, frame.name) for frame in video] == [(0, "img_1"), (2, "img_10")]
+
+
+def test_negative_values_are_refused(tmp_path: Path) -> None:
+    for lowest, fits in ((0, True), (-300, False)):
+        values = np.linspace(lowest, 30_000, 40 * 50).astype(np.int16).reshape(40, 50)
+        Image.fromarray(values.view(np.uint16)).save(tmp_path / "a.tif", tiffinfo={339: 2})
+        if fits:
+            np.testing.assert_array_equal(next(iter(open_video(tmp_path))).pixels[..., 0], values >> 8)
+        else:
+            with pytest.raises(InputError, match="has negative values"):
+                list(open_video(tmp_path))
