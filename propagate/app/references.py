@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from propagate.video import VideoReader, open_video
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFile:
-    """A reference, where it and its label were read from, and how the files were understood."""
+    """A reference, where it and its label were read from, and how the files were understood (see `MaskFile`)."""
 
     path: Path
     label_path: Path
     reference: Reference
     notes: tuple[str, ...]
+    colors: tuple[str, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def read_references(
 
     Raises:
         UsageError: not as many labels as pictures.
-        InputError: a file that cannot be read, no single picture, or a label that does not fit its picture.
+        InputError: a file that cannot be read, no single picture, a label that does not fit its picture, or masks in
+            which one object has several colors.
     """
     option = "--mask" if masks else "--keypoints"
     if len(pictures) != len(labels):
@@ -71,9 +74,18 @@ def read_references(
             f"--reference was given {len(pictures)} times and {option} {len(labels)} times.",
             f"Each reference has a {option} of its own, in the same order.",
         )
-    return [
+    files = [
         _read(picture, label, terminal, masks, resize, harden) for picture, label in zip(pictures, labels, strict=True)
     ]
+    several = any(len(file.colors) > 1 for file in files)  # of one color each, all show one object
+    for number, colors in enumerate(zip_longest(*(file.colors for file in files)), start=1):
+        if several and len(found := [color for color in dict.fromkeys(colors) if color]) > 1:
+            raise InputError(
+                f"Object {number} is {found[0]} in the mask of one reference and {found[1]} in another's: objects are "
+                "numbered by the order in which their colors appear.",
+                "Save the masks with a palette, one index for each object.",
+            )
+    return files
 
 
 def only_label(labels: Sequence[Path], option: str) -> Path:
@@ -153,14 +165,15 @@ def _read(path: Path, label_path: Path, terminal: Terminal, masks: bool, resize:
     pixels, notes = read_one_picture(path, "The reference")
     size = (pixels.shape[0], pixels.shape[1])
     label: Label
+    colors: tuple[str, ...] = ()
     try:
         if masks:
             mask_file = read_mask_file(label_path, frame_size=size, resize=resize, harden=harden)
-            label, told = mask_file.mask, mask_file.notes
+            label, told, colors = mask_file.mask, mask_file.notes, mask_file.colors
         else:
             keypoints_file = read_keypoints_file(label_path, frame_size=size)
             label, told = keypoints_file.keypoints, keypoints_file.notes
     except InputError as error:
         raise InputError(f"Of the reference {path}: {error.message}", error.remedy) from error
     terminal.notes((*notes, *told))
-    return ReferenceFile(path, label_path, Reference(pixels, label), (*notes, *told))
+    return ReferenceFile(path, label_path, Reference(pixels, label), (*notes, *told), colors)

@@ -45,12 +45,16 @@ class MaskPicture:
         path: for messages.
         source: name of its lossy compression, empty for exact ones.
         hard: cut soft edges instead of refusing them.
+
+    Attributes:
+        colors: where colors are objects, the name of that of object 1, 2 and so on; else empty.
     """
 
     def __init__(self, path: Path, source: str, *, hard: bool = False) -> None:
         self._path = path
         self._source = source
         self._hard = hard
+        self.colors: tuple[str, ...] = ()
 
     def ids(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
         """Object ids of a picture of any mode, and notes on how it was understood.
@@ -209,7 +213,8 @@ class MaskPicture:
             raise too_many(self._path, len(objects) + 1, "each would be an object")
         lookup = np.zeros(len(codes), np.uint8)
         lookup[objects] = np.arange(1, len(objects) + 1)
-        named = [f"{_color_name(int(codes[i]))} is object {lookup[i]}" for i in objects[:_MAPPING_SHOWN]]
+        self.colors = tuple(_color_name(int(codes[i])) for i in objects)
+        named = [f"{color} is object {number}" for number, color in enumerate(self.colors[:_MAPPING_SHOWN], start=1)]
         if len(objects) > _MAPPING_SHOWN:
             named.append(f"and so on to object {len(objects)}")
         if named:

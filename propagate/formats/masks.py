@@ -32,10 +32,12 @@ class MaskFile:
     Attributes:
         mask: the objects.
         notes: sentences for the user: what colors became which object, what was resized, how much is void.
+        colors: where colors are objects, the name of that of object 1, 2 and so on; else empty.
     """
 
     mask: Mask
     notes: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
 
 
 def read_mask(
@@ -68,7 +70,8 @@ def read_mask_file(
     if frame_size is not None and not resize:
         _check_size(inspect_picture(path, "mask").size, path, frame_size)
     image, header = load_picture(path, "mask")
-    ids, notes = MaskPicture(path, header.lossy, hard=harden).ids(image, header)
+    picture = MaskPicture(path, header.lossy, hard=harden)
+    ids, notes = picture.ids(image, header)
     notes = (*(f"{path}: {note}" for note in header.notes), *notes)
     mask = Mask(ids)
     if not mask.objects:
@@ -76,7 +79,7 @@ def read_mask_file(
     if frame_size is not None and mask.size != frame_size:
         mask, note = _fitted(mask, path, frame_size)
         notes = (*notes, note)
-    return MaskFile(mask, notes)
+    return MaskFile(mask, notes, picture.colors)
 
 
 def read_indexed_png(path: str | Path) -> Mask:

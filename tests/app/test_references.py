@@ -65,6 +65,24 @@ def test_a_mask_of_another_size_than_its_reference(run, clip, reference, tmp_pat
     assert run(*arguments, "--resize-mask").exit_code == 0
 
 
+def test_an_object_has_one_color_in_all_references(run, clip, reference, tmp_path):
+    colors = {"one": ["red"], "other": ["blue"], "both": ["red", "blue"], "turned": ["blue", "red"]}
+    for name, drawn in colors.items():
+        image = Image.new("RGB", (WIDTH, HEIGHT))
+        for number, color in enumerate(drawn):
+            image.paste(color, (30, 20 * number + 10, 50, 20 * number + 20))
+        image.save(tmp_path / f"{name}.png")
+
+    def segment(*names):
+        files = [argument for name in names for argument in ("-r", reference, "-m", tmp_path / f"{name}.png")]
+        return run("segment", clip, *files, "-o", tmp_path / "out", "--overwrite", *SMALL)
+
+    assert failed(segment("both", "turned"), 3, "Object 1 is (255, 0, 0) in the mask of one reference and (0, 0, 255)")
+    assert failed(segment("both", "other"), 3, "Object 1 is (255, 0, 0)")
+    for names in (("both", "one"), ("one", "other"), ("turned", "turned"), ("other_mask", "both")):
+        assert "Object 1 is" not in segment(*names).stderr
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
 def test_references_of_other_modes_are_read_and_said(run, clip, reference, tmp_path, mode):
     pixels = picture(2)
