@@ -102,7 +102,14 @@ def read_first_mask(
 
 
 def read_first_keypoints(
-    path: Path, info: FrameInfo, terminal: Terminal, *, frame: int, alone: bool = False, instance: str | None = None
+    path: Path,
+    info: FrameInfo,
+    terminal: Terminal,
+    *,
+    frame: int,
+    chosen: bool = False,
+    alone: bool = False,
+    instance: str | None = None,
 ) -> LabelFile:
     """Read the keypoints of the first frame that is read, and show its notes.
 
@@ -111,6 +118,7 @@ def read_first_keypoints(
         info: the video.
         terminal: where to print.
         frame: number in the file.
+        chosen: the user has named that number: the name of the first picture does not matter.
         alone: the user has not named the frame: a file that holds others as well is refused.
         instance: which of several instances.
 
@@ -118,7 +126,8 @@ def read_first_keypoints(
         InputError: see `read_keypoints_file`.
     """
     size = (info.height, info.width)
-    file = read_keypoints_file(path, frame_size=size, frame=frame, alone=alone, instance=instance)
+    picture = info.names[0] if info.names and not chosen else None
+    file = read_keypoints_file(path, frame_size=size, frame=frame, instance=instance, picture=picture, alone=alone)
     terminal.notes(file.notes)
     return LabelFile(path, file.keypoints, file.notes)
 

@@ -96,6 +96,7 @@ def track(
                 frames.info,
                 terminal,
                 frame=resolved.settings.video.from_frame if keypoints_frame is None else keypoints_frame,
+                chosen=keypoints_frame is not None,
                 alone=keypoints_frame is None and from_frame is None,
                 instance=instance,
             )

@@ -40,6 +40,7 @@ from propagate.formats.keypoints_coco import TOP_KEYS, poses_of_coco
 from propagate.formats.keypoints_csv import poses_of_csv
 from propagate.formats.keypoints_json import poses_of_json
 from propagate.formats.poses import FORMATS, Pose
+from propagate.printable import printable
 from propagate.types import Keypoints
 
 _SHOWN = 12
@@ -87,12 +88,15 @@ def read_keypoints_file(
     frame_size: tuple[int, int] | None = None,
     frame: int | None = None,
     instance: int | str | None = None,
+    picture: str | None = None,
     alone: bool = False,
 ) -> KeypointsFile:
     """Read the keypoints of one frame with notes. Arguments and errors as `read_keypoints`.
 
     Args:
         path, frame_size, frame, instance: see `read_keypoints`.
+        picture: name of the picture that is labelled, without suffix. A frame of this name in the file is taken,
+            whatever its number.
         alone: `frame` was not chosen by anybody: a file of other frames as well is refused, since they would be lost.
     """
     path = Path(path)
@@ -101,9 +105,13 @@ def read_keypoints_file(
     poses = [pose for pose in poses if not pose.crowd]
     if not poses:
         raise InputError(f"{path} holds no keypoints.", FORMATS)
+    picture = None if picture is None else printable(picture)
+    frame = next((pose.frame for pose in poses if pose.picture == picture is not None), frame)
     pose = _chosen(poses, path, frame, instance, alone)
     notes = [f"{path}: {crowds} annotations of crowds were left out."] if crowds else []
     notes += pose.notes
+    if picture is not None and pose.picture not in (None, picture):
+        notes.append(f"{path}: annotated is the picture {pose.picture}, and the frame is {picture}.")
     if unused := sorted({other.frame for other in poses if other.frame not in (None, pose.frame)}):
         notes.append(f"{path}: frame {pose.frame} is used; what it holds of other frames is not: {_listed(unused)}.")
     keypoints = pose.keypoints

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -102,7 +102,10 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         keypoints, notes = _keypoints(annotation, category, where, path)
         if keypoints.present.any() or notes:
             size = (image.height, image.width) if image.height is not None and image.width is not None else None
-            poses.append(Pose(keypoints, frames[image_id], annotation.id, size, bool(annotation.iscrowd), notes))
+            picture = _stem(image)
+            poses.append(
+                Pose(keypoints, frames[image_id], annotation.id, size, picture, bool(annotation.iscrowd), notes)
+            )
     return poses
 
 
@@ -154,11 +157,15 @@ def _frame_numbers(images: Sequence[_Image]) -> list[int | None]:
     """The number of each image in its video."""
     if len(images) == 1:
         return [images[0].frame_id]
-    found = [_DIGITS.findall(PurePosixPath(image.file_name or "").stem)[::-1] for image in images]
+    found = [_DIGITS.findall(_stem(image) or "")[::-1] for image in images]
     columns = ([int(digits) for digits in column] for column in zip(*found, strict=False))
     last = [int(digits[0]) if digits else place for place, digits in enumerate(found)]
     counted = next((column for column in columns if len(set(column)) == len(column)), last)
     return [number if image.frame_id is None else image.frame_id for image, number in zip(images, counted, strict=True)]
+
+
+def _stem(image: _Image) -> str | None:
+    return None if image.file_name is None else PureWindowsPath(image.file_name).stem  # which knows both slashes
 
 
 class CocoEncoder:

@@ -61,7 +61,7 @@ def poses_of_json(document: object, path: Path) -> list[Pose]:
     poses = []
     for entry in file.frames:
         points = dict(_points(entry, names, path))
-        poses.append(Pose(keypoints_of(points, names, skeleton, path), entry.frame, size=size))
+        poses.append(Pose(keypoints_of(points, names, skeleton, path), entry.frame, size=size, picture=entry.name))
     return poses
 
 

@@ -28,6 +28,7 @@ class Pose:
         keypoints: all joints of the file, absent ones included.
         frame: number of the frame, None where the file holds one picture and does not say.
         instance: what tells several instances in one frame apart (COCO: the annotation's id).
+        picture: name of the picture it was annotated on, without suffix, where the file says.
         crowd: it stands for a group, not for one instance (COCO's `iscrowd`).
         notes: what is to be said of how it was read, each a sentence.
         size: (height, width) of the frame it was annotated on, None where the file does not say.
@@ -37,6 +38,7 @@ class Pose:
     frame: int | None
     instance: int | str | None = None
     size: tuple[int, int] | None = None
+    picture: str | None = None
     crowd: bool = False
     notes: tuple[str, ...] = ()
 

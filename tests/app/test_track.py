@@ -4,9 +4,10 @@ import json
 import os
 
 import numpy as np
+from PIL import Image
 
 from propagate.formats import read_keypoints
-from tests.app.conftest import FRAMES, SMALL
+from tests.app.conftest import FRAMES, SMALL, picture
 
 
 def test_every_file_is_there_and_the_points_move_with_the_square(run, clip, keypoints, tmp_path):
@@ -61,6 +62,23 @@ def test_of_several_instances_one_is_named(run, clip, tmp_path):
     assert result.exit_code == 0, result.output
     found = read_keypoints(tmp_path / "out" / "keypoints.json", frame=0)
     np.testing.assert_allclose(found.positions, [[20, 10]])
+
+
+def test_keypoints_of_a_picture_are_found_by_its_name(run, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for number in range(1, 4):
+        Image.fromarray(picture(number)).save(tmp_path / "frames" / f"{number:05d}.png")
+    images = [{"id": number, "file_name": f"{number:05d}.png"} for number in range(1, 4)]
+    annotation = {"image_id": 2, "category_id": 1, "keypoints": [20, 10, 2]}
+    document = {"images": images, "annotations": [annotation], "categories": [{"id": 1, "keypoints": ["tip"]}]}
+    (tmp_path / "points.json").write_text(json.dumps(document))
+    arguments = ("track", tmp_path / "frames", "-k", tmp_path / "points.json", "-o", tmp_path / "out", *SMALL)
+    result = run(*arguments, "--from-frame", 1)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert [(entry["frame"], entry["name"]) for entry in document["frames"]] == [(1, "00002"), (2, "00003")]
+    result = run(*arguments, "--from-frame", 2, "--overwrite")
+    assert (result.exit_code, "annotated is the picture 00002, and the frame is 00003" in result.stderr) == (0, True)
 
 
 def test_the_result_is_named_after_the_video(run, clip, keypoints, tmp_path, monkeypatch):

@@ -339,6 +339,20 @@ def test_the_frame_number_of_a_coco_image(tmp_path: Path, images: list[dict[str,
         read_keypoints(path, frame=number + 1)
 
 
+def test_a_frame_is_found_by_the_name_of_its_picture(tmp_path: Path) -> None:
+    names = ("x\\img_0001.jpg", "y/img_0002.jpg", "img_0003.jpg")
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names, start=1)]
+    annotations = [{"image_id": n, "category_id": 1, "keypoints": [n, 1, 2] * 3} for n in (1, 2)]
+    theirs = saved(tmp_path, coco(images=images, annotations=annotations), "coco.json")
+    frames = [{"frame": n, "name": f"img_000{n}", "points": {"nose": [n, 1]}} for n in (1, 2)]
+    for path in (theirs, saved(tmp_path, ours(frames=frames))):
+        read = read_keypoints_file(path, frame=1, picture="img_0002")
+        assert read.keypoints.positions[0, 0] == 2
+        assert not any("annotated is the picture" in note for note in read.notes)
+        read = read_keypoints_file(path, frame=2, picture="img_0003")
+        assert f"{path}: annotated is the picture img_0002, and the frame is img_0003." in read.notes
+
+
 def test_a_single_coco_image_is_of_whatever_frame(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "COCO_000000397133.jpg"}]
     assert read_keypoints(saved(tmp_path, coco(images=images)), frame=0).present.any()
