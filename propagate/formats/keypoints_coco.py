@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from propagate.errors import InputError
 from propagate.formats.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of
+from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
 _DIGITS = re.compile(r"(?<!\d)\d{1,18}(?!\d)")  # a longer number is something else
@@ -102,7 +103,7 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         keypoints, notes = _keypoints(annotation, category, where, path)
         if keypoints.present.any() or notes:
             size = (image.height, image.width) if image.height is not None and image.width is not None else None
-            picture = _stem(image)
+            picture = _stem(image) if image.frame_id is None else None
             poses.append(
                 Pose(keypoints, frames[image_id], annotation.id, size, picture, bool(annotation.iscrowd), notes)
             )
@@ -169,11 +170,11 @@ def _stem(image: _Image) -> str | None:
 
 
 class CocoEncoder:
-    """The text of a file, piece by piece; of each frame, only its number is kept until the end."""
+    """The text of a file, piece by piece; of each frame, only its number and name are kept until the end."""
 
     def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
         self._place, self._share = place, share
-        self._frames: list[int] = []
+        self._frames: dict[int, str] = {}
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
         """The category and the start of the annotations."""
@@ -205,7 +206,7 @@ class CocoEncoder:
             "keypoints": flat,
             "keypoint_scores": [self._share(score) for score in scores],
         }
-        self._frames.append(prediction.index)
+        self._frames[prediction.index] = printable(prediction.name or f"{prediction.index:05d}")
         return json.dumps(annotation, allow_nan=False)
 
     separator = ",\n"
@@ -214,8 +215,8 @@ class CocoEncoder:
         """The images."""
         height, width = self._size
         images = (
-            json.dumps({"id": i, "frame_id": i, "file_name": f"{i:05d}.jpg", "width": width, "height": height})
-            for i in self._frames
+            json.dumps({"id": i, "frame_id": i, "file_name": f"{name}.jpg", "width": width, "height": height})
+            for i, name in self._frames.items()
         )
         return '\n],\n"images": [\n' + ",\n".join(images) + "\n]\n}\n"
 

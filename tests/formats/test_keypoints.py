@@ -350,7 +350,15 @@ def test_a_frame_is_found_by_the_name_of_its_picture(tmp_path: Path) -> None:
         assert read.keypoints.positions[0, 0] == 2
         assert not any("annotated is the picture" in note for note in read.notes)
         read = read_keypoints_file(path, frame=2, picture="img_0003")
+        assert read.keypoints.positions[0, 0] == 2
         assert f"{path}: annotated is the picture img_0002, and the frame is img_0003." in read.notes
+
+
+def test_a_frame_id_of_coco_tells_more_than_a_name(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n:05d}.jpg", "frame_id": n} for n in (1, 2)]
+    annotations = [{"image_id": n, "category_id": 1, "keypoints": [n, 1, 2] * 3} for n in (1, 2)]
+    path = saved(tmp_path, coco(images=images, annotations=annotations))
+    assert read_keypoints_file(path, frame=1, picture="00002").keypoints.positions[0, 0] == 1
 
 
 def test_a_single_coco_image_is_of_whatever_frame(tmp_path: Path) -> None:

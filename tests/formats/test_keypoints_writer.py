@@ -79,13 +79,16 @@ def test_our_json_is_what_the_documentation_says(tmp_path: Path) -> None:
     assert points == {"nose": [5.1, 2, 1], "left, ear": None, 'the "tail"': [3, 4, 0.25], "Öhr": [5, 6, 0.5]}
 
 
-def test_our_json_names_the_pictures(tmp_path: Path) -> None:
+def test_json_names_the_pictures(tmp_path: Path) -> None:
     (one, *_) = some()
     named = [replace(one, index=0, name="img_7"), replace(one, index=1, name="caf\udce9"), replace(one, index=2)]
     write_keypoints(tmp_path / "a.json", named, frame_size=SIZE)
     frames = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["frames"]
     assert [entry.get("name") for entry in frames] == ["img_7", r"caf\xe9", None]
     assert read_keypoints(tmp_path / "a.json", frame=1).names == NAMES
+    write_keypoints(tmp_path / "a.json", named, frame_size=SIZE, format="coco")
+    images = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["images"]
+    assert [image["file_name"] for image in images] == ["img_7.jpg", r"caf\xe9.jpg", "00002.jpg"]
 
 
 def test_coco_has_its_flags_boxes_and_ids(tmp_path: Path) -> None:
