@@ -179,7 +179,11 @@ def _carry(
             label, (searched, *finer) = anchors.get(frame.index), maps_of(packed)
             if label is not None:
                 grid = _grid(finer[0] if finer else searched)
-                soft = codec.encode(label, frame.size, grid).to(packed.device)
+                soft = codec.encode(label, frame.size, grid)
+                if lost := codec.lost(label, soft):
+                    told = f"Not carried from frame {frame.index}, having no cell of the grid: {', '.join(lost)}."
+                    warnings.warn(told, PropagateWarning, stacklevel=2)
+                soft = soft.to(packed.device)
                 untouched = codec.untouched(label) if begun else ()
                 if untouched:
                     soft = codec.complete(soft, propagator.predict(searched, *finer), untouched)

@@ -244,6 +244,16 @@ def test_joints_outside_the_frame_are_named_with_its_size(settings):
     assert len(list(track([picture(0), picture(1)], far, settings=settings))) == 2
 
 
+def test_an_object_that_the_grid_has_no_cell_for_is_said(settings):
+    ids = first_mask().ids.copy()
+    ids[5, 5] = 3
+    masks = settings.labels.masks.model_copy(update={"encode": "nearest"})
+    coarse = settings.model_copy(update={"labels": settings.labels.model_copy(update={"masks": masks})})
+    with pytest.warns(PropagateWarning, match=r"Not carried from frame 0, having no cell of the grid: object 3\."):
+        list(track([picture(0), picture(1)], ids, settings=coarse))
+    list(track([picture(0), picture(1)], ids, settings=settings))
+
+
 @pytest.mark.filterwarnings("ignore:Pictures have no clock")
 def test_notes_on_a_path_are_warnings(settings, tmp_path):
     for step in (0, 1, 3):

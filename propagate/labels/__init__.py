@@ -51,6 +51,10 @@ class LabelCodec(Protocol[LabelT]):
         """Channels of the objects or joints of which an annotated frame says nothing, neither place nor absence."""
         ...
 
+    def lost(self, label: LabelT, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+        """What an annotated frame shows and nothing is left of in its soft labels, too small or too far outside."""
+        ...
+
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
     ) -> Float[Tensor, "l h w"]:

@@ -51,6 +51,12 @@ class AnnotatedMasks(ABC):
         known = {*label.objects, *label.absent}
         return tuple(channel for channel, object_id in enumerate(self.ids, start=1) if object_id not in known)
 
+    def lost(self, label: Mask, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+        """Objects that the mask shows and its soft labels do not."""
+        shown, carried = set(label.objects), soft.flatten(1).any(1).tolist()[1:]
+        found = zip(self.ids, carried, strict=True)
+        return tuple(f"object {object_id}" for object_id, is_there in found if object_id in shown and not is_there)
+
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
     ) -> Float[Tensor, "l h w"]:
@@ -120,6 +126,15 @@ class AnnotatedKeypoints(ABC):
     def untouched(self, label: Keypoints) -> tuple[int, ...]:
         """Channels of the joints that the label does not name; one without a position is named, as absent."""
         return tuple(channel for channel, name in enumerate(self.names, start=1) if name not in label.names)
+
+    def lost(self, label: Keypoints, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+        """Joints that the label places and its soft labels do not."""
+        placed, carried = np.isfinite(self.positions(label)).all(1), soft.flatten(1).any(1).tolist()[1:]
+        return tuple(
+            name
+            for name, is_placed, is_there in zip(self.names, placed, carried, strict=True)
+            if is_placed and not is_there
+        )
 
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
