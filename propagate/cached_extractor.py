@@ -26,12 +26,12 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from propagate.extractor_identity import describe, extractor_identity, read_description, write_description
 from propagate.feature_cache import FeatureCache
-from propagate.features import FeatureExtractor, build_extractor, extractor_options
+from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
-from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor
 from propagate.features.finer import both_maps
 from propagate.formats import settings_hash
+from propagate.provenance import device_of
 from propagate.settings import FeatureSettings, ResolvedSettings
 
 _DESCRIPTION = "extractor.json"
@@ -57,7 +57,7 @@ class CachedExtractor:
     draws_per_pass: int  # of an ensemble only: whoever asks for the attribute asks whether it is one
 
     def __init__(self, resolved: ResolvedSettings, cache: FeatureCache) -> None:
-        self.device = _device(resolved.settings.features)
+        self.device = device_of(resolved.settings.features)
         self._cache = cache
         self._lazy = _Lazy(resolved.settings.features)
         identity = extractor_identity(resolved, self.device)
@@ -158,12 +158,6 @@ class _Lazy:
         if self.extractor is None:
             self.extractor = build_extractor(self._settings.name, **self._settings.options)
         return self.extractor
-
-
-def _device(settings: FeatureSettings) -> torch.device:
-    """Where features of these settings lie."""
-    named = settings.options.get("device", extractor_options(settings.name).get("device", "cpu"))
-    return resolve_device(str(named))
 
 
 def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:

@@ -11,14 +11,14 @@ __all__ = ["CONSENT", "are_forbidden", "ask", "asking", "forbid", "is_offline", 
 
 CONSENT = "PROPAGATE_DOWNLOADS"
 
-_FALSE = ("", "0", "false", "no", "off")
+_FALSE, _TRUE = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")
 _ask: ContextVar[Callable[[str], bool] | None] = ContextVar("ask", default=None)
 _forbidden: list[bool] = []  # holds one value in a process that downloads nothing
 
 
 def may_download() -> bool:
     """Whether downloads were agreed to (`--yes`, or PROPAGATE_DOWNLOADS=yes), in this process and those it starts."""
-    return os.environ.get(CONSENT, "").lower() not in _FALSE
+    return os.environ.get(CONSENT, "").lower() in _TRUE
 
 
 def is_offline() -> bool:

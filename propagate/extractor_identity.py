@@ -23,11 +23,11 @@ from propagate.documents import read_json
 from propagate.errors import PropagateError
 from propagate.features import EXTRACTORS, FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor
-from propagate.features.device import computes_in_bfloat16
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor, SideBySideExtractor
 from propagate.features.installed import package_digest
 from propagate.formats import atomic_path, settings_hash
-from propagate.provenance import all_settings, depends_on_threads, extractors, local_weights, versions
+from propagate.formats.run_record import json_text
+from propagate.provenance import all_settings, depends_on_threads, device_record, extractors, local_weights, versions
 from propagate.settings import ResolvedSettings
 
 _FILE = "extractor.json"
@@ -77,8 +77,7 @@ def extractor_identity(resolved: ResolvedSettings, device: torch.device) -> dict
     return {
         "settings": {key: value for key, value in settings.items() if key not in _NOT_IDENTITY},
         "weights": local_weights(features),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
+        **device_record(device),
         "threads": torch.get_num_threads() if depends_on_threads(resolved.settings) else None,
         "versions": {name: known[name] for name in _COMPUTING},
         "code": own_code(),
@@ -142,8 +141,7 @@ def write_description(folder: Path, identity: Mapping[str, Any], known: Descript
     """
     values = _plain({**identity, "extractor": known.model_dump()})
     with atomic_path(folder / _FILE) as temporary:
-        text = json.dumps({**values, "checksum": _checksum(values)}, sort_keys=True, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json_text({**values, "checksum": _checksum(values)}), encoding="utf-8")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

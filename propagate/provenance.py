@@ -12,11 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from propagate import __version__
 from propagate.affinity_cpu import MOST_TOP_K, kernels
 from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, extractor_options
-from propagate.features.device import resolve_device
+from propagate.features.device import computes_in_bfloat16, resolve_device
 from propagate.features.fusion import PART_DEFAULTS, part_options
 from propagate.features.local_files import files_in, named_files
 from propagate.features.weight_digests import fingerprint
@@ -126,6 +128,24 @@ def local_weights(features: FeatureSettings) -> dict[str, str]:
     return found
 
 
+def device_of(features: FeatureSettings) -> torch.device:
+    """Return where features of these settings are computed.
+
+    Raises:
+        UsageError: no such extractor or device.
+    """
+    named = features.options.get("device", extractor_options(features.name).get("device", "cpu"))
+    return resolve_device(str(named))
+
+
+def device_record(device: torch.device) -> dict[str, Any]:
+    """Return what tells devices apart by which results differ."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
+    }
+
+
 def depends_on_threads(settings: Settings) -> bool:
     """Whether results made with these settings differ in their last digits with the number of threads.
 
@@ -136,8 +156,7 @@ def depends_on_threads(settings: Settings) -> bool:
         UsageError: no such extractor or device.
     """
     features, propagation = settings.features, settings.propagation
-    device = str(features.options.get("device", extractor_options(features.name).get("device", "cpu")))
-    if resolve_device(device).type != "cpu":
+    if device_of(features).type != "cpu":
         return False
     same = features.name == "rgb" or (features.name == "compact" and not features.options.get("compile", False))
     return not same or propagation.top_k > MOST_TOP_K or kernels() is None

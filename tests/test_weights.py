@@ -457,8 +457,9 @@ def test_a_download_error_is_no_error_of_the_program():
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_nothing_is_downloaded_unasked(server, tiny, monkeypatch, offline):
-    monkeypatch.delenv(CONSENT)
+@pytest.mark.parametrize("told", ["", "never"])
+def test_nothing_is_downloaded_unasked(server, tiny, monkeypatch, offline, told):
+    monkeypatch.setenv(CONSENT, told)
     if not offline:
         with pytest.raises(
             WeightsError, match=r"nothing is downloaded unasked: .* GB, licence CC0, from http"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from propagate.benchmarks.stage_times import STAGES
 from propagate.benchmarks.timing import Ratio, Timing, ratio
 from propagate.benchmarks.transfer_step import DenseComparison
 from propagate.formats import settings_hash
+from propagate.formats.run_record import json_text
 from propagate.provenance import all_settings, versions
 from propagate.settings import ResolvedSettings
 from propagate.types import Mask
@@ -155,7 +155,7 @@ def as_text(
             for one in measured[1:]
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return json_text(content).rstrip("\n")
 
 
 def _config(one: Measured) -> dict[str, Any]:

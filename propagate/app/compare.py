@@ -64,7 +64,14 @@ def compare(
         from propagate.app.run import open_input
 
         resolved = options.resolve_settings(
-            None, None, reader=reader, strict=strict, from_frame=from_frame, to_frame=to_frame, stride=stride
+            None,
+            None,
+            reader=reader,
+            strict=strict,
+            from_frame=from_frame,
+            to_frame=to_frame,
+            stride=stride,
+            max_memory=max_memory,
         )
         frames = resolved.settings.video
         limit = [] if max_memory is None else [f"max_memory={max_memory}"]

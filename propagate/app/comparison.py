@@ -44,15 +44,7 @@ def open_frames(video: Path, frames: VideoSettings, leave_out: Path) -> VideoRea
     Raises:
         InputError, UsageError: see `open_video`.
     """
-    return open_video(
-        video,
-        reader=frames.reader,
-        strict=frames.strict,
-        from_frame=frames.from_frame,
-        to_frame=frames.to_frame,
-        stride=frames.stride,
-        leave_out=[leave_out],
-    )
+    return open_video(video, **frames.reading, leave_out=[leave_out])
 
 
 def methods_of(configs: Sequence[str], assignments: Sequence[str], device: str | None) -> tuple[Method, ...]:

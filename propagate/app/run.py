@@ -77,11 +77,7 @@ def open_input(video: Path, settings: Settings, terminal: Terminal, *, leave_out
         )
     reader = open_video(
         video,
-        reader=options.reader,
-        strict=options.strict,
-        from_frame=options.from_frame,
-        to_frame=options.to_frame,
-        stride=options.stride,
+        **options.reading,
         leave_out=leave_out,
     )
     terminal.notes(reader.info.notes)

@@ -24,7 +24,6 @@ from propagate.benchmarks.records import RECORD, ClipRecord, ResultRecord
 from propagate.errors import InputError
 from propagate.formats import write_run_record
 from propagate.formats.atomic import write_error
-from propagate.provenance import versions
 from propagate.types import Mask
 
 
@@ -116,7 +115,7 @@ def write_record(folder: Path, method: Method, benchmark: Benchmark, clip: Clip,
         "peak_memory": run.peak_memory,
         "threads": run.threads,
         "notes": (*run.notes, *run.details),
-        "versions": versions(),
+        "versions": method.versions,
         "files": file_sizes(folder),
         "digests": {name: _digest(folder / name) for name in file_sizes(folder)},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from propagate.benchmarks.records import ClipRecord, read_record
 from propagate.benchmarks.runner import Outcome, Task
 from propagate.benchmarks.summary import MethodResult
 from propagate.errors import InputError, UsageError
-from propagate.provenance import versions
 
 _NOTHING = Scores({}, {}, (), ())
 
@@ -52,7 +51,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, thread
             removed then.
         InputError: a picture cannot be read.
     """
-    tasks, kept, notes = list[Task](), list[ClipRecord](), list[str]()
+    tasks, kept, notes = list[Task](), list[tuple[ClipRecord, Method]](), list[str]()
     counts: set[int] = set()
     for method in methods:
         for clip in benchmark.clips:
@@ -72,7 +71,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, thread
                                 f"{folder} was made with --threads {record.threads}, on which last digits may depend.",
                                 f"Give --threads {record.threads}, or none; or another --output, or --overwrite.",
                             )
-                    kept.append(record)
+                    kept.append((record, method))
                     continue
                 notes.append(f"{folder} has lost files, or they were changed; the clip is run again.")
             tasks.append(Task(method, clip, folder))
@@ -80,7 +79,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, thread
     if len(counts) > 1:
         mixed = ", ".join(map(str, sorted(counts)))
         notes.append(f"Finished clips were made with different numbers of threads ({mixed}): last digits may differ.")
-    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept, versions())), min(counts, default=None))
+    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept)), min(counts, default=None))
 
 
 def score(
@@ -167,17 +166,16 @@ def _scored(benchmark: Benchmark, folder: Path) -> Scores:
         return benchmark.score(folder)
 
 
-def _version_notes(records: Sequence[ClipRecord], now: Mapping[str, str | None]) -> tuple[str, ...]:
+def _version_notes(kept: Sequence[tuple[ClipRecord, Method]]) -> tuple[str, ...]:
     """A sentence where clips that are kept were made with other versions: they may differ in a few pixels."""
-    then = sorted(
-        {
-            f"{name} {record.versions[name]}"
-            for record in records
-            for name in record.versions
-            if record.versions[name] != now.get(name)
-        }
-    )
+    then, current = set[str](), set[str]()
+    for record, method in kept:
+        now = method.versions
+        for name, version in record.versions.items():
+            if version != now.get(name):
+                then.add(f"{name} {version}")
+                current.add(f"{name} {now.get(name)}")
     if not then:
         return ()
-    current = ", ".join(f"{name} {now.get(name)}" for name in dict.fromkeys(text.split(" ")[0] for text in then))
-    return (f"Finished clips were made with {', '.join(then)}; now it is {current}. Results of both are mixed.",)
+    before, after = (", ".join(sorted(texts)) for texts in (then, current))
+    return (f"Finished clips were made with {before}; now it is {after}. Results of both are mixed.",)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from propagate.benchmarks.baselines import flow, static
 from propagate.cached_extractor import CachedExtractor
@@ -15,7 +18,14 @@ from propagate.features import FeatureExtractor, build_extractor, wanted_weights
 from propagate.formats import settings_hash
 from propagate.labels.jhmdb import STRIDE as JHMDB_STRIDE
 from propagate.pipeline import track
-from propagate.provenance import all_settings, local_weights
+from propagate.provenance import (
+    all_settings,
+    depends_on_threads,
+    device_of,
+    device_record,
+    local_weights,
+    versions,
+)
 from propagate.settings import ResolvedSettings, Settings, VideoSettings, load_with_origins, nearest, preset_names
 from propagate.types import Frame, Label, Prediction
 from propagate.weights import obtain
@@ -58,7 +68,20 @@ class Method:
     @property
     def depends_on_threads(self) -> bool:
         """Whether the number of threads may change the last digits of its results; a baseline's it does not."""
-        return self.resolved is not None
+        return self.resolved is not None and self._device is not None and depends_on_threads(self.resolved)
+
+    @property
+    def versions(self) -> dict[str, str | None]:
+        """What runs it: see `provenance.versions` and, of a preset, `device_record`."""
+        device = {} if self._device is None else device_record(self._device)
+        return {**versions(), **{key: str(value) for key, value in device.items()}}
+
+    @property
+    def _device(self) -> torch.device | None:
+        """Where its features are computed; None for a baseline, and where this machine has no such device."""
+        with suppress(UsageError):
+            return None if self.resolved is None else device_of(self.resolved.features)
+        return None
 
     def prepare(self) -> None:
         """Build the extractor, where it is not the one that this process built last.

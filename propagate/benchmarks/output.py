@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from propagate.formats import atomic_path, locked, prepare_output
 from propagate.formats.atomic import remove_leftovers, write_error
 from propagate.formats.lock import LOCK
 from propagate.formats.output_folder import is_vacant
+from propagate.formats.run_record import json_text
 
 
 class Output:
@@ -218,7 +218,7 @@ class Output:
             "clips": sorted(self._clips),
         }
         with atomic_path(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json_text(content), encoding="utf-8")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from propagate.benchmarks.benchmark import Benchmark, Scores, Table
 from propagate.formats import atomic_path
-from propagate.printable import printable
+from propagate.formats.run_record import json_text
 
 SUMMARY = "summary.json"
 
@@ -117,8 +116,7 @@ def write_summary(
     }
     path = folder / SUMMARY
     with atomic_path(path) as temporary:
-        text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json_text(_without_nan(content)), encoding="utf-8")
     return path
 
 
@@ -139,12 +137,9 @@ def _method(result: MethodResult) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """JSON values that can be encoded."""
+def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {printable(key): _plain(inner) for key, inner in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, str | Path):
-        return printable(value)
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

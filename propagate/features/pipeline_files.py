@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
 from propagate.errors import WeightsError
-from propagate.features.network_configs import ScheduleConfig, UNetConfig, VaeConfig, building, checked_config
+from propagate.features.network_configs import UNetConfig, VaeConfig, checked_config
 from propagate.features.prompt_embedding import TextEncoder
-from propagate.features.single_file import CheckpointFile
+from propagate.features.single_file import CheckpointFile, read_schedule
 from propagate.features.transformer_configs import ClipTextConfig
 from propagate.features.weight_files import Component, folder_component, read_config, weight_files
 
@@ -59,7 +59,7 @@ def open_pipeline(path: Path, *, config: Path | None = None, unet_weights: bool 
         _unet(path / "unet") if unet_weights else _unet_config(path / "unet" / "config.json"),
         folder_component(path / "vae", VaeConfig, AutoencoderKL),
         _text_encoder(path),
-        schedule(path / "scheduler" / "scheduler_config.json"),
+        read_schedule(path / "scheduler" / "scheduler_config.json"),
     )
 
 
@@ -76,17 +76,3 @@ def _text_encoder(folder: Path) -> TextEncoder | None:
     if not weight_files(folder / "text_encoder"):
         return None
     return TextEncoder(folder_component(folder / "text_encoder", ClipTextConfig), folder / "tokenizer")
-
-
-def schedule(path: Path) -> Float[Tensor, " t"]:
-    """alphas_cumprod (T,) float32 of a scheduler config; all of diffusers' schedulers name the same values.
-
-    Raises:
-        WeightsError: it is missing, or describes no noise schedule.
-    """
-    config = checked_config(ScheduleConfig, read_config(path), path)
-    with building(path, "noise schedule"):
-        alphas_cumprod: Tensor = DDIMScheduler(**config).alphas_cumprod
-    if not bool(((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()):
-        raise WeightsError(f"{path} does not make a noise schedule: it leaves the range 0 to 1.", "Fetch it again.")
-    return alphas_cumprod

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from propagate.checked_tensors import DamagedError, read_tensor, write_tensor
-from propagate.errors import WeightsError
+from propagate.errors import UsageError, WeightsError
 from propagate.features.network_configs import MODEL_REMEDY, building
 from propagate.features.tokenizer_files import load_tokenizer
+from propagate.features.transformer_configs import ClipTextConfig
 from propagate.features.weight_digests import fingerprint
 from propagate.features.weight_files import Component, check_fits
 from propagate.weights import cache_folder
@@ -65,26 +65,29 @@ class TextEncoder:
         tokenizer's files.
 
         Raises:
+            UsageError: the prompt is too long.
             WeightsError: there is no tokenizer, and the prompt is not empty.
         """
-        length = int(self.network.config.get("max_position_embeddings", 77))
+        config = ClipTextConfig(**self.network.config)
+        length = config.max_position_embeddings
         if self.tokenizer is None:
             if prompt:
                 raise WeightsError(
                     f"features.prompt = {prompt!r}: a checkpoint file has no tokenizer.",
                     "Name a pipeline folder with one in features.config, or leave the prompt empty.",
                 )
-            start, end = (int(self.network.config["vocab_size"]) + offset for offset in (-2, -1))
+            start, end = (config.vocab_size + offset for offset in (-2, -1))
             padding = end if self.padding is None else self.padding
             return torch.tensor([[start, end] + [padding] * (length - 2)])
         _, _, tokenizer_class = _transformers()
         tokenizer = load_tokenizer(self.tokenizer, tokenizer_class)
         with building(self.tokenizer, "CLIP tokenizer"):
-            ids: Tensor = tokenizer(
-                prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-            ).input_ids
-        vocabulary = int(self.network.config.get("vocab_size", ids.max() + 1))
-        if tuple(ids.shape) != (1, length) or not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            ids: Tensor = tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt").input_ids
+        if ids.numel() > length:
+            raise UsageError(
+                f"features.prompt has {ids.numel()} tokens, and the text encoder takes {length}.", "Shorten it."
+            )
+        if tuple(ids.shape) != (1, length) or not 0 <= int(ids.min()) <= int(ids.max()) < config.vocab_size:
             raise WeightsError(
                 f"{self.tokenizer} gives tokens that the text encoder does not have.",
                 "Tokenizer and text encoder have to be of the same model.",
@@ -119,7 +122,7 @@ def prompt_embedding(prompt: str, encoder: TextEncoder | None, unet_files: tuple
     """The prompt's embedding (1, tokens, width) float32, from the cache where it is there.
 
     Args:
-        prompt: any text; longer than the model's length it is cut.
+        prompt: any text.
         encoder: the text encoder; None: an earlier run with the same U-Net has to have left the embedding.
         unet_files: weight files of the U-Net it is for.
 
@@ -163,7 +166,7 @@ def _write(path: Path, embedding: Float[Tensor, "1 n d"]) -> None:
     # a cache that cannot be written costs the next run its time and this one nothing
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+        whole = path.with_name(f".{path.name}")  # what a killed run left is written over
         try:
             write_tensor(whole, embedding, _KIND, path.name)
             whole.replace(path)

@@ -25,7 +25,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from propagate.errors import WeightsError
-from propagate.features.network_configs import NetworkConfig, UNetConfig, VaeConfig, building, checked_config
+from propagate.features.network_configs import (
+    NetworkConfig,
+    ScheduleConfig,
+    UNetConfig,
+    VaeConfig,
+    building,
+    checked_config,
+)
 from propagate.features.prompt_embedding import TextEncoder
 from propagate.features.transformer_configs import ClipTextConfig
 from propagate.features.weight_files import Component, read_config, read_tensors
@@ -87,7 +94,9 @@ class CheckpointFile:
         return None
 
     def schedule(self) -> Float[Tensor, " t"]:
-        """alphas_cumprod (1000,), the same for all of Stable Diffusion 1 and 2."""
+        """alphas_cumprod of the config's folder if it has one; else (1000,), as Stable Diffusion 1 and 2 have it."""
+        if self.config is not None and (place := self.config / "scheduler" / "scheduler_config.json").exists():
+            return read_schedule(place)
         alphas_cumprod: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
         return alphas_cumprod
 
@@ -111,16 +120,30 @@ class CheckpointFile:
         return config
 
     def _open_clip(self, config: Mapping[str, Any]) -> dict[str, Tensor]:
-        layers = int(config["num_hidden_layers"])
+        known = ClipTextConfig(**config)
         blocks = f"{OPEN_CLIP}transformer.resblocks."
         later = re.compile(rf"{re.escape(blocks)}(\d+)\.")
         used = {
             name: value
             for name, value in self.tensors.items()
-            if (block := later.match(name)) is None or int(block[1]) < layers
+            if (block := later.match(name)) is None or int(block[1]) < known.num_hidden_layers
         }
-        model = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
+        model = SimpleNamespace(config=SimpleNamespace(hidden_size=known.hidden_size))
         return self._converted(convert_open_clip_checkpoint, model, used, prefix=OPEN_CLIP)
+
+
+def read_schedule(path: Path) -> Float[Tensor, " t"]:
+    """alphas_cumprod (T,) float32 of a scheduler config; all of diffusers' schedulers name the same values.
+
+    Raises:
+        WeightsError: it is missing, or describes no noise schedule.
+    """
+    config = checked_config(ScheduleConfig, read_config(path), path)
+    with building(path, "noise schedule"):
+        alphas_cumprod: Tensor = DDIMScheduler(**config).alphas_cumprod
+    if not bool(((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()):
+        raise WeightsError(f"{path} does not make a noise schedule: it leaves the range 0 to 1.", "Fetch it again.")
+    return alphas_cumprod
 
 
 def unet_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from PIL import Image
 
 from propagate.app import comparison
 from propagate.benchmarks.contact_sheet import DISPUTED
+from propagate.errors import WeightsError
 from propagate.formats import read_indexed_png, read_keypoints
 from propagate.metrics import region_similarity
+from propagate.weights import Wanted
 from tests.app.conftest import FRAMES, HEIGHT, WIDTH, square_ids
 from tests.app.test_program import HELP
 
@@ -24,6 +26,27 @@ RGB = ("--set", "video.short_side=64", "--device", "cpu")
 def here(monkeypatch):
     """The runs happen in this process, where shapes are checked."""
     monkeypatch.setattr(comparison, "in_own_process", lambda work, on_frame: work(on_frame))
+
+
+def test_weights_are_fetched_once_before_the_first_process(run, clip, mask, tmp_path, monkeypatch):
+    events = []
+
+    def refuse(_work, _on_frame):
+        events.append("run")
+        raise WeightsError("There are none.")
+
+    monkeypatch.setattr("propagate.benchmarks.methods.obtain", lambda wanted: events.append({*wanted}))
+    monkeypatch.setattr(comparison, "in_own_process", refuse)
+    result = run("compare", clip, "-m", mask, "-c", "dino_davis", "-c", "static", *RGB, "-o", tmp_path / "out")
+    assert result.exit_code == 4, result.output
+    assert events == [{Wanted("dino-vits16")}, "run", "run"]
+
+
+def test_a_reader_whose_memory_is_not_known_does_not_go_with_a_limit(run, clip, mask, tmp_path):
+    limited = ("--max-memory", "3GB", "--reader", "decord", "-o", tmp_path / "out")
+    result = run("compare", clip, "-m", mask, "-c", "static", "-c", "rgb", *RGB, *limited)
+    assert result.exit_code == 2
+    assert "--reader decord decodes ahead" in result.stderr
 
 
 def rows_of(path):

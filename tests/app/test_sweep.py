@@ -12,9 +12,11 @@ from PIL import Image
 
 from propagate.app.evaluation import finished_already
 from propagate.benchmarks.davis import load_davis
+from propagate.errors import WeightsError
 from propagate.features.rgb import ColorPatches
 from propagate.formats import write_mask
 from propagate.types import Mask
+from propagate.weights import Wanted
 from tests.app.conftest import picture, square_ids
 
 FRAMES = 5
@@ -155,6 +157,20 @@ def test_memory_can_be_limited_and_downloads_forbidden(sweep, tmp_path, monkeypa
     for k in (1, 5):
         record = json.loads((tmp_path / "out" / f"propagation.top_k={k}" / "there" / "run.json").read_text())
         assert record["settings"]["max_memory"] == 3 * 10**9
+
+
+def test_weights_are_fetched_once_before_any_clip_is_run(sweep, monkeypatch):
+    events = []
+
+    def refuse(*_arguments, **_keywords):
+        events.append("run")
+        raise WeightsError("There are none.")
+
+    monkeypatch.setattr("propagate.benchmarks.methods.obtain", lambda wanted: events.append({*wanted}))
+    monkeypatch.setattr("propagate.benchmarks.sweep.run", refuse)
+    result = sweep("--config", "dino_davis", "--set", "propagation.top_k=1,5", "--jobs", "2")
+    assert result.exit_code == 4, result.output
+    assert events == [{Wanted("dino-vits16")}, {Wanted("dino-vits16")}, "run", "run"]
 
 
 def test_other_settings_are_not_mixed_with_finished_clips(sweep, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from propagate.benchmarks.benchmark import Scores, Table
 from propagate.benchmarks.evaluation import plan, score, score_existing
@@ -17,6 +18,7 @@ from propagate.benchmarks.runner import run
 from propagate.benchmarks.summary import MethodResult, write_summary, write_tables
 from propagate.errors import InputError, UsageError
 from propagate.formats.atomic import temporary_path
+from propagate.settings import load_settings
 from tests.benchmarks.squares import FRAMES, Squares, Watching, make_squares
 
 
@@ -133,6 +135,25 @@ def test_resume_goes_on_with_the_threads_of_the_finished_clips_or_refuses(square
     (out / "one" / "run.json").write_text(json.dumps(record | {"threads": 4}))
     planned = plan(squares, methods, Output(out, ["rgb"], resume=True))
     assert "different numbers of threads (1, 4)" in planned.notes[0]
+
+
+def test_clips_that_another_device_made_are_told(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr("propagate.provenance.computes_in_bfloat16", lambda device: False)
+    methods, out = load_methods(["rgb"], ["features.device=cpu"]), tmp_path / "out"
+    run(squares, plan(squares, methods, Output(out, ["rgb"])).tasks, threads=1, observer=Watching())
+    assert plan(squares, methods, Output(out, ["rgb"], resume=True)).notes == ()
+    monkeypatch.setattr("propagate.provenance.computes_in_bfloat16", lambda device: True)
+    (note,) = plan(squares, methods, Output(out, ["rgb"], resume=True)).notes
+    assert "made with bfloat16 False; now it is bfloat16 True" in note
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_clips_of_a_gpu_are_scored_where_there_is_none(squares, tmp_path):
+    (method,), out = load_methods(["rgb"], ["features.device=cpu"]), tmp_path / "out"
+    run(squares, plan(squares, [method], Output(out, ["rgb"])).tasks, threads=1, observer=Watching())
+    on_gpu = load_settings("rgb", ["features.device=cuda"])
+    planned = plan(squares, [replace(method, resolved=on_gpu)], Output(out, ["rgb"], resume=True), threads=2)
+    assert (planned.tasks, planned.finished) == ((), 2)
 
 
 def test_threads_that_change_nothing_are_not_asked_for(squares, tmp_path):

@@ -8,7 +8,7 @@ from diffusers import UNet2DModel
 
 from propagate.errors import UsageError, WeightsError
 from propagate.features.network_configs import AdmConfig, ScheduleConfig, UNetConfig, building, checked_config
-from propagate.features.pipeline_files import schedule
+from propagate.features.single_file import read_schedule
 from propagate.features.transformer_configs import ClipTextConfig, VitConfig
 
 ADM = {
@@ -72,13 +72,13 @@ def test_a_scheduler_that_makes_no_noise_is_refused(tmp_path, change):
     path = tmp_path / "scheduler_config.json"
     path.write_text(f'{{"_class_name": "PNDMScheduler", "prediction_type": [], {change}}}', encoding="utf-8")
     with pytest.raises(WeightsError, match=re.escape(str(path))):
-        schedule(path)
+        read_schedule(path)
 
 
 def test_a_scheduler_of_any_class_gives_its_noise(tmp_path):
     path = tmp_path / "scheduler_config.json"
     path.write_text('{"_class_name": "PNDMScheduler", "num_train_timesteps": 7, "skip_prk_steps": true}', "utf-8")
-    kept = schedule(path)
+    kept = read_schedule(path)
     assert kept.shape == (7,)
     assert bool((kept.diff() < 0).all())
     assert checked_config(ScheduleConfig, {"beta_start": 0.1}, "here") == {"beta_start": 0.1}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
-from propagate.errors import WeightsError
+from propagate.errors import UsageError, WeightsError
 from propagate.features import build_extractor
 from propagate.features.pipeline_files import open_pipeline
 from propagate.features.prompt_embedding import TextEncoder, prompt_embedding
@@ -123,9 +123,11 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache):
     assert embedded().shape == (1, 77, 32)
 
 
-def test_a_long_prompt_is_cut():
+def test_a_prompt_that_is_too_long_is_refused():
     encoder = open_pipeline(SD_TINY).text_encoder
-    assert encoder.token_ids("dog " * 200).shape == (1, 77)
+    assert encoder.token_ids("dog " * 10).shape == (1, 77)
+    with pytest.raises(UsageError, match="takes 77"):
+        encoder.token_ids("dog " * 200)
 
 
 def test_without_transformers_the_error_says_so(monkeypatch):

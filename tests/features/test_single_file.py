@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from propagate.errors import WeightsError
 from propagate.features import build_extractor
+from propagate.features.pipeline_files import open_pipeline
 from tests.features.tiny_pipelines import SD_TINY, original_layout, write_pipeline
 
 # what cannot be read from tensors is as in the published model: norms of 32 groups, heads of 64 channels
@@ -73,6 +74,23 @@ def test_a_checkpoint_gives_what_its_folder_gives(folder, checkpoint, image, blo
     found = build_extractor("dift_sd", weights=str(checkpoint), **options)
     assert (found.stride, found.channels, found.multiple) == (expected.stride, expected.channels, 2)
     torch.testing.assert_close(found(image), expected(image), rtol=1e-4, atol=1e-5)
+
+
+def test_the_scheduler_of_the_configs_folder_counts(folder, checkpoint, tmp_path):
+    configs = shutil.copytree(folder, tmp_path / "configs")
+    plain = open_pipeline(checkpoint, config=configs).alphas_cumprod
+    (configs / "scheduler" / "scheduler_config.json").write_text('{"num_train_timesteps": 7}', encoding="utf-8")
+    assert open_pipeline(checkpoint, config=configs).alphas_cumprod.shape == (7,)
+    shutil.rmtree(configs / "scheduler")
+    assert torch.equal(open_pipeline(checkpoint, config=configs).alphas_cumprod, plain)
+
+
+def test_what_a_text_encoders_config_leaves_out_has_the_librarys_default(folder, checkpoint, tmp_path):
+    configs = shutil.copytree(folder, tmp_path / "configs")
+    (configs / "text_encoder" / "config.json").write_text("{}", encoding="utf-8")
+    shutil.rmtree(configs / "tokenizer")
+    with pytest.raises(WeightsError, match="does not hold the weights of its config's CLIPTextModel"):
+        build_extractor("dift_sd", weights=str(checkpoint), config=configs, device="cpu")
 
 
 def test_stable_diffusion_1(tmp_path, image):
