@@ -79,12 +79,9 @@ def open_video(
         left_out = [Path(other) for other in leave_out]
         return FolderReader(path, from_frame=from_frame, to_frame=to_frame, stride=stride, leave_out=left_out)
     scanned = scan(path)
-    if strict and to_frame is None and scanned.promised > scanned.count:
-        raise InputError(
-            f"{path} ends early: it promises {scanned.promised} frames and holds {scanned.count}.",
-            "Copy it again from its source, or read what is there without strict.",
-        )
     chosen = select(scanned.count, path, from_frame, to_frame, stride)
+    if strict:
+        _refuse_damage(scanned, chosen, to_end=to_frame is None)
     if reader != "decord":
         return PyAVReader(scanned, chosen, strict=strict)
     _require_decord(scanned)
@@ -100,6 +97,21 @@ def _is_folder(path: Path) -> bool:
         pass
     check_regular_file(path, "video")
     return False
+
+
+def _refuse_damage(scanned: Scan, chosen: range, *, to_end: bool) -> None:
+    """Refuse a file that the scan found to end early, or to lack data up to the last of the chosen frames."""
+    cause = ""
+    if to_end and scanned.broken:
+        cause = f"is damaged behind frame {scanned.count - 1}"
+    if scanned.damaged and (first := max(scanned.damaged[0] - scanned.undecodable_start, 0)) <= chosen[-1]:
+        cause = f"is damaged: data are missing near frame {first}"
+    if to_end and scanned.promised > scanned.count:
+        cause = f"ends early: it promises {scanned.promised} frames and holds {scanned.count}"
+    if cause:
+        raise InputError(
+            f"{scanned.path} {cause}.", "Copy it again from its source, or read what is there without strict."
+        )
 
 
 def _require_decord(scanned: Scan) -> None:

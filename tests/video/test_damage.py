@@ -108,6 +108,18 @@ def test_data_that_a_transport_stream_lacks_are_said(tmp_path: Path) -> None:
     path.write_bytes(content[:offset] + content[offset + 2 * 188 :])
     video = open_video(path)
     assert any("Data are missing in 1 place of the file, the first near frame" in note for note in video.info.notes)
+    with pytest.raises(InputError, match="is damaged: data are missing near frame 8"):
+        open_video(path, strict=True)
+    assert len(list(open_video(path, strict=True, to_frame=8))) == 8
+
+
+def test_a_container_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.y4m", 12, codec="rawvideo")
+    path.write_bytes(path.read_bytes() * 2)
+    assert "The file is damaged behind frame 11; what follows cannot be read." in open_video(path).info.notes
+    with pytest.raises(InputError, match="is damaged behind frame 11"):
+        open_video(path, strict=True)
+    assert len(list(open_video(path, strict=True, to_frame=11))) == 11
 
 
 @pytest.mark.parametrize("reader", ["auto", "pyav"])
