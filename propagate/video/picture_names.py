@@ -58,10 +58,8 @@ def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
     if decimals and list(stems) != sorted(stems, key=natural_key):
         notes.append(f"Names are decimal numbers and ordered by value: {stems[0]} to {stems[-1]}.")
     if len(stems) > 1 and any(_OTHERWISE.search(stem) for stem in stems):
-        listed = ", ".join(stems[:6]) + (", ..." if len(stems) > 6 else "")
-        notes.append(
-            f"Names look like dates or powers of ten, and are ordered by their numbers from left to right: {listed}."
-        )
+        order = "ordered by their numbers from left to right"
+        notes.append(f"Names look like dates or powers of ten, and are {order}: {_first(stems)}.")
     if decimals or len(stems) < 2:
         return notes
     numbers = _counted(stems)
@@ -91,9 +89,12 @@ def _spelling_notes(stems: Sequence[str]) -> list[str]:
         listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")
         return [f"Not named like the others, and read as frames all the same: {listed}."]
     if not any(map(_numbers, stems)):
-        return []
-    listed = ", ".join(stems[:6]) + (", ..." if len(stems) > 6 else "")
-    return [f"Names are not spelled alike, so that their order is a guess: {listed}."]
+        return [f"Names have no numbers, and are in alphabetical order: {_first(stems)}."]
+    return [f"Names are not spelled alike, so that their order is a guess: {_first(stems)}."]
+
+
+def _first(stems: Sequence[str]) -> str:
+    return ", ".join(stems[:6]) + (", ..." if len(stems) > 6 else "")
 
 
 def _gap_notes(pairs: Sequence[tuple[int, int]]) -> list[str]:
