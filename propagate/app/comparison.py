@@ -115,7 +115,7 @@ def compare_methods(
         The exit code: 0, or 6 where some failed; the others are compared all the same.
 
     Raises:
-        UsageError: the folder holds something.
+        UsageError: the folder holds something, or what is compared lies among what is replaced.
         PropagateError: all of them failed; the first one's error.
         Stopped: Ctrl-C; those that are finished stay.
     """
@@ -140,6 +140,7 @@ def _compare(
     folder = output.folder
     finished, failed = list[Finished](), dict[str, PropagateError]()
     try:
+        output.keep([Path(reader.info.source), first.path])
         output.make_way([output.of(method.name) for method in methods])
         output.claim([folder / name for name in FILES])
         with progress(terminal, "starting", reader.info.count and reader.info.count * len(methods)) as advance:

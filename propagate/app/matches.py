@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from propagate.app.console import Terminal
-from propagate.app.outputs import output_folder
+from propagate.app.outputs import output_folder, refuse_replacing
 from propagate.app.record import settings_record
 from propagate.app.references import read_one_picture
 from propagate.errors import UsageError
@@ -24,6 +24,7 @@ from propagate.features.finite import check_finite
 from propagate.features.label_reader import LabelReader
 from propagate.fitting import check_fit
 from propagate.formats import atomic_path, read_keypoints_file, write_run_record
+from propagate.formats.output_folder import HEAT
 from propagate.formats.run_record import json_text
 from propagate.geometry import grid_size, grid_to_pixels, pixels_to_grid, resize_frame, to_tensor, working_size
 from propagate.matching import TOLERANCE, match_cells, match_points, similarity_maps
@@ -34,6 +35,8 @@ from propagate.reference_labels import LOW_COSINE, LOW_SHARE
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Keypoints
 from propagate.weights import obtain
+
+_RESULTS = ("correspondences.json", "dense.npz", "dense.png", "lines.png", "run.json", HEAT)
 
 PictureA = UInt8[ndarray, "h w 3"]
 PictureB = UInt8[ndarray, "y x 3"]
@@ -65,7 +68,8 @@ def write_matches(
         overwrite: accept a folder that holds something.
 
     Raises:
-        UsageError: neither points nor dense, or an extractor that cannot match pictures.
+        UsageError: neither points nor dense, an extractor that cannot match pictures, or a result that would replace
+            what is read.
         InputError: a file that cannot be read, or points that were annotated at another size.
     """
     if points is None and not dense:
@@ -76,6 +80,7 @@ def write_matches(
     notes = [*notes_a, *notes_b, *(() if keypoints is None else keypoints.notes)]
     terminal.notes(notes)
     obtain(wanted_weights(settings.features.name, **settings.features.options))
+    refuse_replacing(output, [path_a, path_b, *([] if points is None else [points])], _RESULTS)
     with output_folder(output, terminal, overwrite=overwrite):
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = build_extractor(settings.features.name, **settings.features.options)
@@ -162,10 +167,10 @@ def _write_points(
     terminal.result(f"  {path}")
     _write_picture(output / "lines.png", draw_lines(a, b, positions, places, cosine, mutual), terminal)
     maps = similarity_maps(ours, cells, theirs).cpu().double().numpy()
-    (output / "heat").mkdir(exist_ok=True)
+    (output / HEAT).mkdir(exist_ok=True)
     for number, (name, similarity, place) in enumerate(zip(names, maps, places, strict=True), start=1):
         plain = "".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in name)
-        _write_picture(output / "heat" / f"{number:02d}_{plain}.png", draw_heat(b, similarity, place), terminal)
+        _write_picture(output / HEAT / f"{number:02d}_{plain}.png", draw_heat(b, similarity, place), terminal)
     return _told("points", float(mutual.mean()), float(cosine.mean()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -224,20 +224,33 @@ def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overla
     Args:
         output: folder of the results.
         info: of the video.
-        labels: files of masks or keypoints.
+        labels: files of masks or keypoints, and pictures that they belong to.
         overlay: one is written.
 
     Raises:
-        UsageError: the video, a frame or a label lies where a result goes.
+        UsageError: see `refuse_replacing`.
     """
-    root = output.resolve()
-    inside = [(root / MASKS).resolve(), (root / SOFT).resolve()]
-    results = [name for name in _RESULTS if overlay or name != "overlay.mp4"]
     first = f"{info.names[0]}.png" if info.names else f"{info.indices[0] if info.indices else 0:05d}.png"
-    for path in (Path(info.source), *labels):
-        place = path.resolve()
-        own = place.parent == inside[0] and path in labels and place.name == first
-        if place in inside or (place.parent == root and place.name in results) or (place.parent in inside and not own):
+    own = output.resolve() / MASKS / first
+    results = [name for name in _RESULTS if overlay or name != "overlay.mp4"]
+    read = [Path(info.source), *(label for label in labels if label.resolve() != own)]
+    refuse_replacing(output, read, [*results, MASKS, SOFT])
+
+
+def refuse_replacing(output: Path, read: Iterable[Path], written: Iterable[str]) -> None:
+    """Refuse results that would replace what is read.
+
+    Args:
+        output: folder of the results.
+        read: files and folders.
+        written: names of files in the output folder, and of folders for what is in them.
+
+    Raises:
+        UsageError: names the first one.
+    """
+    places = {(output / name).resolve() for name in written}
+    for path in read:
+        if places & {path.resolve(), *path.resolve().parents}:
             raise UsageError(
                 f"The results in {output} would replace {path}, which is read.", "Choose another --output."
             )

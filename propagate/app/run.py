@@ -158,7 +158,9 @@ def carry(
         Stopped: Ctrl-C. The same holds.
     """
     settings, info = resolved.settings, reader.info
-    labels = [first.path] if isinstance(first, LabelFile) else [file.label_path for file in first]
+    labels = (
+        [first.path] if isinstance(first, LabelFile) else [p for file in first for p in (file.path, file.label_path)]
+    )
     keep_inputs(output, info, labels, overlay=settings.output.overlay)
     with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
         before = stamps(output)

@@ -116,6 +116,17 @@ class Output:
         """The folder of a method's clips and tables."""
         return self.folder if method == self._at_top else self.folder / method
 
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Refuse to go on where something that is read is ours, and would be removed.
+
+        Raises:
+            UsageError: names the first one.
+        """
+        own = {(self.folder / name).resolve() for name in (*self._files, *self._clips)}
+        for path in paths:
+            if own & {path.resolve(), *path.resolve().parents}:
+                raise UsageError(f"{path} is read, and lies among what is replaced.", "Choose another --output.")
+
     def make_way(self, clips: Iterable[Path]) -> None:
         """Remove what is ours and stands in the way: unfinished clips, those to be run again, and all scores.
 

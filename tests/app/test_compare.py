@@ -231,3 +231,16 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--config" in done.stdout
+
+
+@pytest.mark.parametrize("read", ["compare.mp4", "rgb/masks/00000.png"])
+def test_an_earlier_comparison_does_not_go_while_it_is_read(run, clip, mask, tmp_path, here, read):
+    out = tmp_path / "out"
+    compare = ("-c", "static", "-c", "rgb", *RGB, "-o", out)
+    assert run("compare", clip, "-m", mask, *compare).exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    video, label = (out / read, mask) if read.endswith(".mp4") else (clip, out / read)
+    result = run("compare", video, "-m", label, "--resize-mask", *compare, "--overwrite")
+    assert result.exit_code == 2, result.output
+    assert f"{out / read} is read" in result.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

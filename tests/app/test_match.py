@@ -96,3 +96,14 @@ def test_bad_input_leaves_nothing(run, pair, tmp_path, clip):
     (tmp_path / "p.json").write_text(json.dumps(document))
     assert failed(run("match", *pair, "-p", tmp_path / "p.json", "-o", out, *SMALL), 3, "10x10", "96x64")
     assert not out.exists()
+
+
+def test_results_do_not_replace_a_picture_that_is_matched(run, pair, points, tmp_path):
+    out = tmp_path / "out"
+    (out / "heat").mkdir(parents=True)
+    for place in (out / "lines.png", out / "heat" / "01.png"):
+        before = pair[0].read_bytes()
+        place.write_bytes(before)
+        result = run("match", place, pair[1], "--points", points, "-o", out, "--overwrite", *OWN_SIZE)
+        assert failed(result, 2, f"would replace {place}, which is read")
+        assert place.read_bytes() == before
