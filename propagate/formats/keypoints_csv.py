@@ -16,6 +16,7 @@ COLUMNS = ("frame", "name", "x", "y", "confidence")
 _REQUIRED = ("name", "x", "y")
 _SEPARATORS = (",", ";", "\t", "|")
 _DECIMAL = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]{1,3})?")
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3},[0-9]{3}")
 _NOTHING = ("", "nan", "na", "null", "none")  # how tools write an absent number
 _LARGEST_FRAME = 10**9
 
@@ -83,10 +84,11 @@ def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) ->
         yield place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))
 
 
-def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: Sequence[str]) -> list[Pose]:
+def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[str]) -> list[Pose]:
     frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
     names: dict[str, None] = {}
     signs: dict[str, str] = {}  # of decimals -> where it was first found
+    grouped: dict[bool, str] = {}  # whether a number with a comma may be thousands -> the first one
     for place, row in rows:
         signs |= {sign: place for cell in ("x", "y", "confidence") for sign in ".," if sign in row.get(cell, "")}
         if len(signs) > 1:
@@ -100,6 +102,9 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: Sequen
         points = frames.setdefault(frame, {})
         if name in points:
             raise InputError(f"{place}: {name!r} stands twice in one frame.", "Keep one of the two lines.")
+        for cell in ("x", "y"):
+            if "," in row[cell]:
+                grouped.setdefault(_THOUSANDS.fullmatch(row[cell]) is not None, row[cell])
         x, y, confidence = (_number(row, column, place) for column in ("x", "y", "confidence"))
         if (x == x) != (y == y):
             raise InputError(f"{place}: {name!r} has one of x and y.", "Give both, or leave both empty: absent.")
@@ -108,6 +113,8 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: Sequen
             raise InputError(f"{place}: confidence is {shown!r}, not a number.", "Leave the cell empty for 1.")
         points[name] = (x, y, confidence)
         names[name] = None
+    if True in grouped and False not in grouped:
+        notes.append(f"{path}: {grouped[True]} is read with a decimal comma, as {grouped[True].replace(',', '.')}.")
     return [
         Pose(keypoints_of(points, list(names), (), path), frame, notes=tuple(notes)) for frame, points in frames.items()
     ]

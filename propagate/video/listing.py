@@ -34,7 +34,7 @@ def list_pictures(folder: Path, leave_out: Sequence[Path] = ()) -> Listing:
     """Find the frames in a folder of pictures.
 
     Args:
-        folder: that holds them; hidden files and folders in it are passed over.
+        folder: that holds them; hidden files are passed over, and folders in it are left out.
         leave_out: files that are something else, such as the mask of the first frame, if they lie in the folder.
 
     Raises:
@@ -52,7 +52,7 @@ def list_pictures(folder: Path, leave_out: Sequence[Path] = ()) -> Listing:
                 continue
             _check_entry(entry)
             named.append(entry)
-        elif entry.is_file() and entry.name.lower() not in _SYSTEM_FILES:
+        elif entry.name.lower() not in _SYSTEM_FILES:
             others.append(entry.name)
     notes = []
     given = [entry for entry in named if any(_is_same(entry, path) for path in leave_out)]

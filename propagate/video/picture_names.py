@@ -83,7 +83,10 @@ def _spelling_notes(stems: Sequence[str]) -> list[str]:
     if len(spellings) == 1:
         pairs = [(_numbers(before), _numbers(after)) for before, after in pairwise(stems)]
         # of dates and the like: gaps within the last number
-        return _gap_notes([(a[-1], b[-1]) for a, b in pairs if a[:-1] == b[:-1]])
+        notes = _gap_notes([(a[-1], b[-1]) for a, b in pairs if a[:-1] == b[:-1]])
+        if anew := [stem for stem, (a, b) in zip(stems[1:], pairs, strict=True) if b[-1] < a[-1]]:
+            notes.append(f"The last number in the names starts anew at {_first(anew)}: all are taken for one video.")
+        return notes
     strange = _unlike_the_others(stems)
     if strange:
         listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")

@@ -288,6 +288,14 @@ def test_spreadsheets_quote_decimal_commas_and_end_lines_with_separators(tmp_pat
     np.testing.assert_allclose(found.positions, [[1.5, 2.25]])
 
 
+def test_commas_that_may_be_thousands_are_said(tmp_path: Path) -> None:
+    for other, said in (("2", True), ('"12,345"', True), ('"2,5"', False)):
+        path = saved(tmp_path, f'name,x,y\nnose,"1,234",{other}\n', "points.csv")
+        read = read_keypoints_file(path)
+        assert read.keypoints.positions[0, 0] == np.float32(1.234)
+        assert (f"{path}: 1,234 is read with a decimal comma, as 1.234." in read.notes) == said
+
+
 def test_coco_ids_may_be_numbers_here_and_text_there(tmp_path: Path) -> None:
     category = {"id": "3", "keypoints": ["nose"]}
     annotation = {"id": 1, "image_id": "1", "category_id": 3, "keypoints": [5, 6, 2]}

@@ -107,6 +107,7 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         (["cam_1-2-2024_a", "cam_2-1-2024_a"], "Names look like dates or powers of ten"),
         (["9e1", "10e0", "100"], "ordered by their numbers from left to right: 9e1, 10e0, 100."),
         (["one", "three", "two"], "Names have no numbers, and are in alphabetical order: one, three, two."),
+        (["cam1_0", "cam1_1", "cam2_0"], "starts anew at cam2_0: all are taken for one video."),
         (["00", "01", "gt"], "Names are not spelled alike, so that their order is a guess: 00, 01, gt."),
     ],
 )
@@ -144,6 +145,14 @@ def test_plain_names_are_not_remarked_on(tmp_path: Path, names: list[str]) -> No
 def test_decimal_numbers_are_ordered_by_value(tmp_path: Path, names: list[str]) -> None:
     folder = _frames(tmp_path / "f", [f"{name}.png" for name in names])
     assert [frame.name for frame in open_video(folder)] == names
+
+
+def test_folders_among_the_pictures_are_said(tmp_path: Path) -> None:
+    _frames(tmp_path / "f" / "inner", ["0.png"])
+    with pytest.raises(InputError, match="holds no pictures, only inner"):
+        open_video(tmp_path / "f")
+    _frames(tmp_path / "f", ["0.png", "1.png"])
+    assert "Left out, being no pictures: inner." in _notes(tmp_path / "f")
 
 
 def test_an_order_by_value_is_said(tmp_path: Path) -> None:
