@@ -148,6 +148,7 @@ def test_decimal_numbers_are_ordered_by_value(tmp_path: Path, names: list[str]) 
 
 
 def test_folders_among_the_pictures_are_said(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
     _frames(tmp_path / "f" / "inner", ["0.png"])
     with pytest.raises(InputError, match="holds no pictures, only inner"):
         open_video(tmp_path / "f")
