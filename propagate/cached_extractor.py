@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -61,10 +62,13 @@ class CachedExtractor:
         self._cache = cache
         self._lazy = _Lazy(resolved.settings.features)
         identity = extractor_identity(resolved, self.device)
-        self._folder = cache.claim(settings_hash(identity)[:32])
-        known = read_description(self._folder, identity)
+        known = read_description(cache.folder / _name(identity), identity)
+        is_new = known is None
         if known is None:
             known = describe(self.network)
+            identity = extractor_identity(resolved, self.device)  # of weights that may have been fetched just now
+        self._folder = cache.claim(_name(identity))
+        if is_new:
             write_description(self._folder, identity, known)
         self.stride, self.channels, self.multiple = known.stride, known.channels, known.multiple
         self.finer_stride, self.finer_channels = known.finer_stride, known.finer_channels
@@ -145,6 +149,11 @@ class CachedExtractor:
         channels = both_maps(self).channels if finer else self.channels
         found = self._cache.load(path)
         return found if found is not None and found.shape == (channels, rows, columns) else None
+
+
+def _name(identity: Mapping[str, Any]) -> str:
+    """Of the folder of the features."""
+    return settings_hash(identity)[:32]
 
 
 class _Lazy:

@@ -1,8 +1,8 @@
 """What decides about features beside the pictures, and what the program has to know of an extractor.
 
-The identity is all feature settings, defaults included, but for the batch; the whole content of the weights that lie on
-this machine (others are told apart by name and revision, which are settings); the kind of device; the versions of what
-computes; the code of our extractors, and of other packages' every installed file.
+The identity is all feature settings, defaults included, but for the batch; the whole content of weights that were named
+as files, and the commit or digest of those that were fetched; the kind of device; the versions of what computes; the
+code of our extractors, and of other packages' every installed file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from propagate.features.extractor import EnsembleExtractor, FinerExtractor, Side
 from propagate.features.installed import package_digest
 from propagate.formats import atomic_path, settings_hash
 from propagate.formats.run_record import json_text
-from propagate.provenance import all_settings, depends_on_threads, device_record, extractors, local_weights, versions
+from propagate.provenance import (
+    all_settings,
+    depends_on_threads,
+    device_record,
+    extractors,
+    fetched_weights,
+    local_weights,
+    versions,
+)
 from propagate.settings import ResolvedSettings
 
 _FILE = "extractor.json"
@@ -76,7 +84,7 @@ def extractor_identity(resolved: ResolvedSettings, device: torch.device) -> dict
     names = sorted({name for _, name, _ in extractors(features)})
     return {
         "settings": {key: value for key, value in settings.items() if key not in _NOT_IDENTITY},
-        "weights": local_weights(features),
+        "weights": {**local_weights(features), **fetched_weights(features)},
         **device_record(device),
         "threads": torch.get_num_threads() if depends_on_threads(resolved.settings) else None,
         "versions": {name: known[name] for name in _COMPUTING},

@@ -21,7 +21,7 @@ from propagate.download import cache_folder, disk_full, file_sha256, is_disk_ful
 from propagate.errors import InputError, PropagateWarning, WeightsError
 from propagate.model_registry import HubSource
 
-__all__ = ["MovedBranchWarning", "check_record", "recorded_digests"]
+__all__ = ["MovedBranchWarning", "check_record", "recorded_commit", "recorded_digests"]
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -77,6 +77,16 @@ def check_record(source: HubSource, folder: Path, *, is_new: bool) -> None:
     new = _Record(commit=commit, files={**before, **found})
     if new != record:
         _write(source, new)
+
+
+def recorded_commit(source: HubSource) -> str:
+    """Return the commit that was fetched last; empty where that is not known.
+
+    Raises:
+        WeightsError: the record is damaged.
+    """
+    record = _read(source)
+    return "" if record is None else record.commit
 
 
 def recorded_digests(source: HubSource) -> dict[str, str]:

@@ -17,12 +17,13 @@ import torch
 from propagate import __version__
 from propagate.affinity_cpu import MOST_TOP_K, kernels
 from propagate.errors import UsageError
-from propagate.features import EXTRACTORS, extractor_options
+from propagate.features import EXTRACTORS, extractor_options, wanted_weights
 from propagate.features.device import computes_in_bfloat16, resolve_device
 from propagate.features.fusion import PART_DEFAULTS, part_options
 from propagate.features.local_files import files_in, named_files
 from propagate.features.weight_digests import fingerprint
 from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
+from propagate.weights import version_of
 
 # module -> distributions that provide it, the one we ask for first
 DISTRIBUTIONS = {
@@ -107,8 +108,7 @@ def extractors(features: FeatureSettings) -> Iterator[tuple[str, str, dict[str, 
 def local_weights(features: FeatureSettings) -> dict[str, str]:
     """Option -> fingerprint of the files that it names on this machine; those of the package under "weights".
 
-    Every byte counts. Other weights, of a hub or the registry, are told apart by their names and revisions, which are
-    settings.
+    Every byte counts. Other weights, of a hub or the registry, are in `fetched_weights`.
 
     Raises:
         WeightsError: a file cannot be read.
@@ -125,6 +125,20 @@ def local_weights(features: FeatureSettings) -> dict[str, str]:
         for option, place in places.items():
             if inside := files_in(place):
                 found[f"{prefix}{option}"] = fingerprint(inside)
+    return found
+
+
+def fetched_weights(features: FeatureSettings) -> dict[str, str]:
+    """Name of a model or repository -> its commit or digest, where that is known: a branch moves under one name.
+
+    Raises:
+        UsageError: an option that does not fit.
+        WeightsError: see `version_of`.
+    """
+    found: dict[str, str] = {}
+    for _, name, options in extractors(features):
+        if name in EXTRACTORS and name != "fusion":
+            found |= {one.name: version for one in wanted_weights(name, **options) if (version := version_of(one))}
     return found
 
 

@@ -15,7 +15,7 @@ from propagate.consent import CONSENT, are_forbidden, ask, asking, is_offline, m
 from propagate.download import DownloadError, OnProgress, cache_folder, download, recorded_digest
 from propagate.errors import WeightsError
 from propagate.hub_files import cached_in_hub, fetched_from_hub, file_problem, has_wrong_size, root
-from propagate.hub_record import check_record, recorded_digests
+from propagate.hub_record import check_record, recorded_commit, recorded_digests
 from propagate.model_registry import MODELS, HubSource, Source, UrlSource
 from propagate.wanted_weights import Wanted, described, registered, sources
 
@@ -35,6 +35,7 @@ __all__ = [
     "may_download",
     "obtain",
     "verify",
+    "version_of",
 ]
 
 
@@ -176,6 +177,27 @@ def _here(wanted: Wanted) -> Path | None:
         elif (found := _cached(source, entry.is_folder)) is not None:
             return found
     return None
+
+
+def version_of(wanted: Wanted) -> str:
+    """Return what tells weights from others of their name: the commit of a hub's files, the digest of a plain file.
+
+    Empty where it is not known, and for files that were named, which are told apart by their content.
+
+    Raises:
+        UsageError, WeightsError: see `locate`; or a record of a download is damaged.
+    """
+    if wanted.weights is not None and Path(wanted.weights).expanduser().exists():
+        return ""
+    known = list[str | None]()
+    for source in sources(wanted):
+        if isinstance(source, UrlSource):
+            known.append(_recorded(cache_folder() / source.file.name))
+        elif (paths := cached_in_hub(source)) is not None:
+            return root(paths[0], source.files[0]).name
+        else:
+            known.append(recorded_commit(source))
+    return next(filter(None, known), "")
 
 
 def cached(model: str) -> Path | None:

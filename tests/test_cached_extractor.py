@@ -109,6 +109,20 @@ def test_weights_are_told_apart_by_their_content(tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_weights_that_were_fetched_are_told_apart_by_their_commit(tmp_path, calls, monkeypatch):
+    def fetched(_features):
+        return {"owner/model": commit} if calls["built"] else {}  # fetched when the extractor is built
+
+    monkeypatch.setattr(extractor_identity, "fetched_weights", fetched)
+    commit = "old"
+    cached(tmp_path)(pictures())
+    cached(tmp_path)(pictures())
+    assert calls == {"built": 1, "computed": 3}
+    commit = "new"
+    cached(tmp_path)(pictures())
+    assert calls == {"built": 2, "computed": 6}
+
+
 def test_settings_of_the_transfer_and_the_name_of_the_device_do_not_matter(tmp_path, calls):
     cached(tmp_path)(pictures())
     cached(tmp_path, "propagation.top_k=3", "labels.masks.vanish=0.3", "features.device=auto", "features.batch_size=3")(

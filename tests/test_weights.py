@@ -22,7 +22,7 @@ from propagate.download import DownloadError
 from propagate.errors import InputError, PropagateWarning, UsageError, WeightsError
 from propagate.features import EXTRACTORS, build_extractor, wanted_weights
 from propagate.model_registry import HubSource, Model, UrlSource, WeightFile
-from propagate.weights import CONSENT, MODELS, Wanted, cached, locate, located, obtain, verify
+from propagate.weights import CONSENT, MODELS, Wanted, cached, locate, located, obtain, verify, version_of
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -242,6 +242,14 @@ def test_a_file_without_known_digest_is_taken_as_it_is(server, tiny, monkeypatch
     source = UrlSource(server.url, WeightFile("model.pt"))
     monkeypatch.setitem(MODELS, "tiny", replace(tiny, sources=(source,)))
     assert locate("tiny").read_bytes() == CONTENT
+
+
+def test_fetched_files_are_known_by_the_digest_of_the_first_fetch(server, tiny, monkeypatch, tmp_path):
+    monkeypatch.setitem(MODELS, "tiny", replace(tiny, sources=(UrlSource(server.url, WeightFile("model.pt")),)))
+    assert version_of(Wanted("tiny")) == ""
+    locate("tiny")
+    assert version_of(Wanted("tiny")) == SHA256
+    assert version_of(Wanted("tiny", tmp_path)) == ""
 
 
 def test_not_found_says_what_was_tried_and_the_ways_out(server, tiny):
@@ -577,6 +585,20 @@ def test_a_branch_that_moved_with_the_same_files_is_said_once(moving):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         locate("pair")
+
+
+def test_a_repository_is_known_by_its_commit_also_when_its_files_are_gone(pair, caches):
+    fill(pair, "someone/model")
+    wanted = Wanted("pair", "someone/model")
+    assert version_of(wanted) == ""
+    locate("pair", weights="someone/model")
+    assert version_of(wanted) == "f" * 40
+    shutil.rmtree(caches / "hub")
+    assert version_of(wanted) == "f" * 40
+    pair.head = "e" * 40  # and another program fetches it
+    for name in ("unet/config.json", "unet/model.safetensors"):
+        pair.download("someone/model", name, revision="main")
+    assert version_of(wanted) == "e" * 40
 
 
 def test_a_branch_that_moved_to_other_files_is_refused_until_the_user_says_which(moving, caches):

@@ -23,6 +23,7 @@ from propagate.provenance import (
     depends_on_threads,
     device_of,
     device_record,
+    fetched_weights,
     local_weights,
     versions,
 )
@@ -72,9 +73,10 @@ class Method:
 
     @property
     def versions(self) -> dict[str, str | None]:
-        """What runs it: see `provenance.versions` and, of a preset, `device_record`."""
+        """What runs it: see `provenance.versions` and, of a preset, `fetched_weights` and `device_record`."""
+        weights = {} if self.resolved is None else fetched_weights(self.resolved.features)
         device = {} if self._device is None else device_record(self._device)
-        return {**versions(), **{key: str(value) for key, value in device.items()}}
+        return {**versions(), **weights, **{key: str(value) for key, value in device.items()}}
 
     @property
     def _device(self) -> torch.device | None:
