@@ -33,7 +33,7 @@ from propagate.sixteen_bit import load_sixteen_bit
 from propagate.types import BACKGROUND, VOID
 
 _MAPPING_SHOWN = 12
-_INVERTED_SHARE = 0.95
+_FEW_PIXELS = 9  # an object of fewer may be a slip
 Ids = UInt8[ndarray, "h w"]
 Notes = tuple[str, ...]
 
@@ -68,7 +68,7 @@ class MaskPicture:
         """
         self._image = image
         ids, notes = self._understood(image, header)
-        return ids, (*notes, *self._inverted(ids))
+        return ids, (*notes, *self._doubts(ids))
 
     def _understood(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
         if header.bits > 8:
@@ -204,8 +204,7 @@ class MaskPicture:
         elif 0 in codes:
             background = 0
         else:
-            border = codes[np.concatenate([compact[0], compact[-1], compact[:, 0], compact[:, -1]])]
-            values, counts = np.unique(border, return_counts=True)
+            values, counts = np.unique(codes[_border(compact)], return_counts=True)
             background = int(values[counts.argmax()])
             notes.append(f"{self._path} has no black: {_color_name(background)}, most of its border, is background.")
         objects = [int(i) for i in np.argsort(colors.first) if codes[i] != background]
@@ -259,19 +258,25 @@ class MaskPicture:
         count = int((ids == VOID).sum())
         return (f"{self._path}: {count} pixels of value 255 are void and belong to no object.",) if count else ()
 
-    def _inverted(self, ids: Ids) -> Notes:
-        """Say that an object may be the background: it is nearly everything, or all around."""
-        corners = {int(ids[y, x]) for y in (0, -1) for x in (0, -1)}
-        counts = count_numbers(ids, 256)
-        counts[[BACKGROUND, VOID]] = 0
-        largest = int(counts.argmax())
-        if counts[largest] >= _INVERTED_SHARE * ids.size:
-            share = f"covers {100 * counts[largest] / ids.size:.0f} % of the frame"
-        elif len(corners) == 1 and not corners & {BACKGROUND, VOID} and min(ids.shape) > 2:
-            largest, share = corners.pop(), "reaches all four corners of the frame"
-        else:
-            return ()
-        return (f"Object {largest} of {self._path} {share}: if it is the background, the mask is inverted.",)
+    def _doubts(self, ids: Ids) -> Notes:
+        """Say that an object may be the background, being nearly everything or all around, or a slip of the brush."""
+        border = _border(ids)
+        counts, around = count_numbers(ids, 256), np.bincount(border, minlength=256)
+        counts[[BACKGROUND, VOID]] = around[[BACKGROUND, VOID]] = 0
+        tiny = np.flatnonzero((counts > 0) & (counts < _FEW_PIXELS))[:_MAPPING_SHOWN]
+        notes = [f"Object {i} of {self._path} has only {counts[i]} pixel{'' if counts[i] == 1 else 's'}." for i in tiny]
+        for numbers, size, where, most in ((counts, ids.size, "frame", 0.95), (around, border.size, "border", 0.75)):
+            if numbers.max() >= most * size:
+                share = f"covers {100 * numbers.max() / size:.0f} % of the {where}"
+                inverted = (
+                    f"Object {numbers.argmax()} of {self._path} {share}: if it is the background, the mask is inverted."
+                )
+                return (*notes, inverted)
+        return tuple(notes)
+
+
+def _border(values: Shaped[ndarray, "h w"]) -> Shaped[ndarray, " n"]:
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
 def _compact(values: Ids, used: Int[ndarray, " n"]) -> UInt16[ndarray, "h w"]:

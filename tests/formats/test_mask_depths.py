@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -168,7 +166,7 @@ def test_few_bits_of_gray_hold_the_numbers_that_were_stored(tmp_path: Path, bits
     np.testing.assert_array_equal(read_indexed_png(path).ids, ids)
 
 
-def png_of(values: np.ndarray, bits: int) -> bytes:
+def png_of(values: np.ndarray, bits: int, transparent: int | None = None) -> bytes:
     """A grayscale PNG of few bits, which Pillow does not write."""
     import struct
     import zlib
@@ -180,7 +178,9 @@ def png_of(values: np.ndarray, bits: int) -> bytes:
     unpacked = np.unpackbits(values[..., None], axis=2)[..., 8 - bits :].reshape(height, width * bits)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in unpacked)
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    key = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    pixels = key + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
 def test_white_is_zero(tmp_path: Path) -> None:
@@ -192,8 +192,9 @@ def test_white_is_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        (1 - square((40, 50)), "four corners"),
-        (np.ones((40, 50), np.uint8), "100 %"),
+        (1 - square((40, 50)), "100 % of the border"),
+        (np.where(np.arange(50) < 49, 1 - square((40, 50)), 0), "77 % of the border"),
+        (np.ones((40, 50), np.uint8), "100 % of the frame"),
         (square(), None),
     ],
 )
@@ -202,6 +203,14 @@ def test_a_mask_that_may_be_inverted_is_said(tmp_path: Path, ids: np.ndarray, sa
     notes = [note for note in read_mask_file(tmp_path / "a.png").notes if "inverted" in note]
     assert bool(notes) == (said is not None)
     assert all(said in note for note in notes if said)
+
+
+def test_objects_of_a_few_pixels_are_said(tmp_path: Path) -> None:
+    ids = two()
+    ids[0, 0], ids[39, 48:], ids[:3, 10:13] = 7, 9, 11
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    said = [note.split("a.png ")[1] for note in read_mask_file(tmp_path / "a.png").notes]
+    assert said == ["has only 1 pixel.", "has only 2 pixels."]
 
 
 def test_another_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
@@ -373,27 +382,13 @@ def test_values_of_a_pgm_above_its_highest_are_refused(tmp_path: Path, highest: 
         assert beyond > 255 or read_mask(tmp_path / "a.pgm").ids.max() == beyond
 
 
-def few_bits(path: Path, numbers: np.ndarray, bits: int, transparent: int | None = None) -> Path:
-    """Write a grayscale PNG of fewer than 8 bits, which Pillow does not."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    digits = (numbers[..., None] >> np.arange(bits - 1, -1, -1)) & 1
-    rows = np.packbits(digits.reshape(len(numbers), -1).astype(np.uint8), axis=1)
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", numbers.shape[1], len(numbers), bits, 0, 0, 0, 0))]
-    parts += [] if transparent is None else [chunk(b"tRNS", struct.pack(">H", transparent))]
-    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), chunk(b"IEND", b"")]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    return path
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_numbers_of_few_bits(tmp_path: Path, bits: int) -> None:
     white = 2**bits - 1
-    path = few_bits(tmp_path / "a.png", square() * white, bits)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of(square() * np.uint8(white), bits))
     np.testing.assert_array_equal(read_indexed_png(path).ids, square() * white)
     np.testing.assert_array_equal(read_mask(path).ids, square())
     for numbers in (square() * white, (1 - square()) * white):
-        few_bits(path, numbers, bits, transparent=int(numbers[0, 0]))
+        path.write_bytes(png_of(numbers.astype(np.uint8), bits, transparent=int(numbers[0, 0])))
         np.testing.assert_array_equal(read_mask(path).ids, square())
