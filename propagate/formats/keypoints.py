@@ -44,6 +44,7 @@ from propagate.printable import printable
 from propagate.types import Keypoints
 
 _SHOWN = 12
+_WEAK = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,10 @@ def read_keypoints_file(
     if not keypoints.present.any():
         cause = " ".join((f"{path}: no joint is inside the frame.", *pose.notes))
         raise InputError(cause, "At least one joint must be placed in it.")
+    weak = keypoints.present & (keypoints.confidence < _WEAK)
+    if weak.any():
+        names = ", ".join(name for name, is_weak in zip(keypoints.names, weak, strict=True) if is_weak)
+        notes.append(f"{path}: of a confidence below {_WEAK}, and carried like the others: {names}.")
     if frame_size is not None and _look_like_shares(keypoints, frame_size):
         notes.append(
             f"{path}: all coordinates lie in 0 to 1, in a frame of {frame_size[1]}x{frame_size[0]} pixels. They are "

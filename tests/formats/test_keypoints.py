@@ -296,6 +296,14 @@ def test_commas_that_may_be_thousands_are_said(tmp_path: Path) -> None:
         assert (f"{path}: 1,234 is read with a decimal comma, as 1.234." in read.notes) == said
 
 
+def test_joints_of_little_confidence_are_said(tmp_path: Path) -> None:
+    points = {"nose": [1, 2, 0], "tail": None, "paw": [3, 4, 0.1]}
+    read = read_keypoints_file(saved(tmp_path, ours(frames=[{"frame": 0, "points": points}])))
+    assert [note.split(": ", 1)[1] for note in read.notes] == [
+        "of a confidence below 0.1, and carried like the others: nose."
+    ]
+
+
 def test_coco_ids_may_be_numbers_here_and_text_there(tmp_path: Path) -> None:
     category = {"id": "3", "keypoints": ["nose"]}
     annotation = {"id": 1, "image_id": "1", "category_id": 3, "keypoints": [5, 6, 2]}
