@@ -56,7 +56,8 @@ def frames_from_arrays(arrays: Iterable[np.ndarray | Frame], rate: float = 25.0)
 def _checked(array: object, number: int) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise InputError(
-            f"frame {number} is a {type(array).__name__}, not a numpy array.", "Convert it with numpy.asarray."
+            f"frame {number} has the type {type(array).__name__}; wanted: a numpy array.",
+            "Convert it with numpy.asarray.",
         )
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(f"frame {number} has shape {array.shape}.", "Give (height, width, 3) RGB.")

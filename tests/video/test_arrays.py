@@ -53,7 +53,7 @@ def _float_frame() -> Frame:
         (paint(2)[:, :, 0], r"frame 2 has shape \(72, 128\)"),
         (np.zeros((72, 128, 4), np.uint8), r"frame 2 has shape \(72, 128, 4\)"),
         (np.zeros((0, 128, 3), np.uint8), r"frame 2 has shape \(0, 128, 3\)"),
-        ([[0, 0, 0]], "frame 2 is a list"),
+        ([[0, 0, 0]], "frame 2 has the type list"),
         (_float_frame(), "frame 2 has dtype float64"),
         (Frame(paint(2), 1, 0.08), "frame 2 has the index 1, as the frame before it"),
     ],
