@@ -105,7 +105,7 @@ def read_keypoints_file(
     crowds = sum(pose.crowd for pose in poses)
     poses = [pose for pose in poses if not pose.crowd]
     if not poses:
-        raise InputError(f"{path} holds no keypoints.", FORMATS)
+        raise InputError(f"{path} holds no keypoints{' but those of crowds' if crowds else ''}.", FORMATS)
     picture = None if picture is None else printable(picture)
     frame = next((pose.frame for pose in poses if pose.picture == picture is not None), frame)
     pose = _chosen(poses, path, frame, instance, alone)

@@ -450,6 +450,9 @@ def test_crowds_of_coco_are_left_out_and_said(tmp_path: Path) -> None:
     read = read_keypoints_file(saved(tmp_path, document))
     assert read.keypoints.positions[0, 0] == 42
     assert "1 annotations of crowds were left out" in read.notes[0]
+    annotations[1]["iscrowd"] = 1
+    with pytest.raises(InputError, match="holds no keypoints but those of crowds"):
+        read_keypoints(saved(tmp_path, document))
 
 
 def test_an_instance_is_chosen_by_the_text_of_its_id(tmp_path: Path) -> None:
