@@ -13,7 +13,7 @@ from pathlib import Path
 
 from propagate.consent import CONSENT, are_forbidden, ask, asking, is_offline, may_download
 from propagate.download import DownloadError, OnProgress, cache_folder, download, recorded_digest
-from propagate.errors import WeightsError
+from propagate.errors import UsageError, WeightsError
 from propagate.hub_files import cached_in_hub, fetched_from_hub, file_problem, has_wrong_size, root
 from propagate.hub_record import check_record, recorded_commit, recorded_digests
 from propagate.model_registry import MODELS, HubSource, Source, UrlSource
@@ -163,11 +163,13 @@ def _here(wanted: Wanted) -> Path | None:
     """Where these weights lie on this machine.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: there is no such model, or a revision of a path.
         WeightsError: a path was named, and there is nothing; or the files are not those that were fetched first.
     """
     entry = registered(wanted.model)
     if wanted.weights is not None and (path := Path(wanted.weights).expanduser()).exists():
+        if wanted.revision is not None:
+            raise UsageError(f"revision {wanted.revision}: {path} is on this machine and has none.", "Leave it out.")
         return path
     for source in sources(wanted):
         if isinstance(source, HubSource):

@@ -340,6 +340,11 @@ def test_a_repository_that_the_user_names(pair):
     assert [revision for *_, revision in pair.requests] == ["v2", "f" * 40]
 
 
+def test_a_revision_of_a_path_is_refused(pair, tmp_path):
+    with pytest.raises(UsageError, match="is on this machine and has none"):
+        locate("pair", weights=tmp_path, revision="v1")
+
+
 def test_a_revision_that_the_user_names(pair):
     fill(pair, "first/model", b"an earlier one")
     locate("pair", revision="v1")

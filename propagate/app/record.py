@@ -11,17 +11,18 @@ import torch
 
 from propagate.features.installed import providers
 from propagate.formats import settings_hash
-from propagate.provenance import all_settings
+from propagate.provenance import all_settings, fetched_weights, local_weights
 from propagate.settings import ResolvedSettings
 from propagate.types import FrameInfo, Label, Mask
 
 
 def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
-    """Every setting, where it came from, the seed, a hash, and the package of an extractor that is not ours.
+    """Every setting, where it came from, the seed, a hash, weights, and the package of an extractor that is not ours.
 
-    The hash covers every setting, the extractor's defaults included: the same hash, package and input give the same
-    output on the same kind of device.
+    The hash covers every setting, the extractor's defaults included: the same hash, weights, package and input give the
+    same output on the same kind of device.
     """
+    features = resolved.settings.features
     settings = all_settings(resolved)
     values = {key: setting.value for key, setting in settings.items()}
     return {
@@ -29,7 +30,8 @@ def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
         "origins": {key: setting.origin for key, setting in settings.items()},
         "settings_hash": settings_hash(values),
         "seed": values.get("features.seed"),
-        **({"extractor_package": package} if (package := providers(resolved.settings.features.name)) else {}),
+        "weights": {**local_weights(features), **fetched_weights(features)},
+        **({"extractor_package": package} if (package := providers(features.name)) else {}),
     }
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import yaml
 
+import propagate
 from propagate.app.record import settings_record
 from propagate.settings import load_with_origins
 
@@ -29,3 +33,16 @@ def test_a_part_changes_the_hash(preset):
     plain = settings_record(load_with_origins(preset))["settings_hash"]
     assert settings_record(load_with_origins(preset, ["features.parts.1.timestep=51"]))["settings_hash"] != plain
     assert settings_record(load_with_origins(preset, ["features.parts.0.weight=1.0"]))["settings_hash"] == plain
+
+
+def test_the_content_of_weights_is_told(tmp_path):
+    weights = tmp_path / "compact"
+    shutil.copytree(Path(propagate.__file__).parent / "models" / "compact", weights)
+    named = load_with_origins("compact", [f"features.weights={weights}"])
+    before = settings_record(named)
+    (weights / "config.json").write_bytes((weights / "config.json").read_bytes() + b" ")
+    after = settings_record(named)
+    assert before["settings_hash"] == after["settings_hash"]
+    assert before["weights"].keys() == {"weights"}
+    assert before["weights"] != after["weights"]
+    assert settings_record(load_with_origins("rgb"))["weights"] == {}
