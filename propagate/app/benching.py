@@ -124,9 +124,9 @@ def run_bench(choices: Choices, terminal: Terminal, *, as_json: bool) -> None:
     size = "x".join(map(str, reversed(clip.label.size)))
     objects = len(clip.label.objects)
     terminal.heading(f"{clip.origin}: {clip.frames} frames of {size}, {objects} object{'' if objects == 1 else 's'}")
-    terminal.result(as_table(measured))
+    terminal.answer(as_table(measured))
     if choices.dense:
-        terminal.result(dense_table(measured))
+        terminal.answer(dense_table(measured))
     here = machine()
     terminal.note(
         f"Median of {choices.repeat} runs after a warm-up, milliseconds per frame. {here['processor']}, "

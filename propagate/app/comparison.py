@@ -18,7 +18,7 @@ from propagate.app.interrupt import Stopped
 from propagate.app.outputs import Outputs, confidence_table, keypoints_file, mask_pictures
 from propagate.app.own_process import in_own_process
 from propagate.app.progress import progress
-from propagate.app.record import input_record, label_record
+from propagate.app.record import input_record, label_record, threads
 from propagate.app.run import LabelFile, read_first_keypoints, read_first_mask
 from propagate.benchmarks.clip_folder import clip_folder, remove_unfinished
 from propagate.benchmarks.methods import Method, fetch_weights, load_methods
@@ -28,7 +28,6 @@ from propagate.errors import InputError, PropagateError, PropagateWarning, Usage
 from propagate.formats import prepare_output, write_run_record
 from propagate.formats.output_folder import MASKS
 from propagate.pipeline import with_frames
-from propagate.provenance import versions
 from propagate.settings import VideoSettings
 from propagate.types import FrameInfo, Keypoints, Mask
 from propagate.video import VideoReader, open_video
@@ -221,7 +220,8 @@ def _run(
             "settings": method.settings,
             "origins": method.origins,
             "settings_hash": method.settings_hash,
-            "versions": versions(),
+            "versions": method.versions,
+            "threads": threads(),
             **input_record(info),
             "input_hash": _input_hash(video, first),
             "label": label_record(first.path, first.label, first.notes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"Both --config and --results are called {twice}.", "Rename one: rows are known by that name.")
     if not methods and choices.output is None:
-        _print(terminal, benchmark, existing)
+        _print(terminal, benchmark, existing, terminal.answer)  # it is written nowhere else
         return _exit_code(benchmark, existing)
     if not choices.resume:  # before results of before are removed; resumed, nothing may be left to run
         fetch_weights(methods)
@@ -92,7 +92,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         with terminal.status("Scoring"):
             results = (*score(benchmark, methods, outcomes, output), *existing)
         _write(terminal, benchmark, results, output, report=choices.report)
-    _print(terminal, benchmark, results)
+    _print(terminal, benchmark, results, terminal.result)
     terminal.result(str(output.folder / (REPORT if (output.folder / REPORT).exists() else SUMMARY)))
     print_failures(terminal, outcomes)
     return _exit_code(benchmark, results)
@@ -199,7 +199,9 @@ def _write(
             write_report(benchmark, results, output.folder, versions(), command)
 
 
-def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult]) -> None:
+def _print(
+    terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodResult], show: Callable[[Table], None]
+) -> None:
     metrics = list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
     table = Table(box=SIMPLE_HEAD, title=Text(f"{benchmark.title} (per cent)"), title_justify="left")
     table.add_column("")
@@ -214,7 +216,7 @@ def _print(terminal: Terminal, benchmark: Benchmark, results: Sequence[MethodRes
     for row in benchmark.published:
         name = f"{row.method} (published, not run here)"
         table.add_row(name, *_cells(row.totals, metrics), _ABSENT, _ABSENT, style="dim")
-    terminal.result(table)
+    show(table)
     terminal.notes(benchmark.remarks)
     if note := memory_note(results):
         terminal.note(note)

@@ -92,6 +92,7 @@ def test_results_are_scored_and_nothing_is_run_or_written(run, tree, tmp_path):
     result = run(*davis(tree, "--results", out))
     assert result.exit_code == 0, result.output
     assert "out" in result.stdout
+    assert "frames/s" in run(*davis(tree, "--results", out, "-q")).stdout  # the scores are nowhere else
     assert sorted(tmp_path.rglob("*")) == before
     both = tmp_path / "both"
     result = run(*davis(tree, "--results", out, "--config", "flow", "-o", both, *QUICK))
