@@ -79,12 +79,14 @@ def read_label(
     """The label of the first frame, from whichever file was given.
 
     Raises:
-        UsageError: neither, or both.
+        UsageError: neither, or both; or keypoints with what is for masks.
         InputError: it cannot be read.
     """
     if mask is not None and keypoints is None:
         return read_first_mask(mask, info, terminal, resize=resize, harden=harden)
     if keypoints is not None and mask is None:
+        if resize or harden:
+            raise UsageError("--resize-mask and --harden are for masks, not for keypoints.", "Leave them out.")
         return read_first_keypoints(keypoints, info, terminal, frame=frame, alone=alone)
     raise UsageError(f"{'Neither' if mask is None else 'Both'} --mask and --keypoints were given.", "Give one of them.")
 

@@ -177,7 +177,7 @@ def load_methods(
     """Several methods, side by side; the overrides are for all presets among them.
 
     Raises:
-        UsageError: as `load_method`; two of one name; overrides where there is no preset.
+        UsageError: as `load_method`; two of one name; overrides or a device where there is no preset.
         WeightsError: as `load_method`.
     """
     configs, overrides, protocol = list(configs), list(overrides), list(protocol)
@@ -189,9 +189,10 @@ def load_methods(
             "Results are stored under that name. To compare two variants of it, save one as a YAML file with a name "
             "of its own.",
         )
-    if overrides and all(method.resolved is None for method in methods):
+    given = [*(f"--set {override}" for override in overrides), *([] if device is None else [f"--device {device}"])]
+    if given and all(method.resolved is None for method in methods):
         what = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'}" if names else "existing results have"
-        raise UsageError(f"--set {overrides[0]}: {what} no settings.", "Give it with a preset.")
+        raise UsageError(f"{given[0]}: {what} no settings.", "Give it with a preset.")
     return methods
 
 

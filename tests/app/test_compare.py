@@ -191,6 +191,8 @@ def test_an_interrupt_keeps_what_is_finished(run, clip, mask, tmp_path, monkeypa
         (["-m", "MASK", "-k", "MASK", "-c", "static", "-c", "flow"], 2, "Both --mask"),
         (["-m", "MASK", "-c", "rgb", "-c", "flow", "--set", "video.stride=2"], 2, "Give --stride instead"),
         (["-m", "MASK", "-c", "static", "-c", "flow", "--set", "propagation.top_k=2"], 2, "have no settings"),
+        (["-m", "MASK", "-c", "static", "-c", "flow", "--device", "cpu"], 2, "--device cpu: static and flow have no"),
+        (["-k", "MASK", "--resize-mask", "-c", "static", "-c", "flow"], 2, "--resize-mask and --harden are for masks"),
         (["-m", "nowhere.png", "-c", "static", "-c", "flow"], 3, "nowhere.png does not exist"),
     ],
 )

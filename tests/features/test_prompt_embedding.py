@@ -117,6 +117,15 @@ def test_what_lies_beside_the_tokenizers_files_does_not_matter(pipeline, runs, m
     assert runs == [""]
 
 
+def test_what_a_killed_run_left_is_written_over(cache):
+    first = embedded()
+    for entry in list(cache.iterdir()):
+        entry.with_name(f".{entry.name}").write_bytes(entry.read_bytes()[:100])
+        entry.unlink()
+    assert torch.equal(embedded(), first)
+    assert not [path for path in cache.iterdir() if path.name.startswith(".")]
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(cache):
     cache.parent.parent.mkdir(parents=True)
     cache.parent.write_text("a file where the folder should be", encoding="utf-8")
