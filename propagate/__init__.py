@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from propagate.features import FeatureExtractor, build_extractor
     from propagate.formats import read_keypoints, read_mask, write_keypoints, write_mask
     from propagate.pipeline import track
-    from propagate.propagator import LabelPropagator
-    from propagate.reference_labels import Reference, label_from_references
+    from propagate.propagation.propagator import LabelPropagator
+    from propagate.references.labels import Reference, label_from_references
     from propagate.settings import Settings, load_settings
     from propagate.types import Frame, FrameInfo, Keypoints, Mask, Prediction
     from propagate.video import open_video
@@ -30,8 +30,8 @@ _HOMES = {
     "propagate.features": ["FeatureExtractor", "build_extractor"],
     "propagate.formats": ["read_keypoints", "read_mask", "write_keypoints", "write_mask"],
     "propagate.pipeline": ["track"],
-    "propagate.propagator": ["LabelPropagator"],
-    "propagate.reference_labels": ["Reference", "label_from_references"],
+    "propagate.propagation.propagator": ["LabelPropagator"],
+    "propagate.references.labels": ["Reference", "label_from_references"],
     "propagate.settings": ["Settings", "load_settings"],
     "propagate.types": ["Frame", "FrameInfo", "Keypoints", "Mask", "Prediction"],
     "propagate.video": ["open_video"],

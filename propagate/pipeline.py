@@ -20,19 +20,19 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.attention_labels import AttentionLabels
-from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_learning, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, PropagateWarning, UsageError
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.finer import BothMaps, both_maps
 from propagate.features.finite import check_finite
-from propagate.features.label_reader import LabelReader, OnStep
+from propagate.features.learned_prompts.attention_labels import AttentionLabels
+from propagate.features.learned_prompts.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, largest_pass
-from propagate.fitting import check_fit
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.labels import LabelCodec, codec_for, label_channels
-from propagate.propagator import LabelPropagator
+from propagate.planning.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_learning, plan_memory
+from propagate.planning.fitting import check_fit
+from propagate.propagation.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Keypoints, Label, LabelLike, Mask, Prediction, as_anchors

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from propagate import __version__
-from propagate.affinity_cpu import MOST_TOP_K, kernels
 from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, extractor_options, wanted_weights
 from propagate.features.device import computes_in_bfloat16, resolve_device
 from propagate.features.fusion import PART_DEFAULTS, part_options
-from propagate.features.local_files import files_in, named_files
-from propagate.features.weight_digests import fingerprint
+from propagate.features.networks.digests import fingerprint
+from propagate.features.networks.local_files import files_in, named_files
+from propagate.propagation.cpu.transfer import MOST_TOP_K, kernels
 from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
-from propagate.weights import version_of
+from propagate.weights.locating import version_of
 
 # module -> distributions that provide it, the one we ask for first
 DISTRIBUTIONS = {

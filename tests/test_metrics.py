@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,9 @@ from propagate.metrics import (
     region_similarity,
     statistics,
 )
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "parity" / "data"
+DATA = PARITY_DATA
 
 
 def square(top: int, left: int, side: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:

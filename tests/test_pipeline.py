@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from propagate import pipeline
-from propagate.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
 from propagate.errors import InputError, OutOfMemoryError, PropagateWarning, UsageError, WeightsError
 from propagate.features import build_extractor
 from propagate.features.finer import pack
@@ -23,7 +22,8 @@ from propagate.features.rgb import ColorPatches
 from propagate.geometry import to_tensor
 from propagate.labels import MaskCodec, codec_for
 from propagate.pipeline import track
-from propagate.propagator import LabelPropagator
+from propagate.planning.budget import BATCHES_AHEAD, LABELS_AHEAD, plan_memory
+from propagate.propagation.propagator import LabelPropagator
 from propagate.settings import KeypointLabelSettings, LabelSettings, Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask
 from propagate.video import open_video

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ import torch
 from propagate.provenance import depends_on_threads
 from propagate.settings import load_settings
 from propagate.threads import in_threads, on_one_thread
+from tests.places import CHECKOUT
 
 # prints a hash of masks, keypoints, confidence and soft labels of a clip with noise in it
 PROGRAM = """
@@ -42,9 +42,7 @@ def test_processes_with_other_numbers_of_threads_give_the_same_bytes():
     for threads in ("1", "2", "3"):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         command = [sys.executable, "-c", PROGRAM]
-        result = subprocess.run(
-            command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         found.add(result.stdout)
     assert len(found) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG
+from propagate.features.compact.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, UNET_CONFIG
 from training.train_compact import read_weights
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from propagate.features.compact import SPACE_TO_DEPTH
+from propagate.features.compact.compact import SPACE_TO_DEPTH
 
 
 def rearranged(pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from propagate.features.compact import TRAINING_TIMESTEP, UNET_CONFIG
-from propagate.features.diffusion import run_until
+from propagate.features.compact.compact import TRAINING_TIMESTEP, UNET_CONFIG
+from propagate.features.diffusion.core import run_until
 from training.crops import CropBatches
 from training.cutouts import read_cutouts
 from training.loop import add_options, best_device, train

@@ -22,11 +22,11 @@ import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from propagate.features.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, load_unet
-from propagate.features.compact_head import FILE, STRIDE, CompactHead, HeadConfig, save_head
-from propagate.features.compact_network import CompactNetwork
+from propagate.features.compact.compact import SPACE_TO_DEPTH, TRAINING_TIMESTEP, load_unet
+from propagate.features.compact.head import FILE, STRIDE, CompactHead, HeadConfig, save_head
+from propagate.features.compact.network import CompactNetwork
 from propagate.features.device import resolve_dtype
-from propagate.features.diffusion import linear_alphas_cumprod
+from propagate.features.diffusion.core import linear_alphas_cumprod
 from training.loop import add_options, best_device, train
 from training.losses import scene_losses
 from training.noising import noise_like, noised, rearranged

@@ -9,8 +9,8 @@ _TEXTS = {"-h", "--help", "--version"}  # options whose result is what they prin
 
 
 def main() -> None:
-    """Run the command line and exit with its code; see `propagate.app.streams` and `propagate.app.interrupt`."""
-    from propagate.app.streams import guard_streams
+    """Run the command line and exit with its code; see `terminal.streams` and `terminal.interrupt`."""
+    from propagate.app.terminal.streams import guard_streams
 
     guard_streams()
     try:

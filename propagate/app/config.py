@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from propagate.app import options
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 
 if TYPE_CHECKING:
     from rich.table import Table

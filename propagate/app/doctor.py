@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from propagate.app import options
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 
 if TYPE_CHECKING:
     from propagate.features import FeatureExtractor
@@ -158,8 +158,8 @@ def _preset(settings: Settings) -> Iterator[Check]:
 
 def _memory(extractor: FeatureExtractor, settings: Settings) -> Check:
     """What a clip of DAVIS with one object takes, and what is done at a time where there is a limit."""
-    from propagate.budget import plan_memory
     from propagate.errors import PropagateError
+    from propagate.planning.budget import plan_memory
 
     height, width = _FRAME_SIZE
     try:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from propagate.app.console import NORMAL, Terminal, reporting
 from propagate.app.options import Offline, Quiet, Verbose, Yes
+from propagate.app.terminal.console import NORMAL, Terminal, reporting
 
 if TYPE_CHECKING:
-    from propagate.model_registry import Model
+    from propagate.weights.registry import Model
 
 models_app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def list_models(quiet: Quiet = False, verbose: Verbose = 0) -> None:
     with reporting(quiet=quiet, verbose=verbose) as terminal:
         from rich.table import Table
 
-        from propagate.weights import MODELS, cached
+        from propagate.weights.locating import MODELS, cached
 
         table = Table.grid(padding=(0, 3))
         for name, model in MODELS.items():
@@ -50,7 +50,7 @@ def download(
 ) -> None:
     """Download a model where it is not here yet, check it and print where it is."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.weights import MODELS, Wanted, agree, fetched, is_offline, locate
+        from propagate.weights.locating import MODELS, Wanted, agree, fetched, is_offline, locate
 
         if name in MODELS:
             terminal.note(f"{name}: licence {MODELS[name].licence}.")
@@ -69,8 +69,8 @@ def verify(
 ) -> None:
     """Compare every file of a model with the known sizes and digests."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate import weights
         from propagate.errors import WeightsError
+        from propagate.weights import locating as weights
 
         wrong = []
         for check in weights.verify(name, path):
@@ -86,7 +86,7 @@ def verify(
 def print_path(name: Name, quiet: Quiet = False, verbose: Verbose = 0) -> None:
     """Print where a model is on this machine; nothing is downloaded."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.weights import locate
+        from propagate.weights.locating import locate
 
         terminal.answer(str(locate(name, offline=True)))
 
@@ -105,7 +105,7 @@ def convert_adm(
 ) -> None:
     """Write a guided-diffusion checkpoint as safetensors in diffusers' layout, for `features.weights`."""
     with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.features.adm_checkpoint import convert_checkpoint
+        from propagate.features.adm.checkpoint import convert_checkpoint
 
         convert_checkpoint(checkpoint, folder, head_channels)
         terminal.answer(str(folder))

@@ -12,7 +12,7 @@ import typer
 from propagate.errors import UsageError
 
 if TYPE_CHECKING:
-    from propagate.feature_cache import FeatureCache
+    from propagate.feature_cache.store import FeatureCache
     from propagate.settings import ResolvedSettings
 
 _FRAMES, _SETTINGS, _OUTPUT, _MESSAGES = "Frames", "Settings", "Output", "Messages"
@@ -122,7 +122,7 @@ Offline = Annotated[
 def _agree(given: bool) -> bool:
     """Runs while options are read; processes that are started later inherit it."""
     if given:
-        from propagate.weights import CONSENT
+        from propagate.weights.locating import CONSENT
 
         os.environ[CONSENT] = "yes"
     return given
@@ -220,7 +220,7 @@ def open_cache(folder: Path | None, size: str | None) -> FeatureCache | None:
         if size is not None:
             raise UsageError("--cache-size without --cache: there is no folder.", "Name one with --cache.")
         return None
-    from propagate.feature_cache import DEFAULT_CACHE_BYTES, FeatureCache  # with torch, which takes seconds
+    from propagate.feature_cache.store import DEFAULT_CACHE_BYTES, FeatureCache  # with torch, which takes seconds
     from propagate.settings import memory_size
 
     return FeatureCache(folder, DEFAULT_CACHE_BYTES if size is None else memory_size(size, "--cache-size"))

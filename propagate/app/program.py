@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 
 from propagate import __version__
-from propagate.app.bench import EXAMPLES as BENCH_EXAMPLES
-from propagate.app.bench import bench
-from propagate.app.compare import EXAMPLES as COMPARE_EXAMPLES
-from propagate.app.compare import compare
+from propagate.app.bench.command import EXAMPLES as BENCH_EXAMPLES
+from propagate.app.bench.command import bench
+from propagate.app.compare.command import EXAMPLES as COMPARE_EXAMPLES
+from propagate.app.compare.command import compare
 from propagate.app.config import app as config
-from propagate.app.demo import demo
+from propagate.app.demo.command import demo
 from propagate.app.doctor import doctor
-from propagate.app.evaluate import app as evaluate
-from propagate.app.match import EXAMPLES as MATCH_EXAMPLES
-from propagate.app.match import match
+from propagate.app.evaluate.command import app as evaluate
+from propagate.app.evaluate.sweep import app as sweep
+from propagate.app.match.command import EXAMPLES as MATCH_EXAMPLES
+from propagate.app.match.command import match
 from propagate.app.models import models_app
 from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
-from propagate.app.sweep import app as sweep
 from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
 from propagate.app.track import track
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from propagate.app import options
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -71,8 +71,8 @@ def segment(
             no_overlay=no_overlay,
         )
         kept = options.open_cache(cache, cache_size)
-        from propagate.app.references import only_label, read_references
-        from propagate.app.run import carry, open_input, read_first_mask
+        from propagate.app.running.references import only_label, read_references
+        from propagate.app.running.run import carry, open_input, read_first_mask
 
         frames = open_input(video, resolved.settings, terminal, leave_out=mask)
         first = (

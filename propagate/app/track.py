@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from propagate.app import options
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 from propagate.errors import UsageError
 
 EXAMPLES = (
@@ -84,8 +84,8 @@ def track(
                 "Keep one frame and one instance in the reference's file.",
             )
         kept = options.open_cache(cache, cache_size)
-        from propagate.app.references import only_label, read_references
-        from propagate.app.run import carry, open_input, read_first_keypoints
+        from propagate.app.running.references import only_label, read_references
+        from propagate.app.running.run import carry, open_input, read_first_keypoints
 
         frames = open_input(video, resolved.settings, terminal, leave_out=keypoints)
         first = (

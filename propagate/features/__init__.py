@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationErr
 from propagate.errors import UsageError
 from propagate.features.extractor import FeatureExtractor
 from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
-from propagate.features.local_files import expanded
-from propagate.setting_checks import refuse_infinite, refuse_yes_as_number
+from propagate.features.networks.local_files import expanded
 from propagate.settings import nearest
-from propagate.weights import Wanted
+from propagate.settings.checks import refuse_infinite, refuse_yes_as_number
+from propagate.weights.locating import Wanted
 
 __all__ = [
     "EXTRACTORS",
@@ -34,19 +34,19 @@ __all__ = [
 
 # name -> "module:builder"; imported only when used, so that listing them stays fast
 EXTRACTORS = {
-    "cleandift": "propagate.features.cleandift:CleanDIFT",
-    "compact": "propagate.features.compact:CompactDiffusion",
-    "dift_adm": "propagate.features.adm:AdmDiffusion",
-    "dift_sd": "propagate.features.stable_diffusion:StableDiffusion",
-    "dino": "propagate.features.vit:Dino",
-    "dinov2": "propagate.features.vit:DinoV2",
-    "dinov3": "propagate.features.vit:DinoV3",
+    "cleandift": "propagate.features.stable_diffusion.cleandift:CleanDIFT",
+    "compact": "propagate.features.compact.compact:CompactDiffusion",
+    "dift_adm": "propagate.features.adm.adm:AdmDiffusion",
+    "dift_sd": "propagate.features.stable_diffusion.dift:StableDiffusion",
+    "dino": "propagate.features.vit.vit:Dino",
+    "dinov2": "propagate.features.vit.vit:DinoV2",
+    "dinov3": "propagate.features.vit.vit:DinoV3",
     "fusion": "propagate.features.fusion:Fusion",
-    "hyperfeatures": "propagate.features.hyperfeatures:Hyperfeatures",
-    "openclip": "propagate.features.vit:OpenClip",
-    "prompt_attention": "propagate.features.prompt_attention:PromptAttention",
+    "hyperfeatures": "propagate.features.stable_diffusion.hyperfeatures:Hyperfeatures",
+    "openclip": "propagate.features.vit.vit:OpenClip",
+    "prompt_attention": "propagate.features.learned_prompts.prompt_attention:PromptAttention",
     "rgb": "propagate.features.rgb:ColorPatches",
-    "sd_layers": "propagate.features.sd_layers:StableDiffusionLayers",
+    "sd_layers": "propagate.features.stable_diffusion.layers:StableDiffusionLayers",
 }
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

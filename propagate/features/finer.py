@@ -1,6 +1,6 @@
 """Two maps of one pass: an extractor's features, and those of a smaller cell that its network makes on the way on.
 
-`propagation.finer` searches the first and compares the second (`propagate.refinement`). On their way to the propagator,
+`propagation.finer` searches the first and compares the second (`propagation.finer`). On their way to the propagator,
 through passes, batches and caches, both are one map on the coarse grid: a cell's own channels, then its children's.
 """
 
@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from propagate.errors import UsageError
-from propagate.features.diffusion import run_until
+from propagate.features.diffusion.core import run_until
+from propagate.features.diffusion.taps import tapped
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, FinerExtractor, SideBySideExtractor
-from propagate.features.taps import tapped
-from propagate.refinement import by_cell, finer_factor, from_cells
+from propagate.propagation.finer import by_cell, finer_factor, from_cells
 
 
 class BothMaps:

@@ -30,8 +30,8 @@ from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
 from propagate.features.option_types import Count
 from propagate.features.pca import PrincipalComponents, fit_principal_components
-from propagate.setting_checks import refuse_yes_as_number
-from propagate.weights import Wanted
+from propagate.settings.checks import refuse_yes_as_number
+from propagate.weights.locating import Wanted
 
 _T = TypeVar("_T")
 

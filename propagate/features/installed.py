@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from propagate.errors import UsageError
-from propagate.features.local_files import files_in
-from propagate.features.weight_digests import fingerprint
+from propagate.features.networks.digests import fingerprint
+from propagate.features.networks.local_files import files_in
 
 GROUP = "propagate.extractors"
 

@@ -1,14 +1,14 @@
 """Files: masks, keypoints, overlay pictures and videos, and the record of a run. Nothing here needs torch."""
 
-from propagate.formats.atomic import atomic_path
-from propagate.formats.keypoints import KeypointsFile, read_keypoints, read_keypoints_file
-from propagate.formats.keypoints_writer import KeypointsFormat, KeypointsWriter, write_keypoints
-from propagate.formats.lock import locked
-from propagate.formats.masks import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
-from propagate.formats.output_folder import held_output, prepare_output
+from propagate.files.atomic import atomic_path
+from propagate.files.lock import locked
+from propagate.formats.keypoints.files import KeypointsFile, read_keypoints, read_keypoints_file
+from propagate.formats.keypoints.writer import KeypointsFormat, KeypointsWriter, write_keypoints
+from propagate.formats.masks.files import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
+from propagate.formats.output.folder import held_output, prepare_output
+from propagate.formats.output.run_record import settings_hash, write_run_record
 from propagate.formats.overlay import draw_keypoints, draw_mask
 from propagate.formats.palette import DAVIS_PALETTE
-from propagate.formats.run_record import settings_hash, write_run_record
 from propagate.formats.video import VideoWriter
 
 __all__ = [

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.errors import InputError, PropagateWarning, UsageError
-from propagate.formats.atomic import atomic_path
+from propagate.files.atomic import atomic_path
 
 # MPEG's clock: the usual rates, 24000/1001 and 30000/1001 included, are whole numbers of its ticks.
 _CLOCK = 90_000

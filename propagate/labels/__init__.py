@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from propagate.errors import InputError, UsageError
-from propagate.labels.crw import CrwMaskCodec
-from propagate.labels.dift import DiftMaskCodec
-from propagate.labels.jhmdb import JhmdbCodec
+from propagate.labels.compat.crw import CrwMaskCodec
+from propagate.labels.compat.dift import DiftMaskCodec
+from propagate.labels.compat.jhmdb import JhmdbCodec
 from propagate.labels.keypoints import KeypointCodec
 from propagate.labels.masks import MaskCodec, objects_of
 from propagate.settings import LabelSettings

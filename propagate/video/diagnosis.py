@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from propagate.documents import check_regular_file
 from propagate.errors import InputError
+from propagate.files.documents import check_regular_file
 
 _CONVERT = "Convert it with `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4` or give a folder of pictures."
 

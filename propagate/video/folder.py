@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.errors import InputError
-from propagate.pictures import PictureHeader, convert_picture, inspect_picture, load_picture
+from propagate.files.pictures import PictureHeader, convert_picture, inspect_picture, load_picture
 from propagate.types import Frame, FrameInfo
 from propagate.video.listing import list_pictures
 from propagate.video.selection import select

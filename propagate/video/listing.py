@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from propagate.documents import check_regular_file
 from propagate.errors import InputError
-from propagate.pictures import inspect_picture
+from propagate.files.documents import check_regular_file
+from propagate.files.pictures import inspect_picture
 from propagate.video.picture_names import natural_key, numbering_notes, uses_decimals
 
 TILED_SUFFIXES = (".avif", ".heic", ".heif")  # of a single file, its content tells a still from a sequence

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
-from propagate.documents import check_regular_file
 from propagate.errors import InputError, UsageError
-from propagate.pictures import is_tiled_still
+from propagate.files.documents import check_regular_file
+from propagate.files.pictures import is_tiled_still
 from propagate.types import Frame, FrameInfo
 from propagate.video.decord_reader import DecordReader, decord_obstacle, import_decord
 from propagate.video.folder import FolderReader

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from propagate.app import benching
-from propagate.benchmarks.stage_times import STAGES
+from propagate.app.bench import benching
+from propagate.benchmarks.speed.stage_times import STAGES
 from tests.app.conftest import FRAMES, HEIGHT, WIDTH
 
 TINY = ("--set", "video.short_side=64", "--device", "cpu", "--repeat", 2)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import propagate.cached_extractor
+import propagate.feature_cache.cached_extractor
 from propagate.formats import write_mask
 from propagate.types import Mask
 from tests.app.conftest import FRAMES, SMALL, square_ids
@@ -31,7 +31,7 @@ def test_another_mask_finds_the_features_and_gives_the_same_masks_as_without(run
     def unwanted(*_arguments, **_options):
         raise AssertionError("the extractor was built")
 
-    monkeypatch.setattr(propagate.cached_extractor, "build_extractor", unwanted)
+    monkeypatch.setattr(propagate.feature_cache.cached_extractor, "build_extractor", unwanted)
     result = run(*again, "-o", tmp_path / "with", *cache, "-v", *SMALL)
     assert result.exit_code == 0, result.output
     assert f"Features: {FRAMES} from the cache, 0 computed, 0 kept." in result.stderr

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.app import comparison
-from propagate.benchmarks.contact_sheet import DISPUTED
+from propagate.app.compare import comparison
+from propagate.benchmarks.comparison.contact_sheet import DISPUTED
 from propagate.errors import WeightsError
 from propagate.formats import read_indexed_png, read_keypoints
 from propagate.metrics import region_similarity
-from propagate.weights import Wanted
+from propagate.weights.locating import Wanted
 from tests.app.conftest import FRAMES, HEIGHT, WIDTH, square_ids
 from tests.app.test_program import HELP
 
@@ -35,7 +35,7 @@ def test_weights_are_fetched_once_before_the_first_process(run, clip, mask, tmp_
         events.append("run")
         raise WeightsError("There are none.")
 
-    monkeypatch.setattr("propagate.benchmarks.methods.obtain", lambda wanted: events.append({*wanted}))
+    monkeypatch.setattr("propagate.benchmarks.running.methods.obtain", lambda wanted: events.append({*wanted}))
     monkeypatch.setattr(comparison, "in_own_process", refuse)
     result = run("compare", clip, "-m", mask, "-c", "dino_davis", "-c", "static", *RGB, "-o", tmp_path / "out")
     assert result.exit_code == 4, result.output

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 from propagate.errors import PropagateWarning
 
 

@@ -6,7 +6,7 @@ import propagate.provenance
 import propagate.video.decord_reader
 from propagate.app.doctor import _FRAME_SIZE
 from propagate.features import build_extractor
-from propagate.memory import MemoryBank
+from propagate.propagation.memory import MemoryBank
 
 
 def test_everything_is_there(run):

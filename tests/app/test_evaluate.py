@@ -22,14 +22,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from propagate.app import evaluation
-from propagate.app.console import Terminal
-from propagate.benchmarks import report
+from propagate.app.evaluate import evaluation
+from propagate.app.terminal.console import Terminal
+from propagate.benchmarks.report import report
 from propagate.formats import read_indexed_png
-from propagate.weights import CONSENT, MODELS
+from propagate.weights.locating import CONSENT, MODELS
 from tests.app.conftest import FRAMES, picture, square_ids
 from tests.app.test_program import HELP
-from tests.benchmarks.squares import make_squares
+from tests.benchmarks.running.squares import make_squares
+from tests.places import PARITY_DATA
 
 LONG = 200
 QUICK = ("--no-report", "-q")
@@ -435,9 +436,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_weights_are_fetched_once_before_processes_start(run, tree, tmp_path, monkeypatch):
-    content = (
-        Path(__file__).parents[1] / "parity" / "data" / "vit_tiny_0" / "dino_original_state_dict.pth"
-    ).read_bytes()
+    content = (PARITY_DATA / "vit_tiny_0" / "dino_original_state_dict.pth").read_bytes()
     requests = []
 
     class Handler(BaseHTTPRequestHandler):

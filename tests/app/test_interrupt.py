@@ -14,8 +14,8 @@ import av
 import pytest
 import typer
 
-from propagate.app.console import Terminal, reporting
-from propagate.app.interrupt import Interrupt, Stopped, exit_code
+from propagate.app.terminal.console import Terminal, reporting
+from propagate.app.terminal.interrupt import Interrupt, Stopped, exit_code
 from propagate.features.rgb import ColorPatches
 from propagate.formats import read_indexed_png
 from tests.app.conftest import HEIGHT, SMALL, WIDTH, write_video
@@ -66,12 +66,12 @@ def test_the_second_interrupt_stops_at_once():
 
 
 def test_an_interrupt_before_the_first_frame_leaves_nothing(run, clip, mask, tmp_path, monkeypatch):
-    import propagate.app.run
+    import propagate.app.running.run
 
     def interrupted(*_arguments, **_keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(propagate.app.run, "build_extractor", interrupted)
+    monkeypatch.setattr(propagate.app.running.run, "build_extractor", interrupted)
     result = run("segment", clip, "-m", mask, "-o", tmp_path / "new" / "out", *SMALL)
     assert result.exit_code == 130
     assert "nothing was written" in result.stderr
@@ -130,7 +130,7 @@ def carried(clip, mask, out, observe):
             return None
 
     from propagate.app.options import resolve_settings
-    from propagate.app.run import carry, open_input, read_first_mask
+    from propagate.app.running.run import carry, open_input, read_first_mask
 
     resolved = resolve_settings("rgb", ["video.short_side=64"], device="cpu")
     try:
@@ -176,7 +176,7 @@ def test_a_second_signal_while_the_frame_in_work_is_waited_for_changes_nothing(c
 def test_the_third_signal_kills():
     program = """
 import os, signal, time
-from propagate.app.console import reporting
+from propagate.app.terminal.console import reporting
 with reporting():
     for _ in range(3):
         try:

@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from propagate.app.models import models_app
-from propagate.model_registry import Model, UrlSource, WeightFile
-from propagate.weights import MODELS
-from tests.features.guided_diffusion import Options, random_state
+from propagate.weights.locating import MODELS
+from propagate.weights.registry import Model, UrlSource, WeightFile
+from tests.features.adm.guided_diffusion import Options, random_state
 
 CONTENT = b"weights"
 
@@ -21,7 +21,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     """A cache of its own with the file of a model `tiny`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("propagate.download.PAUSE_S", 0)
+    monkeypatch.setattr("propagate.weights.download.PAUSE_S", 0)
     file = WeightFile("tiny.pt", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     model = Model("a tiny one", "CC0", (UrlSource("http://127.0.0.1:1/tiny.pt", file),), (), is_folder=True)
     monkeypatch.setitem(MODELS, "tiny", model)

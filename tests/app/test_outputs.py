@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from propagate.app.outputs import picture_name
+from propagate.app.running.outputs import picture_name
 from propagate.formats import VideoWriter
 from propagate.types import Frame
 from tests.app.conftest import FRAMES, SMALL, picture

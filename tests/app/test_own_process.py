@@ -7,7 +7,7 @@ from multiprocessing.context import SpawnProcess
 
 import pytest
 
-from propagate.app.own_process import in_own_process
+from propagate.app.running.own_process import in_own_process
 from propagate.errors import InputError, OutOfMemoryError, PropagateError
 
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from propagate.app.console import NORMAL, QUIET, Terminal
-from propagate.app.progress import _clock, progress
+from propagate.app.terminal.console import NORMAL, QUIET, Terminal
+from propagate.app.terminal.progress import _clock, progress
 
 
 def terminal(verbosity=NORMAL, live=False):
@@ -51,7 +51,7 @@ def test_quiet_is_quiet():
 def test_the_time_left_goes_by_the_last_lines(monkeypatch):
     made, printed = terminal()
     clock = iter([0.0, *(0.001 * n for n in range(1, 101)), *(0.1 + 1.0 * n for n in range(1, 101))])
-    monkeypatch.setattr("propagate.app.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("propagate.app.terminal.progress.time.monotonic", lambda: next(clock))
     with progress(made, "flow, then compact", 200) as advance:
         for _ in range(200):
             advance()

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from propagate.features.learned_prompts import LearnedPrompts
+from propagate.features.learned_prompts.prompt_file import LearnedPrompts
 from propagate.formats import read_keypoints, read_mask
 from tests.app.conftest import write_video
-from tests.features.tiny_attention import SD_TINY
+from tests.features.learned_prompts.tiny_attention import SD_TINY
 
 STEPS = 10
 TINY = [

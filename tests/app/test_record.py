@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import propagate
-from propagate.app.record import settings_record
+from propagate.app.running.record import settings_record
 from propagate.settings import load_with_origins
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-import propagate.app.run
+import propagate.app.running.run
 from propagate.features.rgb import ColorPatches
 from propagate.formats import read_indexed_png, write_mask
 from propagate.types import Mask
@@ -244,7 +244,7 @@ def test_an_extractor_of_another_package_is_not_estimated_unless_there_is_a_limi
         return call(self, images, indices)
 
     monkeypatch.setattr(ColorPatches, "__call__", looking)
-    monkeypatch.setattr(propagate.app.run, "EXTRACTORS", {})
+    monkeypatch.setattr(propagate.app.running.run, "EXTRACTORS", {})
     result = run("segment", clip, "-m", mask, "-o", tmp_path / "a", *SMALL)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "a" / "run.json").read_text())["memory"] is None

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from propagate.app.streams import Stream
+from propagate.app.terminal.streams import Stream
 from tests.app.conftest import FRAMES, SMALL, write_video
 
 PROGRAM = [sys.executable, "-m", "propagate"]

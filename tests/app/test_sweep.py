@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from propagate.app.evaluation import finished_already
-from propagate.benchmarks.davis import load_davis
+from propagate.app.evaluate.evaluation import finished_already
+from propagate.benchmarks.davis.clips import load_davis
 from propagate.errors import WeightsError
 from propagate.features.rgb import ColorPatches
 from propagate.formats import write_mask
 from propagate.types import Mask
-from propagate.weights import Wanted
+from propagate.weights.locating import Wanted
 from tests.app.conftest import picture, square_ids
 
 FRAMES = 5
@@ -166,8 +166,8 @@ def test_weights_are_fetched_once_before_any_clip_is_run(sweep, monkeypatch):
         events.append("run")
         raise WeightsError("There are none.")
 
-    monkeypatch.setattr("propagate.benchmarks.methods.obtain", lambda wanted: events.append({*wanted}))
-    monkeypatch.setattr("propagate.benchmarks.sweep.run", refuse)
+    monkeypatch.setattr("propagate.benchmarks.running.methods.obtain", lambda wanted: events.append({*wanted}))
+    monkeypatch.setattr("propagate.benchmarks.running.sweep.run", refuse)
     result = sweep("--config", "dino_davis", "--set", "propagation.top_k=1,5", "--jobs", "2")
     assert result.exit_code == 4, result.output
     assert events == [{Wanted("dino-vits16")}, {Wanted("dino-vits16")}, "run", "run"]

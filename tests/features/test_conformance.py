@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ import torch
 from propagate.errors import WeightsError
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, extractor_names, extractor_options
 from propagate.features.anchoring import anchored
-from propagate.features.label_reader import LabelReader
+from propagate.features.learned_prompts.label_reader import LabelReader
 from propagate.features.passes import Passes, largest_pass
 from propagate.types import Keypoints
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent.parent / "parity" / "data"
+DATA = PARITY_DATA
 SD = DATA / "sd_tiny_0" / "pipeline"
 VIT = DATA / "vit_tiny_0"
 

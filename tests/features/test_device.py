@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import jaxtyping
 import pytest
 import torch
@@ -9,13 +7,14 @@ from torch import nn
 from torch._dynamo.exc import InternalTorchDynamoError
 from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
-from propagate.dry_run import dry_run
 from propagate.errors import UsageError
 from propagate.features import build_extractor
 from propagate.features.device import compile_blocks, computes_in_bfloat16, resolve_device, resolve_dtype
+from propagate.planning.dry_run import dry_run
+from tests.places import PARITY_DATA
 
 CPU = torch.device("cpu")
-DATA = Path(__file__).parents[1] / "parity" / "data"
+DATA = PARITY_DATA
 SD_TINY, VIT_TINY = DATA / "sd_tiny_0" / "pipeline", DATA / "vit_tiny_0" / "dino_hf"
 
 

@@ -9,8 +9,8 @@ from propagate.features import build_extractor
 from propagate.features.extractor import FinerExtractor
 from propagate.features.finer import both_maps, pack
 from propagate.features.passes import Passes, PassSize
-from tests.features.guided_diffusion import Options, random_state
-from tests.features.tiny_pipelines import SD_TINY
+from tests.features.adm.guided_diffusion import Options, random_state
+from tests.features.stable_diffusion.tiny_pipelines import SD_TINY
 
 ADM_TINY = Options(multipliers=(1, 1, 2), res_blocks=2, attention=(4,), head_channels=32)
 

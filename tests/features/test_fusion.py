@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from propagate import features
-from propagate.dry_run import dry_run
 from propagate.errors import UsageError
 from propagate.features import build_extractor
 from propagate.features.anchoring import anchored
@@ -16,6 +15,7 @@ from propagate.features.passes import Passes, PassSize, SmallerPassWarning
 from propagate.features.pca import fit_principal_components
 from propagate.geometry import to_tensor
 from propagate.pipeline import extract
+from propagate.planning.dry_run import dry_run
 from propagate.settings import FeatureSettings, Settings, VideoSettings
 from propagate.types import Frame
 

@@ -20,8 +20,8 @@ from propagate.features.passes import Passes, PassSize
 from propagate.formats import read_indexed_png, write_mask
 from propagate.types import Mask
 from tests.app.conftest import SMALL, square_ids, write_video
+from tests.places import CHECKOUT
 
-CHECKOUT = Path(__file__).parent.parent.parent
 NAME = "oriented_gradients"
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from propagate.features import build_extractor
-from propagate.features.diffusion import Noise, ensemble_features
+from propagate.features.diffusion.core import Noise, ensemble_features
 from propagate.features.extractor import EnsembleExtractor
 from propagate.features.passes import Passes, PassSize, SmallerPassWarning, largest_pass
 

@@ -12,12 +12,12 @@ import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from propagate.features.compact import UNET_CONFIG
-from propagate.features.compact_head import CompactHead, HeadConfig, save_head
-from propagate.features.learned_prompts import LearnedPrompts
-from propagate.features.weight_digests import fingerprint
-from tests.features.guided_diffusion import Options, random_state
-from tests.features.tiny_pipelines import SD_TINY, original_layout, write_pipeline
+from propagate.features.compact.compact import UNET_CONFIG
+from propagate.features.compact.head import CompactHead, HeadConfig, save_head
+from propagate.features.learned_prompts.prompt_file import LearnedPrompts
+from propagate.features.networks.digests import fingerprint
+from tests.features.adm.guided_diffusion import Options, random_state
+from tests.features.stable_diffusion.tiny_pipelines import SD_TINY, original_layout, write_pipeline
 
 _DATA = SD_TINY.parents[1]
 _GUIDED = Options(multipliers=(1, 2), res_blocks=1, attention=(2,), head_channels=32)
@@ -136,7 +136,7 @@ def _diffusion(folder: Path) -> Iterator[tuple[str, Path, list[str], dict[str, A
 
 
 def _converted(folder: Path, checkpoint: Path) -> Iterator[tuple[str, Path, list[str], dict[str, Any]]]:
-    from propagate.features.adm_checkpoint import convert_checkpoint
+    from propagate.features.adm.checkpoint import convert_checkpoint
 
     place = folder / "adm_folder"
     place.mkdir()

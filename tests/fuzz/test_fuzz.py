@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import main
+from tests.places import CHECKOUT
 
-ROOT = Path(__file__).parents[2]
 # a command that fails in the way that its first argument says
 PLANTED = """
 import os, sys, time
@@ -65,7 +65,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(cwd)},
+        env={"PATH": "", "PYTHONPATH": str(CHECKOUT), "HOME": str(cwd)},
         capture_output=True,
         text=True,
         timeout=900,

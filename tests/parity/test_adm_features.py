@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from propagate.features.adm import AdmDiffusion
-from propagate.features.adm_checkpoint import convert_checkpoint, open_checkpoint
-from propagate.features.diffusion import linear_alphas_cumprod
-from tests.features.guided_diffusion import Options, activations
+from propagate.features.adm.adm import AdmDiffusion
+from propagate.features.adm.checkpoint import convert_checkpoint, open_checkpoint
+from propagate.features.diffusion.core import linear_alphas_cumprod
+from tests.features.adm.guided_diffusion import Options, activations
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data" / "adm_tiny_0"
+DATA = PARITY_DATA / "adm_tiny_0"
 CHECKPOINT = DATA / "adm_tiny_uncond.pt"
 NOISE_SEED = 31  # torch.randn with this seed gives the stored noise; a test sees to it
 TOLERANCE = 1e-4  # relative L2; float32 noise itself is 1e-5 here

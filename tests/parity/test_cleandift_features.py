@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from propagate.features import build_extractor
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 PIPELINE = DATA / "sd_tiny_0" / "pipeline"
 PROMPTS = {"null": "", "dog": "a photo of a dog"}
 

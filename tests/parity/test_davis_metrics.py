@@ -5,14 +5,13 @@ The masks are results of OSVOS and RVOS, as published with davis2017-evaluation 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from propagate.metrics import boundary_accuracy, region_similarity, statistics
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 38, 48, 67, 102, 255, 256, 257, 300, 400)
 
 

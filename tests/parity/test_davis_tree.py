@@ -6,14 +6,14 @@ The masks are results of OSVOS, made small, as published with davis2017-evaluati
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from propagate.benchmarks.davis import load_davis
+from propagate.benchmarks.davis.clips import load_davis
 from propagate.metrics import statistics
+from tests.places import PARITY_DATA
 
-TREE = Path(__file__).parent / "data" / "davis_tree_0"
+TREE = PARITY_DATA / "davis_tree_0"
 
 
 @pytest.fixture(scope="module")

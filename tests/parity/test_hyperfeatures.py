@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from propagate.features import build_extractor
-from propagate.features.aggregation import load_aggregator
+from propagate.features.diffusion.aggregation import load_aggregator
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 PIPELINE = DATA / "sd_tiny_0" / "pipeline"
 FOLDER = DATA / "hyperfeatures_tiny_0"
 IMAGES = torch.zeros(1, 3, 128, 128)

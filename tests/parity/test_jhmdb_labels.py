@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from propagate.labels import JhmdbCodec
-from propagate.labels.jhmdb import decode_cells
+from propagate.labels.compat.jhmdb import decode_cells
 from propagate.types import Frame, Keypoints
+from tests.places import PARITY_DATA
 
 NAMES = tuple(f"joint {i}" for i in range(15))
 # A fresh label has four equal cells for two places among its three highest: any choice is right.
@@ -19,7 +18,7 @@ TIE = 0.22
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(Path(__file__).parent / "data" / "jhmdb_labels_0.npz")
+    return np.load(PARITY_DATA / "jhmdb_labels_0.npz")
 
 
 def lost_as_script(cells: np.ndarray) -> np.ndarray:

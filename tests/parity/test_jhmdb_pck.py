@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from propagate.metrics import jhmdb_normalisers, joint_pck, pck_distances
+from tests.places import PARITY_DATA
 
 JOINTS = 15
 CELLS = 40  # per side of its grid
@@ -15,7 +14,7 @@ CELLS = 40  # per side of its grid
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(Path(__file__).parent / "data" / "jhmdb_pck_0.npz")
+    return np.load(PARITY_DATA / "jhmdb_pck_0.npz")
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from propagate.affinity import Window, normalize, propagate_labels
+from propagate.propagation.affinity import normalize, propagate_labels
+from propagate.propagation.window import Window
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_cutting_ties_only_matters_where_there_are_ties(number):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_dift_clip(number):
-    from propagate.propagator import LabelPropagator
+    from propagate.propagation.propagator import LabelPropagator
 
     golden = np.load(DATA / f"label_propagation_clip_{number}.npz")
     propagator = LabelPropagator(

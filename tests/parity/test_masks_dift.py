@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from propagate.labels import DiftMaskCodec
 from propagate.types import Frame, Mask
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 
 
 @pytest.fixture(params=[0, 1])

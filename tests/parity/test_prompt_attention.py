@@ -10,15 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from propagate.features.attention_reading import Look, one_map, read_attention
-from propagate.features.crops import Crop, corners, random_crop, whole
-from propagate.features.cross_attention import AttentionNetwork
-from propagate.features.pipeline_files import open_pipeline
-from propagate.features.prompt_attention import PUBLISHED_LAYERS
-from propagate.features.prompt_learning import View, at_size, learn_embedding
-from propagate.features.prompt_targets import PointTarget
+from propagate.features.learned_prompts.crops import Crop, corners, random_crop, whole
+from propagate.features.learned_prompts.cross_attention import AttentionNetwork
+from propagate.features.learned_prompts.learning import View, at_size, learn_embedding
+from propagate.features.learned_prompts.prompt_attention import PUBLISHED_LAYERS
+from propagate.features.learned_prompts.reading import Look, one_map, read_attention
+from propagate.features.learned_prompts.targets import PointTarget
+from propagate.features.stable_diffusion.pipeline_files import open_pipeline
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 FOLDER = DATA / "prompt_attention_tiny_0"
 SD_TINY = DATA / "sd_tiny_0" / "pipeline"
 SIZE, SIGMA = (128, 128), 27.97853316663864 / 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ from propagate import features
 from propagate.features import build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.pca import PrincipalComponents, fit_principal_components
-from propagate.features.sd_layers import stacked
-from propagate.features.windows import merge_windows, window_corners
+from propagate.features.stable_diffusion.layers import stacked
+from propagate.features.stable_diffusion.windows import merge_windows, window_corners
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 PIPELINE = DATA / "sd_tiny_0" / "pipeline"
 LAYERS = ("s5", "s4", "s3")  # the coarsest first
 PUBLISHED = [[2, 1], [1, 1], [0, 1]]

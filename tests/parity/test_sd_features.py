@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from propagate.features import build_extractor
-from propagate.features.diffusion import Noise
-from propagate.features.latent_diffusion import POSTERIOR_SEED
-from propagate.features.pipeline_files import open_pipeline
+from propagate.features.diffusion.core import Noise
+from propagate.features.stable_diffusion.latent_diffusion import POSTERIOR_SEED
+from propagate.features.stable_diffusion.pipeline_files import open_pipeline
 from propagate.formats import read_mask
 from propagate.pipeline import track
 from propagate.settings import load_settings
 from propagate.video import open_video
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 PIPELINE = DATA / "sd_tiny_0" / "pipeline"
 END_TO_END = DATA / "end_to_end_0"
 PROMPTS = {"null": "", "dog": "a photo of a dog"}
@@ -100,7 +100,7 @@ def test_latents(case, monkeypatch):
         seen["clean"] = clean
         return activation(clean)
 
-    monkeypatch.setattr("propagate.features.stable_diffusion.ensemble_features", remember)
+    monkeypatch.setattr("propagate.features.stable_diffusion.dift.ensemble_features", remember)
     build_extractor("dift_sd", weights=str(PIPELINE), device="cpu")(picture(case))
     assert distance(seen["clean"], golden()[f"{case}_latents"]) < 1e-5
 

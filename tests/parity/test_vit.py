@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ import pytest
 import torch
 
 from propagate.features import build_extractor
-from propagate.features.vit import VisionTransformer
-from propagate.features.vit_positions import PositionRule, interpolate_positions
+from propagate.features.vit.positions import PositionRule, interpolate_positions
+from propagate.features.vit.vit import VisionTransformer
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.settings import load_settings
+from tests.places import PARITY_DATA
 
-DATA = Path(__file__).parent / "data" / "vit_tiny_0"
+DATA = PARITY_DATA / "vit_tiny_0"
 VIDEO_STD = (0.228, 0.224, 0.225)  # of DINO's video script
 TOLERANCE = 1e-5  # relative L2; the furthest, DINO, is at 4e-7
 

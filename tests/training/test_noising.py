@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from propagate.features.compact import CompactDiffusion
-from propagate.features.diffusion import Noise, linear_alphas_cumprod
+from propagate.features.compact.compact import CompactDiffusion
+from propagate.features.diffusion.core import Noise, linear_alphas_cumprod
 from training.noising import noise_like, noised, rearranged
 
 

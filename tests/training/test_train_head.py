@@ -13,8 +13,8 @@ from diffusers import UNet2DModel
 from safetensors.torch import save_file
 
 from propagate.features import build_extractor
-from propagate.features.compact import UNET_CONFIG, load_unet
-from propagate.features.compact_head import FILE
+from propagate.features.compact.compact import UNET_CONFIG, load_unet
+from propagate.features.compact.head import FILE
 from tests.training.pictures import smooth_noise
 from training import train_head
 from training.scenes import SceneBatches, SceneSettings

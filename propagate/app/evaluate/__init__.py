@@ -1,0 +1,1 @@
+"""`propagate evaluate` and `propagate sweep`."""

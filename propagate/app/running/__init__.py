@@ -1,0 +1,1 @@
+"""One run of `segment` or `track`, from the input to the output folder."""

@@ -1,0 +1,1 @@
+"""BADJA: tree, clips, score."""

@@ -1,0 +1,1 @@
+"""Several results for one clip, side by side."""

@@ -1,0 +1,1 @@
+"""JHMDB: tree, clips, score."""

@@ -1,0 +1,215 @@
+"""JHMDB's files: the lists of a split, the pictures and the joint positions.
+
+    splits/CLASS_test_split1.txt                          lines `VIDEO.avi K`; K = 2 is a test clip
+    Rename_Images/CLASS/VIDEO/00001.png ...               frames, numbered from 1
+    joint_positions/CLASS/VIDEO/joint_positions.mat       `pos_img` (2, 15, T): x and y in pixels counted from 1
+
+A clip may have more frames than poses and is cut to the poses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy import ndarray
+from scipy.io import savemat
+
+from propagate.benchmarks.benchmark import Clip
+from propagate.benchmarks.davis.tree import suggest_folder
+from propagate.benchmarks.jhmdb.matlab_file import read_numbers
+from propagate.benchmarks.poses import listed
+from propagate.benchmarks.running.paths import is_plain_name, reading
+from propagate.errors import InputError, UsageError
+from propagate.files.documents import read_text
+from propagate.formats import atomic_path
+from propagate.video.folder import read_header
+
+JOINTS = (
+    *("neck", "belly", "face", "right_shoulder", "left_shoulder", "right_hip", "left_hip"),
+    *("right_elbow", "left_elbow", "right_knee", "left_knee"),
+    *("right_wrist", "left_wrist", "right_ankle", "left_ankle"),
+)
+SKELETON = (
+    *((0, 2), (0, 1), (0, 3), (0, 4), (1, 5), (1, 6)),
+    *((3, 7), (7, 11), (4, 8), (8, 12)),
+    *((5, 9), (9, 13), (6, 10), (10, 14)),
+)
+MATLAB_FILE = "joint_positions.mat"
+FARTHEST = 10
+"""How many times a picture's longer side away from its corner a true position may lie: farther out, it is damaged."""
+
+_TEST = "2"
+_KINDS = ("0", "1", _TEST)
+_SOURCE = "Get the missing pieces from jhmdb.is.tue.mpg.de, or name the clips you have with --sequence."
+# The first 116 bytes of a .mat file are free text; scipy puts the date there, which would make equal files differ.
+_HEADER = b"MATLAB 5.0 MAT-file, joint positions in pixels counted from 1".ljust(116)
+
+
+@dataclass(frozen=True, eq=False)
+class JhmdbSequence:
+    """A test clip.
+
+    Attributes:
+        clip: its name is CLASS/VIDEO.
+        size: (height, width) of its pictures.
+        truth: (T, 15, 2) float64, (x, y) in pixels counted from 0; may lie outside of the picture.
+    """
+
+    clip: Clip
+    size: tuple[int, int]
+    truth: Float64[ndarray, "t 15 2"]
+
+
+def read_jhmdb(data: Path, split: int, sequences: Sequence[str] = ()) -> tuple[JhmdbSequence, ...]:
+    """The test clips of a split, by class and in the order of the lists.
+
+    Args:
+        data: the folder of `splits`, `Rename_Images` and `joint_positions`.
+        split: 1, 2 or 3.
+        sequences: only these, each CLASS/VIDEO or VIDEO; all if empty.
+
+    Raises:
+        InputError: what is missing or cannot be read, all of it in one message.
+        UsageError: a sequence that is not in the lists.
+    """
+    with reading(data):
+        names = _chosen(_listed_clips(data, split), sequences)
+    found, faults = [], []
+    for name in names:
+        try:
+            with reading(data):
+                found.append(_read_sequence(data, name))
+        except InputError as error:
+            faults.append(error.message.rstrip("."))
+    if faults:
+        raise InputError(f"{len(faults)} of {len(names)} JHMDB clips are not usable: {listed(faults, '; ')}.", _SOURCE)
+    return tuple(found)
+
+
+def read_pos_img(path: Path) -> Float64[ndarray, "t 15 2"]:
+    """The joint positions of a .mat file, true or predicted.
+
+    Args:
+        path: holds `pos_img`, (2, 15, T), x and y in pixels counted from 1.
+
+    Returns:
+        (T, 15, 2) float64, (x, y) in pixels counted from 0.
+
+    Raises:
+        InputError: unreadable, without `pos_img`, or of another shape.
+    """
+    array = read_numbers(path, "pos_img")
+    if array.ndim != 3 or array.shape[:2] != (2, len(JOINTS)):
+        raise InputError(f"pos_img in {path} is {array.dtype} {array.shape}, not numbers (2, {len(JOINTS)}, T).")
+    return array.transpose(2, 1, 0).astype(np.float64) - 1
+
+
+def write_pos_img(path: Path, positions: Float[ndarray, "t 15 2"]) -> None:
+    """Write joint positions as the data set does, whole or not at all. The inverse of `read_pos_img`.
+
+    Args:
+        path: where to.
+        positions: (x, y) in pixels counted from 0, NaN where a joint is lost.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    buffer = BytesIO()
+    savemat(buffer, {"pos_img": positions.astype(np.float64).transpose(2, 1, 0) + 1})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_HEADER + buffer.getvalue()[len(_HEADER) :])
+
+
+def _listed_clips(data: Path, split: int) -> list[str]:
+    """CLASS/VIDEO of all test clips."""
+    suffix = f"_test_split{split}.txt"
+    lists = {path.name.removesuffix(suffix): path for path in _visible(data / "splits") if path.name.endswith(suffix)}
+    if wrong := [path.name for kind, path in lists.items() if not is_plain_name(kind)]:
+        raise InputError(f"{data / 'splits'} has a file whose name is not UTF-8: {listed(wrong)}.", "Rename it.")
+    folders = [*_visible(data / "Rename_Images"), *_visible(data / "joint_positions")]
+    without = sorted({folder.name for folder in folders if folder.is_dir()} - set(lists))
+    if not lists or without:
+        missing = [f"{name}{suffix}" for name in without] or [f"CLASS{suffix}"]
+        raise InputError(f"{data / 'splits'} lacks {listed(missing)}.", _other_folder(data) or _SOURCE)
+    names = [f"{kind}/{video}" for kind in sorted(lists) for video in _test_videos(lists[kind])]
+    if not names:
+        raise InputError(f"The lists {data / 'splits'}/*{suffix} name no test clip.", _SOURCE)
+    return names
+
+
+def _other_folder(data: Path) -> str:
+    """Which folder was probably meant, if this one has no lists."""
+    return "" if (data / "splits").is_dir() else suggest_folder(data, ("splits", "joint_positions"), "--data")
+
+
+def _test_videos(path: Path) -> Iterator[str]:
+    """The test videos of a list."""
+    lines = read_text(path, "list").splitlines()
+    seen = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        video, _, kind = line.strip().rpartition(" ")
+        name = video.strip().removesuffix(".avi")
+        if not is_plain_name(name) or kind not in _KINDS or name in seen:
+            fault = "names a video again" if name in seen else "is not `VIDEO.avi K` with K = 0, 1 or 2"
+            raise InputError(
+                f"Line {number} of {path} {fault}: {line.strip()[:80]!r}.", "Take the list of the data set."
+            )
+        seen.add(name)
+        if kind == _TEST:
+            yield name
+
+
+def _chosen(names: list[str], sequences: Sequence[str]) -> list[str]:
+    """The clips that are wanted, in the order of the lists."""
+    for wanted in sequences:
+        if not any(_is_called(name, wanted) for name in names):
+            near = get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Clips are called CLASS/VIDEO or VIDEO, as in splits."
+            raise UsageError(f"--sequence {wanted}: no such clip in the lists of test clips.", hint)
+    return [name for name in names if not sequences or any(_is_called(name, wanted) for wanted in sequences)]
+
+
+def _is_called(name: str, wanted: str) -> bool:
+    return wanted in (name, name.partition("/")[2])
+
+
+def _read_sequence(data: Path, name: str) -> JhmdbSequence:
+    truth = read_pos_img(data / "joint_positions" / name / MATLAB_FILE)
+    if not np.isfinite(truth).all():
+        raise InputError(f"pos_img of {name} has positions that are no numbers.")
+    if len(truth) < 2:
+        raise InputError(f"{name} has {len(truth)} poses: there is nothing to score after the first.")
+    folder = data / "Rename_Images" / name
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing.")
+    # The archives were packed on a Mac and hold hidden files beside the frames.
+    by_number: dict[int, Path] = {}
+    for path in _visible(folder):
+        digits = path.name.partition(".")[0]
+        if path.suffix != ".png" or not digits.isdecimal() or not path.is_file():
+            continue
+        if (twin := by_number.setdefault(int(digits), path)) != path:
+            raise InputError(f"{folder} has frame {int(digits)} twice: {twin.name} and {path.name}.")
+    first = 0 if 0 in by_number else 1
+    numbers = range(first, first + len(truth))
+    missing = [f"{number:05d}.png" for number in numbers if number not in by_number]
+    if missing:
+        raise InputError(f"{folder} lacks {listed(missing)}.")
+    pictures = tuple(by_number[number] for number in numbers)
+    (width, height), _ = read_header(pictures[0])
+    if np.abs(truth).max() > FARTHEST * max(width, height):
+        raise InputError(f"pos_img of {name} has positions far outside of its {width}x{height} pictures.")
+    return JhmdbSequence(Clip(name, pictures), (height, width), truth)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, without hidden files; nothing where there is no such folder."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []

@@ -1,0 +1,1 @@
+"""Running methods on clips: processes, result folders, records."""

@@ -1,0 +1,164 @@
+"""Records of an evaluation's own files: `.evaluation.json` of its folder, `run.json` of each clip.
+
+They say which files may be removed, and anybody can edit them. So they are read here alone, whole or not at all, and
+nothing is removed that they do not name by a plain path inside the folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from propagate.benchmarks.running.paths import is_plain_name
+from propagate.errors import InputError, UsageError
+from propagate.files.documents import read_json
+
+MANIFEST, RECORD = ".evaluation.json", "run.json"
+
+_UNTOUCHED = "Nothing was removed. Choose another --output (-o)."
+
+
+def _plain_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError(f"{name[:80]!r} is not a plain name")
+    return name
+
+
+def _plain_path(path: str) -> str:
+    if not all(is_plain_name(part) for part in path.split("/")) or path == MANIFEST:
+        raise ValueError(f"{path[:80]!r} is not a plain name inside the folder")
+    return path
+
+
+_Name = Annotated[str, AfterValidator(_plain_name)]
+_InsidePath = Annotated[str, AfterValidator(_plain_path)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Manifest(_Record):
+    """What an evaluation writes into its folder.
+
+    Attributes:
+        methods: names of all methods.
+        at_top: the method whose clips lie in the folder itself; None where every method has a folder.
+        files: scores and reports, as paths below the folder.
+        clips: folders of clips, as paths below the folder.
+    """
+
+    methods: list[_Name] = []
+    at_top: _Name | None = None
+    files: list[_InsidePath] = []
+    clips: list[_InsidePath] = []
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Manifest:
+        if self.at_top is not None and self.at_top not in self.methods:
+            raise ValueError(f"{self.at_top!r} is not one of the methods")
+        clips = set(self.clips)
+        for file in self.files:
+            if any(parent.as_posix() in clips for parent in PurePosixPath(file).parents):
+                raise ValueError(f"{file!r} lies in the folder of a clip, which has a record of its own")
+        return self
+
+
+class ResultRecord(_Record):
+    """Which files belong to one result, and what it was made with and from.
+
+    Attributes:
+        settings_hash: of all settings.
+        input_hash: of the pictures and the given label.
+        files: path below the folder -> size in bytes.
+        digests: path below the folder -> SHA-256; empty in records of older versions.
+    """
+
+    settings_hash: str
+    input_hash: str
+    files: dict[_InsidePath, Annotated[int, Field(ge=0)]]
+    digests: dict[_InsidePath, str] = {}
+
+
+class ClipRecord(ResultRecord):
+    """How a clip of a data set was run; see `clip_folder.write_record`."""
+
+    benchmark: str
+    clip: str
+    method: str
+    settings: dict[str, Any]
+    frames: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_memory: Annotated[int, Field(ge=0)] | None
+    threads: Annotated[int, Field(ge=1)]
+    versions: dict[str, str | None] = {}
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return what an evaluation wrote into a folder; None where it says nothing.
+
+    Raises:
+        InputError: the manifest is damaged, or names something that is not inside the folder.
+    """
+    path = folder / MANIFEST
+    return _read(path, Manifest) if os.path.lexists(path) else None
+
+
+def read_record(folder: Path, kind: type[RecordT]) -> RecordT | None:
+    """Return the record of a finished result; None where its folder does not exist.
+
+    Raises:
+        UsageError: it has no record.
+        InputError: it is a link, or its record is damaged or names something outside.
+    """
+    if not os.path.lexists(folder):
+        return None
+    remedy = "Move it away, or choose another --output (-o)."
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link that an evaluation did not make.", remedy)
+    if not os.path.lexists(folder / RECORD):
+        raise UsageError(f"{folder} holds something that an evaluation did not write.", remedy)
+    return _read(folder / RECORD, kind)
+
+
+def check_inside(folder: Path, paths: Iterable[str]) -> None:
+    """Refuse paths that lead through a link, or are a folder where a file is meant.
+
+    Args:
+        folder: the folder of the record.
+        paths: plain paths of files, as the records have them.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for path in paths:
+        place = folder
+        for part in Path(path).parts[:-1]:
+            place /= part
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise InputError(f"{place} is not a folder that an evaluation made.", _UNTOUCHED)
+        file = folder / path
+        if file.is_dir() and not file.is_symlink():
+            raise InputError(f"{file} is a folder, where an evaluation wrote a file.", _UNTOUCHED)
+
+
+def _read(path: Path, kind: type[RecordT]) -> RecordT:
+    try:
+        if path.is_symlink():
+            raise InputError("it is a link.")
+        return kind.model_validate(read_json(path))
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:80]
+        fault = first["msg"].removeprefix("Value error, ")
+        cause = f"{place}: {fault}" if place else fault
+        raise InputError(f"{path} is damaged or was edited ({cause}).", _UNTOUCHED) from problem
+    except InputError as problem:
+        raise InputError(f"{path} is damaged or was edited: {problem.message}", _UNTOUCHED) from problem

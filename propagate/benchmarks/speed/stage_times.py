@@ -1,0 +1,171 @@
+"""How long each stage of a run takes, on the same inputs, and all of them end to end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from propagate.benchmarks.speed.timing import Timing, timed
+from propagate.benchmarks.speed.transfer_step import Rule, Transfer
+from propagate.errors import UsageError
+from propagate.features import FeatureExtractor
+from propagate.features.finer import both_maps
+from propagate.features.learned_prompts.attention_labels import AttentionLabels
+from propagate.features.learned_prompts.label_reader import LabelReader
+from propagate.features.passes import Passes, largest_pass
+from propagate.labels import codec_for
+from propagate.pipeline import extract, label_stride, maps_of, track, with_frames
+from propagate.propagation.affinity import normalize
+from propagate.propagation.propagator import LabelPropagator
+from propagate.propagation.window import Window
+from propagate.settings import Settings
+from propagate.types import Frame, Mask, Prediction
+from propagate.video import VideoReader
+
+DECODE, FEATURES, TRANSFER, LABELS, WRITE = STAGES = ("decode", "features", "transfer", "decode labels", "write")
+_HELD = 24
+"""Frames whose features and labels are held for the stages that start from them."""
+
+
+class Sink(Protocol):
+    """Takes in what a run gives."""
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Write a frame's files."""
+        ...
+
+
+OpenSink = Callable[[Path], AbstractContextManager[Sink]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: an extractor, ready to run, with its settings."""
+
+    name: str
+    settings: Settings
+    extractor: FeatureExtractor
+
+
+def device_of(extractor: FeatureExtractor) -> torch.device | None:
+    """Where an extractor computes; None where it does not say."""
+    device = getattr(extractor, "device", None)
+    return torch.device(device) if device is not None else None
+
+
+def end_to_end(reader: Iterable[Frame], label: Mask, subject: Subject, folder: Path, open_sink: OpenSink) -> Timing:
+    """Carry the label through the clip and write all files, once.
+
+    Args:
+        reader: the clip.
+        label: of its first frame.
+        subject: with what.
+        folder: an empty one, for the files.
+        open_sink: gives what writes them.
+    """
+    timings, frames = list[Timing](), 0
+    carried = partial(track, anchors=label, extractor=subject.extractor, settings=subject.settings)
+    with timed(1, device_of(subject.extractor), timings), open_sink(folder) as sink:
+        for frame, prediction in with_frames(reader, carried):
+            sink.write(frame, prediction)
+            frames += 1
+    return Timing(timings[0].wall / frames, timings[0].cpu / frames)
+
+
+class Stages:
+    """The stages of one subject on one clip, each to be run by itself as often as wanted.
+
+    What a stage starts from was made before by the stages ahead of it. The transfer starts from a full memory bank, as
+    in the middle of a long clip.
+
+    Args:
+        reader: the clip, of two frames or more; the stages after decoding take its first 24.
+        label: of its first frame.
+        subject: with what.
+    """
+
+    @torch.no_grad()
+    def __init__(self, reader: VideoReader, label: Mask, subject: Subject) -> None:
+        self._reader, self._subject = reader, subject
+        self._device = device_of(subject.extractor)
+        settings, extractor = subject.settings, subject.extractor
+        extractor = both_maps(extractor) if settings.propagation.finer else extractor
+        self._frames = list(islice(iter(reader), _HELD))
+        self._passes = Passes(extractor, largest_pass(extractor, settings.features.batch_size))
+        split = maps_of(extractor)
+        features = [split(features) for _, features in extract(self._frames, self._passes, settings)]
+        codec = codec_for([label], label_stride(extractor), settings.labels)
+        self._codec: Any = codec
+        options = settings.propagation
+        self._propagator = (
+            AttentionLabels(window=options.window, radius=options.radius)
+            if isinstance(extractor, LabelReader)
+            else LabelPropagator(**options.model_dump(), anchors=1)
+        )
+        rows, columns = features[0][-1].shape[1:]
+        soft = codec.encode(label, self._frames[0].size, (rows, columns)).to(features[0][0].device)
+        searched, *finer = features[0]
+        self._propagator.anchor(searched, soft, *finer)
+        shown, self._queries = self._frames[1:], features[1:]
+        for query in islice(cycle(self._queries), options.n_last + options.n_older * options.older_every):
+            self._propagator.step(*query)
+        self._softs = [
+            (frame, self._propagator.step(*query)) for frame, query in zip(shown, self._queries, strict=True)
+        ]
+        self._predictions = [(frame, codec.decode(soft, frame)) for frame, soft in self._softs]
+
+    @torch.no_grad()
+    def run(self, folder: Path, open_sink: OpenSink) -> dict[str, Timing]:
+        """Time every stage once.
+
+        Args:
+            folder: an empty one, for the files.
+            open_sink: gives what writes them.
+        """
+        timings: list[Timing] = []
+        count = sum(1 for _ in self._reader) if self._reader.info.count is None else self._reader.info.count
+        with timed(count, None, timings):
+            deque(iter(self._reader), maxlen=0)
+        with timed(len(self._frames), self._device, timings):
+            deque(extract(self._frames, self._passes, self._subject.settings), maxlen=0)
+        with timed(len(self._queries), self._device, timings):
+            for query in self._queries:
+                self._propagator.step(*query)
+        with timed(len(self._softs), self._device, timings):
+            for frame, soft in self._softs:
+                self._codec.decode(soft, frame)
+        with timed(len(self._predictions), None, timings), open_sink(folder) as sink:
+            for frame, prediction in self._predictions:
+                sink.write(frame, prediction)
+        return dict(zip(STAGES, timings, strict=True))
+
+    @property
+    def transfer(self) -> Transfer:
+        """One transfer step, of a query that is not in the memory, which is full.
+
+        Raises:
+            UsageError: nothing is transferred: the features are the labels; or it is done with `propagation.finer`.
+        """
+        if isinstance(self._propagator, AttentionLabels):
+            raise UsageError(
+                f"--dense: {self._subject.name} reads labels from each frame and transfers none.", "Leave it out."
+            )
+        if self._propagator.finer_memory is not None:
+            raise UsageError(
+                f"--dense: {self._subject.name} transfers from coarse to fine, which has no dense form.",
+                "Leave it out, or set propagation.finer=false.",
+            )
+        propagation = self._subject.settings.propagation
+        keys, labels = self._propagator.memory.context()
+        exempt = tuple(range(self._propagator.memory.anchors)) if propagation.exempt_anchors else ()
+        window = None if propagation.window == "none" else Window(propagation.window, propagation.radius, exempt)
+        rule = Rule(window, propagation.top_k, propagation.temperature, propagation.ties)
+        return Transfer(normalize(self._queries[0][0]), keys, labels, rule)

@@ -1,0 +1,1 @@
+"""guided-diffusion's U-Net (ADM), on pixels."""

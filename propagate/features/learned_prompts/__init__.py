@@ -1,0 +1,1 @@
+"""Labels read from Stable Diffusion's cross-attention to learned prompts."""

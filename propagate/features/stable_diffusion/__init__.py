@@ -1,0 +1,1 @@
+"""Extractors that run Stable Diffusion's U-Net."""

@@ -1,0 +1,1 @@
+"""Vision transformers: DINO, DINOv2, DINOv3, OpenCLIP."""

@@ -1,0 +1,1 @@
+"""Keypoint files: our JSON, COCO, CSV."""

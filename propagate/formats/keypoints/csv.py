@@ -1,0 +1,174 @@
+"""Keypoints as CSV with the columns frame, name, x, y, confidence, as spreadsheets of any country save them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from propagate.errors import InputError
+from propagate.formats.keypoints.poses import Number, Pose, as_share, in_pixels, keypoints_of, unknown
+from propagate.types import Keypoints, Prediction
+
+COLUMNS = ("frame", "name", "x", "y", "confidence")
+_REQUIRED = ("name", "x", "y")
+_SEPARATORS = (",", ";", "\t", "|")
+_DECIMAL = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]{1,3})?")
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3},[0-9]{3}")
+_NOTHING = ("", "nan", "na", "null", "none")  # how tools write an absent number
+_LARGEST_FRAME = 10**9
+
+
+def poses_of_csv(text: str, path: Path) -> list[Pose]:
+    """The poses of a file, one for each frame; every joint named anywhere in the file belongs to each of them.
+
+    The separator is the sign of `_SEPARATORS` that makes columns of the first line. Numbers may have a decimal comma,
+    all or none of them; where the comma separates as well, they stand in quotes. A first column without a name, which
+    is pandas' index, is left out.
+
+    Raises:
+        InputError: unknown or missing columns, a value that is no number, a joint twice in one frame.
+    """
+    if "\0" in text:
+        raise InputError(f"{path} holds null characters: it is no text file.", "Save it as CSV in UTF-8.")
+    lines = re.sub(r"\A([^\S\n]*\n)+", "", io.StringIO(text, newline=None).read()).split("\n")
+    if re.fullmatch(r"sep=.", lines[0].strip()):  # how Excel is told of the separator
+        del lines[0]
+    separator = _separator(lines[0] if lines else "")
+    try:
+        notes = list[str]()
+        return _poses(_rows(lines, separator, path, notes), path, notes)
+    except csv.Error as error:
+        raise InputError(f"{path} is not CSV: {error}.", f"Columns: {','.join(COLUMNS)}.") from error
+
+
+def _separator(header: str) -> str:
+    """The sign that makes most known columns of the first line; the comma where all make as many."""
+    return max(_SEPARATORS, key=lambda sign: len({*_columns(header.split(sign))} & {*COLUMNS}))
+
+
+def _columns(cells: Sequence[str]) -> list[str]:
+    return [cell.strip().strip('"').strip().lower() for cell in cells]
+
+
+def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Place and cells by column of every line that is not empty; `notes` takes what is to be said of the columns."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
+    columns = _columns(next(reader, []))
+    while columns and not columns[-1]:  # spreadsheets end lines with separators
+        del columns[-1]
+    index = int(columns[:1] in (["unnamed: 0"], [""]))
+    if index:
+        notes.append(f"{path}: the first column has no name and is left out.")
+        del columns[0]
+    for column in columns:
+        if column not in COLUMNS:
+            raise unknown(path, "column", column, COLUMNS)
+        if columns.count(column) > 1:
+            raise InputError(f"{path}: the column {column!r} stands twice.", "Keep one of them.")
+    if missing := [column for column in _REQUIRED if column not in columns]:
+        raise InputError(
+            f"{path}: the column {missing[0]!r} is missing.", f"The first line names the columns: {','.join(COLUMNS)}."
+        )
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        place = f"{path}, line {reader.line_num}"
+        del cells[:index]
+        while len(cells) > len(columns) and not cells[-1].strip():
+            del cells[-1]
+        if len(cells) != len(columns):
+            raise InputError(f"{place}: it does not have {len(columns)} values.", f"Columns: {','.join(columns)}.")
+        yield place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+
+
+def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[str]) -> list[Pose]:
+    frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
+    names: dict[str, None] = {}
+    signs: dict[str, str] = {}  # of decimals -> where it was first found
+    grouped: dict[bool, str] = {}  # whether a number with a comma may be thousands -> the first one
+    for place, row in rows:
+        signs |= {sign: place for cell in ("x", "y", "confidence") for sign in ".," if sign in row.get(cell, "")}
+        if len(signs) > 1:
+            raise InputError(
+                f"{place}: numbers have decimal points and decimal commas.", "Write all of them with a point."
+            )
+        name = row["name"]
+        if not name:
+            raise InputError(f"{place}: the joint has no name.", "Each line is one joint of one frame.")
+        frame = _frame_number(row["frame"], place) if "frame" in row else None
+        points = frames.setdefault(frame, {})
+        if name in points:
+            raise InputError(f"{place}: {name!r} stands twice in one frame.", "Keep one of the two lines.")
+        for cell in ("x", "y"):
+            if "," in row[cell]:
+                grouped.setdefault(_THOUSANDS.fullmatch(row[cell]) is not None, row[cell])
+        x, y, confidence = (_number(row, column, place) for column in ("x", "y", "confidence"))
+        if (x == x) != (y == y):
+            raise InputError(f"{place}: {name!r} has one of x and y.", "Give both, or leave both empty: absent.")
+        if x == x and confidence != confidence:
+            shown = row["confidence"]
+            raise InputError(f"{place}: confidence is {shown!r}, not a number.", "Leave the cell empty for 1.")
+        points[name] = (x, y, confidence)
+        names[name] = None
+    if True in grouped and False not in grouped:
+        notes.append(f"{path}: {grouped[True]} is read with a decimal comma, as {grouped[True].replace(',', '.')}.")
+    return [
+        Pose(keypoints_of(points, list(names), (), path), frame, notes=tuple(notes)) for frame, points in frames.items()
+    ]
+
+
+def _frame_number(text: str, place: str) -> int:
+    """A frame number, from 0; tables of numbers write it as 7.0, too."""
+    number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.0*)?", text) else -1.0
+    if not 0 <= number <= _LARGEST_FRAME:
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise InputError(f"{place}: the frame is {shown!r}.", "Frames are whole numbers, from 0.")
+    return int(number)
+
+
+def _number(row: Mapping[str, str], column: str, place: str) -> float:
+    """A coordinate (empty: absent) or a confidence (empty or no such column: 1; the word for no number: NaN)."""
+    text = row.get(column, "")
+    if column == "confidence" and not text:
+        return 1.0
+    if text.lower() in _NOTHING:
+        return float("nan")
+    if len(text) > 100 or not _DECIMAL.fullmatch(text):
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise InputError(f"{place}: {column} is {shown!r}, not a number.", "Leave it empty where absent.")
+    return float(text.replace(",", "."))
+
+
+class CsvEncoder:
+    """The text of a file, piece by piece; an absent joint has empty x and y and confidence 0.
+
+    Args:
+        place, share: how coordinates and confidences are rounded.
+    """
+
+    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
+        self._place, self._share = place, share
+
+    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
+        """The line of column names: CSV has no place for the skeleton and the size."""
+        return ",".join(COLUMNS) + "\n"
+
+    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
+        """The lines of one frame."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for name, (x, y), confidence, present in zip(
+            keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
+        ):
+            place = (self._place(x), self._place(y), self._share(confidence)) if present else ("", "", 0.0)
+            writer.writerow((prediction.index, name, *place))
+        return text.getvalue()
+
+    separator = ""
+
+    def end(self) -> str:
+        """Nothing follows the last line."""
+        return ""

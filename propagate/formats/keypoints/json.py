@@ -1,0 +1,124 @@
+"""The project's own keypoint JSON (described in `keypoints`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from propagate.errors import InputError
+from propagate.formats.keypoints.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of, unknown
+from propagate.printable import printable
+from propagate.types import Keypoints, Prediction
+
+
+class _Frame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    frame: NonNegativeInt
+    name: str | None = None
+    time_s: float | None = None
+    points: dict[str, list[float | None] | None]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    names: list[str]
+    skeleton: list[tuple[str, str]] = []
+    frames: list[_Frame]
+
+
+_KNOWN = {"": tuple(_File.model_fields), "frames": tuple(_Frame.model_fields)}
+
+
+def poses_of_json(document: object, path: Path) -> list[Pose]:
+    """The poses of a parsed file, one for each entry of `frames`.
+
+    Raises:
+        InputError: unknown or missing keys, unknown joints, values of the wrong type.
+    """
+    try:
+        file = _File.model_validate(document)
+    except ValidationError as error:
+        raise invalid(path, error, _KNOWN, document) from error
+    names = file.names
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: a joint is named twice in 'names'.", "Give each joint a name of its own.")
+    for name in (name for bone in file.skeleton for name in bone):
+        if name not in names:
+            raise unknown(path, "joint in 'skeleton'", name, names)
+    skeleton = [(names.index(start), names.index(end)) for start, end in file.skeleton]
+    if (file.width is None) != (file.height is None):
+        raise InputError(f"{path} gives one of 'width' and 'height'.", "Give both, or neither.")
+    size = (file.height, file.width) if file.height is not None and file.width is not None else None
+    poses = []
+    for entry in file.frames:
+        points = dict(_points(entry, names, path))
+        poses.append(Pose(keypoints_of(points, names, skeleton, path), entry.frame, size=size, picture=entry.name))
+    return poses
+
+
+def _points(entry: _Frame, names: list[str], path: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Name and (x, y, confidence) of the joints of a frame that are not null."""
+    for name, point in entry.points.items():
+        if name not in names:
+            raise unknown(path, f"joint in frame {entry.frame}", name, names)
+        if point is None:
+            continue
+        if len(point) not in (2, 3):
+            raise InputError(
+                f"{path}: {name!r} in frame {entry.frame} has {len(point)} numbers.",
+                f"A point is [x, y], [x, y, confidence] or null. {FORMATS}",
+            )
+        x, y, confidence = (float("nan") if number is None else number for number in (*point, 1.0)[:3])
+        yield name, (x, y, confidence)
+
+
+class JsonEncoder:
+    """The text of a file, piece by piece; one line for each frame.
+
+    Args:
+        place, share: how coordinates and confidences are rounded.
+    """
+
+    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
+        self._place, self._share = place, share
+
+    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
+        """What stands before the first frame."""
+        height, width = size
+        names = list(keypoints.names)
+        head: dict[str, Any] = {
+            "version": 1,
+            "width": width,
+            "height": height,
+            "names": names,
+            "skeleton": [[names[start], names[end]] for start, end in keypoints.skeleton],
+        }
+        lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+        return "{\n" + ",\n".join(lines) + ',\n"frames": [\n'
+
+    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
+        """One frame."""
+        points = {
+            name: [self._place(x), self._place(y), self._share(confidence)] if present else None
+            for name, (x, y), confidence, present in zip(
+                keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
+            )
+        }
+        name = {} if prediction.name is None else {"name": printable(prediction.name)}
+        entry = {"frame": prediction.index, **name, "time_s": round(prediction.time_s, 6), "points": points}
+        return json.dumps(entry, ensure_ascii=False, allow_nan=False)
+
+    separator = ",\n"
+
+    def end(self) -> str:
+        """What stands after the last frame."""
+        return "\n]\n}\n"

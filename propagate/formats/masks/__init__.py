@@ -1,0 +1,1 @@
+"""Mask pictures: indexed, black and white, flat colors, transparency."""

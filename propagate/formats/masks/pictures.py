@@ -1,0 +1,300 @@
+"""What the pixels of a mask picture mean: ids, black and white, flat colors or transparency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer, Shaped, UInt8, UInt16
+from numpy import ndarray
+from PIL import Image
+
+from propagate.errors import InputError
+from propagate.files.pictures import PictureHeader, convert_picture
+from propagate.files.sixteen_bit import load_sixteen_bit
+from propagate.formats.masks.colors import (
+    TRANSPARENT,
+    Colors,
+    Rows,
+    bands,
+    count_colors,
+    count_numbers,
+    solid_rgb,
+)
+from propagate.formats.masks.hardening import harden
+from propagate.formats.masks.soft_edges import MAX_OBJECTS, soft_edges, too_many
+from propagate.formats.masks.stored_values import (
+    palette_opacity,
+    spread_black_and_white,
+    stored_numbers,
+    transparent_number,
+)
+from propagate.formats.palette import DAVIS_PALETTE
+from propagate.types import BACKGROUND, VOID
+
+_MAPPING_SHOWN = 12
+_FEW_PIXELS = 9  # an object of fewer may be a slip
+Ids = UInt8[ndarray, "h w"]
+Notes = tuple[str, ...]
+
+
+class MaskPicture:
+    """One picture that is to be understood as a mask.
+
+    Args:
+        path: for messages.
+        source: name of its lossy compression, empty for exact ones.
+        hard: cut soft edges instead of refusing them.
+
+    Attributes:
+        colors: where colors are objects, the name of that of object 1, 2 and so on; else empty.
+    """
+
+    def __init__(self, path: Path, source: str, *, hard: bool = False) -> None:
+        self._path = path
+        self._source = source
+        self._hard = hard
+        self.colors: tuple[str, ...] = ()
+
+    def ids(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+        """Object ids of a picture of any mode, and notes on how it was understood.
+
+        Args:
+            image: decoded and upright.
+            header: of its file.
+
+        Raises:
+            InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
+        """
+        self._image = image
+        ids, notes = self._understood(image, header)
+        return ids, (*notes, *self._doubts(ids))
+
+    def _understood(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+        if header.bits > 8:
+            raise InputError(
+                f"{self._path} has {header.bits} bits per channel, of which 8 can be read: objects might become one.",
+                "Save it as PNG.",
+            )
+        if image.mode == "P":
+            return self._palette(np.array(image), image, header)
+        if image.mode == "PA":
+            index, alpha = (np.array(image.getchannel(band)) for band in ("P", "A"))
+            return self._palette(index, image, header, alpha)
+        if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+            stored, key = stored_numbers(image, header), transparent_number(image)
+            values = spread_black_and_white(stored, image, header)
+            if key is not None and (stored == key).any():
+                return self._keyed_numbers(values, stored != key)
+            return self._numbers(*self._eight_bits(values))
+        if header.sixteen_bit:
+            deep = load_sixteen_bit(self._path, image, "mask")
+            size = image.size[::-1]
+            image.close()  # its pixels are in `deep`
+            if header.raw_mode.startswith("LA") and all(_is_opaque_gray(deep(band)) for band in bands(*size)):
+                return self._numbers(*self._eight_bits(np.concatenate([deep(band)[..., 0] for band in bands(*size)])))
+            return self._colors(deep, size)
+        if image.mode == "LA" and image.getextrema()[1] == (255, 255):
+            return self._numbers(np.array(image.getchannel("L")))
+
+        def rows(band: slice) -> UInt8[ndarray, "n w 4"]:
+            part = image.crop((0, band.start, image.width, band.stop))
+            return np.asarray(convert_picture(part, "RGBA", self._path, "mask"))
+
+        return self._colors(rows, image.size[::-1])
+
+    def _palette(
+        self, index: Ids, image: Image.Image, header: PictureHeader, alpha: UInt8[ndarray, "h w"] | None = None
+    ) -> tuple[Ids, Notes]:
+        """The index is the id, unless the palette says by its black or its transparency that 0 is no background."""
+        table = np.zeros((256, 3), np.uint8)
+        palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
+        table[: len(palette)] = palette
+        opacity = palette_opacity(image)
+
+        def rows(band: slice) -> UInt8[ndarray, "n w 4"]:
+            part = index[band]
+            return np.dstack([table[part], opacity[part] if alpha is None else alpha[band]])
+
+        solid = (opacity >= 128)[index] if alpha is None else alpha >= 128
+        used = np.flatnonzero(count_numbers(index, 256, solid))
+        if not solid.all():
+            named = len(used) > 1 and np.array_equal(table[used], DAVIS_PALETTE[used])
+            if 0 in used and not named:
+                return self._colors(rows, index.shape)
+            ids, notes = self._palette_numbers(np.where(solid, index, np.uint8(0)), table, used)
+            shades = opacity[count_numbers(index, 256) > 0] if alpha is None else alpha
+            soft = bool(((shades > 0) & (shades < 255)).any())
+            return ids, (*self._transparency_notes(soft), *notes)
+        black = [int(i) for i in used if not table[i].any()]
+        if table[0].any() and black:
+            ids, notes = self._colors(rows, index.shape)
+            note = f"In the palette of {self._path} black is not color 0: its colors are taken, not its numbers."
+            return ids, (note, *notes)
+        return self._palette_numbers(index, table, used)
+
+    def _palette_numbers(
+        self, index: Ids, table: UInt8[ndarray, "256 3"], used: Shaped[ndarray, " n"]
+    ) -> tuple[Ids, Notes]:
+        present = np.flatnonzero(count_numbers(index, 256))
+        if set(present.tolist()) <= {0, 255}:
+            return self._numbers(index)
+        if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
+            shades = table[present].astype(np.float64)
+            problem = soft_edges(_compact(index, present), shades, self._path, self._source)
+            if problem is not None and self._hard:
+                return self._colors(lambda band: _opaque(table[index[band]]), index.shape)
+            if problem is not None:
+                raise problem
+        return index, self._void_note(index)
+
+    def _keyed_numbers(self, values: Integer[ndarray, "h w"], solid: Bool[ndarray, "h w"]) -> tuple[Ids, Notes]:
+        """Grayscale of which one value is transparent: 0, where it is not, is an object like the others."""
+        if (values[solid] == 0).any():
+            deep = values.astype(np.uint16)
+
+            def rows(band: slice) -> UInt16[ndarray, "n w 4"]:
+                part = _opaque(np.repeat(deep[band][..., None], 3, 2))
+                part[~solid[band], 3] = 0
+                return part
+
+            return self._colors(rows, values.shape)
+        narrow, notes = self._eight_bits(np.where(solid, values, np.zeros_like(values)))
+        ids, more = self._numbers(narrow)
+        return ids, (*self._transparency_notes(False), *notes, *more)
+
+    def _numbers(self, values: Ids, notes: Notes = ()) -> tuple[Ids, Notes]:
+        """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
+        used = np.flatnonzero(count_numbers(values, 256))
+        if set(used.tolist()) <= {0, 255}:
+            note = f"{self._path} is black and white: white is object 1."
+            return (values > 0).astype(np.uint8), (*notes, *((note,) if values.any() else ()))
+        table = np.repeat(used.astype(np.float64)[:, None], 3, 1)
+        problem = soft_edges(_compact(values, used), table, self._path, self._source)
+        if problem is not None:
+            if not self._hard:
+                raise problem
+            solid = np.ones(values.shape, bool)
+            rgb = np.repeat(values[..., None], 3, 2)
+            note = harden(rgb, solid, self._path, self._source, problem)
+            self._source, self._hard = "", False
+            return self._numbers(np.ascontiguousarray(rgb[..., 0]), (*notes, note))
+        if np.count_nonzero(used) > MAX_OBJECTS:
+            raise too_many(self._path, len(used), "every gray there is")
+        return values, (*notes, *self._void_note(values))
+
+    def _colors(self, rows: Rows, size: tuple[int, int]) -> tuple[Ids, Notes]:
+        """Each color an object, in order of appearance; what is transparent, or else black, is background."""
+        colors = count_colors(rows, *size)
+        notes = [] if colors.solid else list(self._transparency_notes(colors.soft))
+        problem = self._color_problem(colors)
+        if problem is not None:
+            if not self._hard:
+                raise problem
+            del colors
+            rgb, solid = solid_rgb(rows, *size)
+            self._image.close()  # its pixels are in `rgb`
+            notes.append(harden(rgb, solid, self._path, self._source, problem))
+            colors = count_colors(lambda band: np.dstack([rgb[band], np.uint8(255) * solid[band]]), *size)
+        codes, compact = colors.codes, colors.compact
+        assert compact is not None  # a problem otherwise
+
+        if not colors.solid:
+            background = TRANSPARENT
+        elif 0 in codes:
+            background = 0
+        else:
+            values, counts = np.unique(codes[_border(compact)], return_counts=True)
+            background = int(values[counts.argmax()])
+            notes.append(f"{self._path} has no black: {_color_name(background)}, most of its border, is background.")
+        objects = [int(i) for i in np.argsort(colors.first) if codes[i] != background]
+        if len(objects) > MAX_OBJECTS:
+            raise too_many(self._path, len(objects) + 1, "each would be an object")
+        lookup = np.zeros(len(codes), np.uint8)
+        lookup[objects] = np.arange(1, len(objects) + 1)
+        self.colors = tuple(_color_name(int(codes[i])) for i in objects)
+        named = [f"{color} is object {number}" for number, color in enumerate(self.colors[:_MAPPING_SHOWN], start=1)]
+        if len(objects) > _MAPPING_SHOWN:
+            named.append(f"and so on to object {len(objects)}")
+        if named:
+            notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
+        return lookup[compact], tuple(notes)
+
+    def _color_problem(self, colors: Colors) -> InputError | None:
+        """The error for colors that are no flat ones."""
+        codes, compact = colors.codes, colors.compact
+        if compact is None:
+            return too_many(self._path, len(codes), "it looks like a photograph or has soft edges")
+        table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
+        table *= 255 / max(255.0, table.max(initial=0))
+        table[codes == TRANSPARENT] = 0
+        return soft_edges(compact, table, self._path, self._source)
+
+    def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> tuple[Ids, Notes]:
+        """Deeper grayscale as 8 bits: its numbers where they fit, 0 and 255 where it has 0 and one full white."""
+        if values.dtype == np.uint8:
+            return values, ()
+        highest = values.max(initial=0)
+        whites = (1,) if values.dtype.kind == "f" else tuple(2**bits - 1 for bits in (*range(9, 17), 31, 32))
+        if highest in whites and np.isin(values, (0, highest)).all():
+            depth = int(highest).bit_length()
+            note = f"{self._path} holds {depth}-bit values: {highest:g} is taken as white."
+            odd = values.dtype.kind != "f" and depth not in (16, 32)
+            return np.where(values == highest, VOID, BACKGROUND).astype(np.uint8), (note,) if odd else ()
+        narrow = np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
+        if (narrow != values).any():
+            raise InputError(
+                f"{self._path} has values that are no object ids: they reach from {values.min()} to {values.max()}.",
+                "Ids are whole numbers, 0 for background, 1 to 254 for objects. Save the mask as 8-bit PNG.",
+            )
+        return narrow, ()
+
+    def _transparency_notes(self, soft: bool) -> Notes:
+        note = f"{self._path} has transparency: transparent is background."
+        return (note, f"The soft edge of the transparency in {self._path} is cut at one half.") if soft else (note,)
+
+    def _void_note(self, ids: Ids) -> Notes:
+        """Say that 255 is void, where it occurs: in a hand-drawn mask it may have been meant as an object."""
+        count = int((ids == VOID).sum())
+        return (f"{self._path}: {count} pixels of value 255 are void and belong to no object.",) if count else ()
+
+    def _doubts(self, ids: Ids) -> Notes:
+        """Say that an object may be the background, being nearly everything or all around, or a slip of the brush."""
+        border = _border(ids)
+        counts, around = count_numbers(ids, 256), np.bincount(border, minlength=256)
+        counts[[BACKGROUND, VOID]] = around[[BACKGROUND, VOID]] = 0
+        tiny = np.flatnonzero((counts > 0) & (counts < _FEW_PIXELS))[:_MAPPING_SHOWN]
+        notes = [f"Object {i} of {self._path} has only {counts[i]} pixel{'' if counts[i] == 1 else 's'}." for i in tiny]
+        for numbers, size, where, most in ((counts, ids.size, "frame", 0.95), (around, border.size, "border", 0.75)):
+            if numbers.max() >= most * size:
+                share = f"covers {100 * numbers.max() / size:.0f} % of the {where}"
+                inverted = (
+                    f"Object {numbers.argmax()} of {self._path} {share}: if it is the background, the mask is inverted."
+                )
+                return (*notes, inverted)
+        return tuple(notes)
+
+
+def _border(values: Shaped[ndarray, "h w"]) -> Shaped[ndarray, " n"]:
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def _compact(values: Ids, used: Int[ndarray, " n"]) -> UInt16[ndarray, "h w"]:
+    """The place of each pixel's value among those that are used."""
+    lookup = np.zeros(256, np.uint16)
+    lookup[used] = np.arange(len(used))
+    compact: UInt16[ndarray, "h w"] = lookup[values]
+    return compact
+
+
+def _opaque(rgb: Shaped[ndarray, "n w 3"]) -> Shaped[ndarray, "n w 4"]:
+    return np.dstack([rgb, np.full(rgb.shape[:2], np.iinfo(rgb.dtype).max, rgb.dtype)])
+
+
+def _is_opaque_gray(rgba: UInt16[ndarray, "n w 4"]) -> bool:
+    return bool((rgba[..., :1] == rgba[..., :3]).all() and (rgba[..., 3] == 65535).all())
+
+
+def _color_name(code: int) -> str:
+    """The color as it is written in a message."""
+    return "transparent" if code < 0 else f"({code >> 32}, {code >> 16 & 0xFFFF}, {code & 0xFFFF})"

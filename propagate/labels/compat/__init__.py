@@ -1,0 +1,1 @@
+"""Codecs that reproduce published scripts to the digit."""

@@ -1,0 +1,86 @@
+"""The transfer step: exact windowed top-k cosine affinity. Defines it in words and dispatches to a backend.
+
+For every query cell: the cosines with all reachable cells of all context frames, the k best of their union, a softmax
+over these at a temperature, and the mean of the context's labels, so weighted. This is the propagation rule of DIFT
+(Tsingularity/dift, `eval_davis.py`), DINO (`eval_video_segmentation.py`) and CRW (ajabri/videowalk, `test.py`), which
+differ only in the window and in how ties are broken.
+
+Backends: `cuda` (a Triton kernel), `cpu` (compiled loops with int8 scores and a proven bound), `torch` (any device).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from propagate.propagation.cpu import transfer as cpu_backend
+from propagate.propagation.cpu.keys import RoundedKeys
+from propagate.propagation.cuda import transfer as cuda_backend
+from propagate.propagation.torch import transfer as torch_backend
+from propagate.propagation.window import Ties, Window
+
+
+def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+    """Features of unit length per cell (floor 1e-12: a zero feature stays zero and has cosine 0 with everything)."""
+    # sums are rounded by the order in memory, which is another one in a batch, alone and from a cache: here always one
+    return F.normalize(features.movedim(-3, -1).contiguous(), dim=-1).movedim(-1, -3)
+
+
+@torch.no_grad()
+def propagate_labels(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    labels: Float[Tensor, "n l h w"],
+    *,
+    window: Window | None,
+    top_k: int,
+    temperature: float,
+    ties: Ties = "cut",
+    tile_scores: int | None = None,
+    rounded: RoundedKeys | None = None,
+    stamps: tuple[int, ...] | None = None,
+) -> Float[Tensor, "l h w"]:
+    """Labels of the query frame from the labels of its context.
+
+    Args:
+        query: (C, h, w) features of the frame to label, of unit length per cell.
+        keys: (N, C, h, w) features of the N context frames, of unit length per cell; fastest in
+            `torch.channels_last`, the memory bank's layout. May be of lower precision than the query.
+        labels: (N, L, h, w) labels of the context frames, not necessarily summing to 1.
+        window: which keys a query can reach; None: all.
+        top_k: keys that count; where fewer can be reached, all of these do.
+        temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
+        ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
+        tile_scores: scores that are held at a time; None: `default_tile_scores`. The labels do not depend on it. The
+            Triton kernel (`propagate.propagation.cuda.transfer`) holds none.
+        rounded, stamps: what `cpu.transfer` may keep of the keys between the steps with one memory, and a
+            number for every context frame that stays as long as its keys do. They save time and change no bit.
+
+    Returns:
+        (L, h, w) in the labels' dtype. A query that reaches no key at all (a circle of radius 0 without exempt
+        frames) has label 0 everywhere. A query whose feature is zero weighs all its keys alike: `ties` decides which.
+
+    Raises:
+        ValueError: top_k below 1, or a temperature that is not above 0.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+
+    if cuda_backend.can_transfer(query, keys, labels, top_k, ties):
+        return cuda_backend.transfer(query, keys, labels, window=window, top_k=top_k, temperature=temperature)
+    options: dict[str, Any] = {
+        "window": window,
+        "top_k": top_k,
+        "temperature": temperature,
+        "ties": ties,
+        "tile_scores": tile_scores,
+    }
+    if cpu_backend.can_transfer(query, keys, labels, top_k):
+        return cpu_backend.transfer(query, keys, labels, rounded=rounded, stamps=stamps, **options)
+    return torch_backend.transfer(query, keys, labels, **options)

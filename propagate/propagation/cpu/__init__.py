@@ -1,0 +1,1 @@
+"""The transfer step on a CPU, in loops that numba compiles."""

@@ -1,0 +1,1 @@
+"""The transfer step on a GPU, as a Triton kernel."""

@@ -1,0 +1,58 @@
+"""The transfer step as the papers' scripts write it: the yardstick for `propagation.affinity`, and no part of a run.
+
+DIFT (`eval_davis.py`, `label_propagation`), after DINO's `eval_video_segmentation.py`: every query against every key of
+every context frame, exp, window mask, everything below the k-th set to zero, divided by the sum, one product with all
+labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from propagate.propagation.window import Window
+
+
+@torch.no_grad()
+def dense_transfer(
+    query: Float[Tensor, "c h w"],
+    keys: Float[Tensor, "n c h w"],
+    labels: Float[Tensor, "n l h w"],
+    *,
+    window: Window | None,
+    top_k: int,
+    temperature: float,
+) -> Float[Tensor, "l h w"]:
+    """Labels of the query frame, as `affinity.propagate_labels` gives them, in N * (h * w)^2 numbers.
+
+    Keys that equal the k-th all count (`ties="keep"`). Nothing is subtracted before exp, as in the scripts: in float32
+    it overflows at temperatures below 1 / 88.
+
+    Args:
+        query: (C, h, w) features of unit length per cell.
+        keys: (N, C, h, w) features of the context frames, of unit length per cell.
+        labels: (N, L, h, w) labels of the context frames.
+        window: which keys a query can reach; None: all.
+        top_k: keys that count; where fewer can be reached, all of these do.
+        temperature: of the softmax.
+
+    Returns:
+        (L, h, w) in the labels' dtype; NaN for a query that reaches no key.
+    """
+    frames, _, height, width = keys.shape
+    cells = height * width
+    weights = torch.einsum("cq,ncp->qnp", query.flatten(1), keys.to(query.dtype).flatten(2))
+    weights.div_(temperature).exp_()
+    if window is not None:
+        ys = torch.arange(cells, device=query.device) // width
+        xs = torch.arange(cells, device=query.device) % width
+        inside = window.contains(ys - ys[:, None], xs - xs[:, None])
+        for frame in range(frames):
+            if frame not in window.exempt:
+                weights[:, frame] *= inside
+    weights = weights.flatten(1)
+    weights[weights < weights.topk(min(top_k, frames * cells)).values[:, -1:]] = 0
+    weights /= weights.sum(1, keepdim=True)
+    rows = labels.permute(0, 2, 3, 1).reshape(frames * cells, -1)
+    return (weights.to(rows.dtype) @ rows).T.reshape(-1, height, width)

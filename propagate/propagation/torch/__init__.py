@@ -1,0 +1,1 @@
+"""The transfer step in torch operations, for any device."""

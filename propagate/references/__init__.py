@@ -1,0 +1,1 @@
+"""The label of a frame from other pictures: search, crop, matching."""

@@ -1,0 +1,199 @@
+"""Every setting with its default and its range."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from propagate.errors import UsageError
+from propagate.settings.checks import refuse_nameless_parts, refuse_unstorable, refuse_yes_as_number
+from propagate.settings.overrides import long_form
+
+MOST_FRAMES = 10**9  # a year of video at 30 frames per second
+
+
+_SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+
+
+def _with_unit(size: Any) -> Any:
+    """A size as pydantic reads it, which knows no bare K, M, G, T and overlooks whatever follows the number."""
+    parts = _SIZE.fullmatch(str(size))
+    bare = isinstance(size, str) and size.strip().replace(".", "").isdigit()  # 300 what? A number in YAML is in bytes
+    if parts is None or bare:
+        raise PydanticCustomError("memory_size", "Not a size such as 6GB, 6GiB or 512MB")
+    number, unit = parts.groups()
+    return f"{number}{unit or ''}B"
+
+
+MemorySize = Annotated[ByteSize, BeforeValidator(_with_unit)]
+
+
+def memory_size(text: str, option: str) -> int:
+    """Bytes of a size such as 6GB or 512MiB, the value of an option.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return int(TypeAdapter(MemorySize).validate_python(text))
+    except ValidationError as error:
+        raise UsageError(f"{option} {text}: {error.errors()[0]['msg']}.", f"For example {option} 20GB.") from error
+
+
+class _Section(BaseModel):
+    # Ranges are wide: what lies outside is a slip, would run out of memory, or makes numbers that cannot be computed.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
+        return refuse_yes_as_number(value, cls.model_fields[str(info.field_name)].annotation)
+
+
+class VideoSettings(_Section):
+    """Which frames are read and at what size they are looked at."""
+
+    reader: Literal["auto", "decord", "pyav", "folder"] = "auto"
+    strict: bool = Field(False, description="a video that ends early is an error, not a warning")
+    from_frame: Annotated[int, Field(ge=0, le=MOST_FRAMES)] = 0
+    to_frame: Annotated[int, Field(ge=1, le=MOST_FRAMES)] | None = Field(
+        None, description="the first frame no longer read"
+    )
+    stride: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(1, description="read every n-th frame")
+    # twice the 4320 of 8K video
+    short_side: Annotated[int, Field(ge=16, le=8192)] | None = Field(
+        480, description="frames are resized to this short side before feature extraction; null: left as they are"
+    )
+    long_multiple: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="the long side becomes a multiple of this, beside what the features ask of both sides"
+    )
+    rounding: Literal["down", "up"] = Field("down", description="of both sides, to the multiples")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Which frames are read and with what, as keywords of `propagate.video.open_video`."""
+        return self.model_dump(include={"reader", "strict", "from_frame", "to_frame", "stride"})
+
+    @property
+    def sizing(self) -> dict[str, Any]:
+        """The rule for the size at which frames are looked at, as keywords of `propagate.geometry.working_size`."""
+        return self.model_dump(include={"short_side", "long_multiple", "rounding"})
+
+
+class FeatureSettings(_Section):
+    """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here.
+
+    A list of extractors is short for their fusion: `features: [{name: a}, {name: b}]` is
+    `features: {name: fusion, parts: [{name: a}, {name: b}]}`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "compact"
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="frames taken through the network together")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_is_fusion(cls, values: Any) -> Any:
+        if isinstance(values, BaseModel):
+            return values
+        return refuse_nameless_parts(refuse_unstorable(long_form(values), "features"))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The extractor's own options."""
+        return dict(self.model_extra or {})
+
+
+class PropagationSettings(_Section):
+    """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
+
+    # 10,000 frames of the smallest features at 480p take 25 GB
+    n_last: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        7, description="most recent frames in memory beside the anchors"
+    )
+    n_older: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="frames before these that stay in memory, too"
+    )
+    older_every: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(5, description="one frame in so many stays so")
+    # as many cells as a whole frame at 480p has
+    top_k: Annotated[int, Field(ge=1, le=10_000)] = 5
+    # below, float32 cosines differ by more than this or not at all; above, all weights are equal
+    temperature: Annotated[float, Field(ge=1e-6, le=1000)] = 0.1
+    window: Literal["square", "circle", "none"] = "square"
+    # no grid is wider; without any window: window = none
+    radius: Annotated[float, Field(ge=0, le=10_000)] = Field(12, description="of the window, in grid cells")
+    exempt_anchors: bool = Field(False, description="anchors are searched without a window")
+    ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
+    memory_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: float16 on CUDA unless ties = keep, else float32"
+    )
+    finer: bool = Field(False, description="carry labels on a finer grid, for features that have a finer map, too")
+    finer_from: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        10, description="cells found for that; of their finer ones, top_k count"
+    )
+
+
+class MaskLabelSettings(_Section):
+    """How masks become labels on the grid and come back."""
+
+    codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: as those scripts do it, to the digit")
+    encode: Literal["area", "blend", "nearest"] = "area"
+    upsample: Literal["guided", "bicubic", "bilinear"] = Field(
+        "guided", description="guided: bicubic, and outlines follow the colors of the frame"
+    )
+    stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
+    vanish: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="an object whose label is below this everywhere has left and is not stretched"
+    )
+
+
+class KeypointLabelSettings(_Section):
+    """How keypoints become labels on the grid and come back."""
+
+    codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: as CRW's script does it, to the digit")
+    encode: Literal["gaussian", "bilinear"] = "gaussian"
+    # a narrower one misses every cell's center; a wider one is flat over the whole grid
+    sigma: Annotated[float, Field(ge=0.1, le=100)] = Field(0.7, description="of the gaussian, in grid cells")
+    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this confidence a joint is absent")
+
+
+class LabelSettings(_Section):
+    """The two label codecs."""
+
+    masks: MaskLabelSettings = MaskLabelSettings()
+    keypoints: KeypointLabelSettings = KeypointLabelSettings()
+
+
+class OutputSettings(_Section):
+    """What a run writes beside its masks or keypoints."""
+
+    overlay: bool = Field(True, description="an annotated video")
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(20, description="H.264 quality of it; lower is better")
+    soft: bool = Field(False, description="the soft label maps, one .npz per frame")
+
+
+class Settings(_Section):
+    """All sections; `Settings()` is the preset `compact`'s base."""
+
+    video: VideoSettings = VideoSettings()
+    features: FeatureSettings = FeatureSettings()
+    propagation: PropagationSettings = PropagationSettings()
+    labels: LabelSettings = LabelSettings()
+    output: OutputSettings = OutputSettings()
+    max_memory: MemorySize | None = Field(
+        None, description="such as 6GB or 512MiB: less is done at a time, so that a run fits; null: no limit"
+    )
