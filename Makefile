@@ -7,7 +7,7 @@ TESTS ?= tests
 N ?= 1000
 SEED ?= 0
 
-.PHONY: demo test fuzz kills format clean vos-benchmark
+.PHONY: demo test test-slow coverage fuzz kills docs format clean vos-benchmark
 
 demo: $(STAMP)
 	$(BIN)/propagate demo --output demo_output --overwrite
@@ -17,7 +17,18 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+# the long tests, and how much of the package the others run
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(TESTS)
+
+coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(TESTS)
+
+# docs/cli.md from the help texts
+docs: $(STAMP)
+	$(BIN)/python docs/cli_page.py
 
 # damaged inputs of every kind: make fuzz N=10000 SEED=3; findings are kept in fuzz_findings
 fuzz: $(STAMP)

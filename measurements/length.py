@@ -1,4 +1,4 @@
-"""Does memory grow with the video? `python -m measurements.length [--frames 200 2000] [--config compact] [--set a.b=c]`.
+"""Does memory grow with the video? `python -m measurements.length [--frames 200 2000] [--config NAME] [--set a.b=c]`.
 
 Makes one clip per length (854x480, a moving pattern), runs `propagate segment` on each in a process of its own and
 prints the peak memory of each, and their ratio.

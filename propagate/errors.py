@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from propagate.printable import printable
 
+SOME_FAILED = 6  # exit code where some clips or presets failed and the others are done
+
 
 class PropagateError(Exception):
     """Base of every error this package raises on purpose. Its text can be printed and encoded, whatever names it holds.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from propagate.errors import InputError, OutOfMemoryError, PropagateWarning, UsageError
+from propagate.anchors import anchors_by_index, check_anchors, check_label, not_read
+from propagate.errors import InputError, OutOfMemoryError, PropagateWarning
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.finer import BothMaps, both_maps
@@ -30,12 +31,13 @@ from propagate.features.learned_prompts.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, largest_pass
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.labels import LabelCodec, codec_for, label_channels
-from propagate.planning.budget import BATCHES_AHEAD, LABELS_AHEAD, MemoryPlan, check_learning, plan_memory
+from propagate.planning.budget import MemoryPlan, check_learning, plan_memory
+from propagate.planning.estimate import BATCHES_AHEAD, LABELS_AHEAD
 from propagate.planning.fitting import check_fit
 from propagate.propagation.propagator import LabelPropagator
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
-from propagate.types import Frame, FrameInfo, Keypoints, Label, LabelLike, Mask, Prediction, as_anchors
+from propagate.types import Frame, Label, LabelLike, Mask, Prediction, as_anchors
 from propagate.video import frames_from_arrays, open_video
 
 SplitMaps = Callable[[Float[Tensor, "c h w"]], tuple[Float[Tensor, "_ _ _"], ...]]
@@ -95,13 +97,13 @@ def track(
     first = next(stream, None)
     if first is None:
         raise InputError("The video has no frames.", "Check --from-frame, --to-frame and the file.")
-    by_index = _by_index(anchors, first)
+    by_index = anchors_by_index(anchors, first)
     labels = list(by_index.values())
     extractor = both_maps(extractor) if settings.propagation.finer else extractor
     codec = codec_for(labels, label_stride(extractor), settings.labels)
     check_fit(first.size, extractor, settings, masks=isinstance(labels[0], Mask))
     for index, label in by_index.items():
-        _check_label(label, index, first.size, settings)
+        check_label(label, index, first.size, settings)
     extractor = for_label(extractor, by_index[first.index], first, settings)
     if plan is None and settings.max_memory is not None:
         plan = plan_memory(extractor, first.size, settings, anchors=len(labels), labels=label_channels(labels))
@@ -132,7 +134,7 @@ def for_label(
     """
     if not isinstance(extractor, LabelReader):
         return extractor
-    _check_label(label, frame.index, frame.size, settings)
+    check_label(label, frame.index, frame.size, settings)
     size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
     with _memory_errors():
         if extractor.learning_steps(label):
@@ -196,7 +198,7 @@ def _carry(
         missing.discard(frame.index)
         yield soft, decode
     if missing:  # known before the run, unless the frames came from an iterator or the video ended early
-        raise _unread(sorted(missing))
+        raise not_read(sorted(missing))
 
 
 def maps_of(extractor: FeatureExtractor) -> SplitMaps:
@@ -273,69 +275,6 @@ def _on_this_device() -> Callable[[], None]:
 def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:
     _, height, width = features.shape
     return height, width
-
-
-def check_anchors(anchors: Label | Mapping[int, Label], frames: Iterable[Any]) -> None:
-    """Refuse annotated frames that will not be read, as far as it is known which frames will be.
-
-    Args:
-        anchors: see `track`.
-        frames: see `track`; of a reader and a sequence the indices are known, of another iterable they are not.
-
-    Raises:
-        UsageError: an annotated frame is not among those that are read, or there is none.
-    """
-    if isinstance(anchors, Mask | Keypoints):
-        return
-    if not anchors:
-        raise UsageError("There are no anchors.", "Give the first frame's mask or keypoints.")
-    info = getattr(frames, "info", None)
-    if isinstance(info, FrameInfo):
-        known: Collection[int] | None = info.indices
-    elif isinstance(frames, Sequence | ndarray):
-        known = {frame.index if isinstance(frame, Frame) else number for number, frame in enumerate(frames)}
-    else:
-        known = None
-    if known is not None and (unread := sorted(set(anchors) - set(known))):
-        raise _unread(unread)
-
-
-def _unread(frames: Sequence[int]) -> UsageError:
-    several = len(frames) > 1
-    return UsageError(
-        f"Frame{'s' if several else ''} {', '.join(map(str, frames))} {'are' if several else 'is'} annotated and not "
-        "among the frames that are read.",
-        "Check --from-frame, --to-frame and --stride and the length of the video, or leave the annotation out.",
-    )
-
-
-def _by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int, Label]:
-    """The anchors in the order of their frames."""
-    if isinstance(anchors, Mask | Keypoints):
-        return {first.index: anchors}
-    if first.index not in anchors:
-        raise UsageError(
-            f"The first frame, {first.index}, has no mask or keypoints; there are some for {sorted(anchors)}.",
-            "Start at an annotated frame with --from-frame.",
-        )
-    return dict(sorted(anchors.items()))
-
-
-def _check_label(label: Label, index: int, size: tuple[int, int], settings: Settings) -> None:
-    frame = f"frame {index} is {size[1]}x{size[0]}"
-    if isinstance(label, Mask):
-        if label.size != size:
-            raise InputError(
-                f"The mask is {label.size[1]}x{label.size[0]}, {frame}.",
-                "Export it at the video's size, or scale it with --resize-mask.",
-            )
-        return
-    outside = [name for name, out in zip(label.names, label.outside(size), strict=True) if out]
-    if outside and settings.labels.keypoints.codec != "jhmdb":  # which draws what reaches in from outside
-        raise InputError(
-            f"Joints lie outside the frame: {', '.join(outside)}; {frame}.",
-            "Give x and y in pixels of the frame, or NaN for both where a joint is absent.",
-        )
 
 
 @contextmanager

@@ -71,8 +71,8 @@ def label_transfer_loss(
     """Cross-entropy between what a view shows and what the transfer step would say of it.
 
     The layers' shares of the `keys` views are carried to the `query` view by the softmax over all of their cells, as
-    `propagation.affinity` does with labels. Unlike the matching loss it also teaches cells without a partner: ground that
-    has just been uncovered has to resemble other ground more than the thing that stood before it.
+    `affinity` does with labels. Unlike the matching loss it also teaches cells without a partner: ground that has
+    just been uncovered has to resemble other ground more than the thing that stood before it.
     """
     cells = F.normalize(query.flatten(2).transpose(1, 2), dim=-1)
     bank = torch.cat([F.normalize(view.flatten(2), dim=1) for view in keys], -1)

@@ -1,16 +1,13 @@
 """`propagate doctor`: is everything here that a run needs?"""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, see `options.command`.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from propagate.app import options
-from propagate.app.terminal.console import reporting
+from propagate.app.terminal.console import Terminal
 
 if TYPE_CHECKING:
     from propagate.features import FeatureExtractor
@@ -37,36 +34,31 @@ class Check:
 
 
 def doctor(
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
+    terminal: Terminal,
+    preset: options.Preset,
     offline: options.Offline = False,
     check_extractors: Annotated[
-        bool, typer.Option("--check-extractors", help="Import the extractors of other packages.")
+        bool, options.option("--check-extractors", help="Import the extractors of other packages.")
     ] = False,
-    verbose: options.Verbose = 0,
-) -> None:
+) -> int:
     """Check versions, devices, readers, codecs, presets, weights and memory."""
-    with reporting(verbose=verbose) as terminal:
-        resolved = options.resolve_settings(config, assignments, device=device, max_memory=max_memory)
-        from rich.table import Table
-        from rich.text import Text
+    resolved = preset.resolve()
+    from rich.table import Table
+    from rich.text import Text
 
-        table = Table.grid(padding=(0, 2))
-        code = 0
-        for check in _checks(resolved, import_others=check_extractors):
-            mark = Text("missing", "bold red" if check.exit_code else "yellow") if check.remedy else Text("ok", "green")
-            table.add_row(mark, check.topic, check.finding)
-            if check.remedy:
-                table.add_row("", "", Text(check.remedy, "dim"))
-            code = code or check.exit_code
-        terminal.answer(table)
-        if code:
-            raise typer.Exit(code)
+    table = Table.grid(padding=(0, 2))
+    code = 0
+    for check in _checks(resolved, import_others=check_extractors):
+        mark = Text("missing", "bold red" if check.exit_code else "yellow") if check.remedy else Text("ok", "green")
+        table.add_row(mark, check.topic, check.finding)
+        if check.remedy:
+            table.add_row("", "", Text(check.remedy, "dim"))
+        code = code or check.exit_code
+    terminal.answer(table)
+    return code
 
 
-def _checks(resolved: ResolvedSettings, *, import_others: bool) -> Iterator[Check]:
+def _checks(resolved: "ResolvedSettings", *, import_others: bool) -> Iterator[Check]:
     yield from _packages()
     for look in (_devices, _readers, _encoder, _presets):
         yield from look()
@@ -141,7 +133,7 @@ def _extractors(*, import_others: bool) -> Iterator[Check]:
             yield Check(f"extractor {name}", error.message, error.remedy)
 
 
-def _preset(settings: Settings) -> Iterator[Check]:
+def _preset(settings: "Settings") -> Iterator[Check]:
     """Whether the chosen preset's extractor can be built, and what a clip will take."""
     from propagate.errors import PropagateError
     from propagate.features import build_extractor
@@ -156,7 +148,7 @@ def _preset(settings: Settings) -> Iterator[Check]:
     yield _memory(extractor, settings)
 
 
-def _memory(extractor: FeatureExtractor, settings: Settings) -> Check:
+def _memory(extractor: "FeatureExtractor", settings: "Settings") -> Check:
     """What a clip of DAVIS with one object takes, and what is done at a time where there is a limit."""
     from propagate.errors import PropagateError
     from propagate.planning.budget import plan_memory

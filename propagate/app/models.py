@@ -1,7 +1,6 @@
 """`propagate models`: the weights of the large models."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, see `options.command`.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,30 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from propagate.app.options import Offline, Quiet, Verbose, Yes
-from propagate.app.terminal.console import NORMAL, Terminal, reporting
+from propagate.app.options import Offline, Yes, command
+from propagate.app.terminal.console import NORMAL, Terminal
 
 if TYPE_CHECKING:
     from propagate.weights.registry import Model
 
-models_app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
-
 Name = Annotated[str, typer.Argument(help="Name of a model, see `propagate models list`.", show_default=False)]
 
 
-@models_app.command("list")
-def list_models(quiet: Quiet = False, verbose: Verbose = 0) -> None:
+def list_models(terminal: Terminal) -> None:
     """The models with their licences, and which of them are here."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from rich.table import Table
+    from rich.table import Table
 
-        from propagate.weights.locating import MODELS, cached
+    from propagate.weights.locating import MODELS, cached
 
-        table = Table.grid(padding=(0, 3))
-        for name, model in MODELS.items():
-            place = "not here" if cached(name) is None else "here"
-            table.add_row(name, place, _size(model), model.licence, model.summary)
-        terminal.answer(table)
+    table = Table.grid(padding=(0, 3))
+    for name, model in MODELS.items():
+        place = "not here" if cached(name) is None else "here"
+        table.add_row(name, place, _size(model), model.licence, model.summary)
+    terminal.answer(table)
 
 
 def _size(model: "Model") -> str:
@@ -44,55 +39,46 @@ def _size(model: "Model") -> str:
     return decimal(sum(known)) if known and len(known) == len(sizes) else ""
 
 
-@models_app.command()
-def download(
-    name: Name, yes: Yes = False, offline: Offline = False, quiet: Quiet = False, verbose: Verbose = 0
-) -> None:
+def download(terminal: Terminal, name: Name, yes: Yes = False, offline: Offline = False) -> None:
     """Download a model where it is not here yet, check it and print where it is."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.weights.locating import MODELS, Wanted, agree, fetched, is_offline, locate
+    from propagate.weights.locating import MODELS, Wanted, agree, fetched, is_offline, locate
 
-        if name in MODELS:
-            terminal.note(f"{name}: licence {MODELS[name].licence}.")
-        missing = [] if is_offline() else agree([Wanted(name)])  # before anything is drawn
-        with _bytes_bar(terminal, name) as on_progress:
-            path = fetched(missing[0], on_progress) if missing else locate(name)
-        terminal.answer(str(path))
+    if name in MODELS:
+        terminal.note(f"{name}: licence {MODELS[name].licence}.")
+    missing = [] if is_offline() else agree([Wanted(name)])  # before anything is drawn
+    with _bytes_bar(terminal, name) as on_progress:
+        path = fetched(missing[0], on_progress) if missing else locate(name)
+    terminal.answer(str(path))
 
 
-@models_app.command()
 def verify(
+    terminal: Terminal,
     name: Name,
     path: Annotated[Path | None, typer.Argument(help="File or folder to check.", show_default="the cached one")] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
 ) -> None:
     """Compare every file of a model with the known sizes and digests."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.errors import WeightsError
-        from propagate.weights import locating as weights
+    from propagate.errors import WeightsError
+    from propagate.weights import locating as weights
 
-        wrong = []
-        for check in weights.verify(name, path):
-            verdict = check.problem or ("ok" if check.is_known else "there; its digest is not known")
-            terminal.result(f"{check.path}: {verdict}")
-            if check.problem:
-                wrong.append(f"{check.path} {check.problem}")
-        if wrong:
-            raise WeightsError("; ".join(wrong) + ".", "Delete it and download the model again.")
+    wrong = []
+    for check in weights.verify(name, path):
+        verdict = check.problem or ("ok" if check.is_known else "there; its digest is not known")
+        terminal.result(f"{check.path}: {verdict}")
+        if check.problem:
+            wrong.append(f"{check.path} {check.problem}")
+    if wrong:
+        raise WeightsError("; ".join(wrong) + ".", "Delete it and download the model again.")
 
 
-@models_app.command("path")
-def print_path(name: Name, quiet: Quiet = False, verbose: Verbose = 0) -> None:
+def print_path(terminal: Terminal, name: Name) -> None:
     """Print where a model is on this machine; nothing is downloaded."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.weights.locating import locate
+    from propagate.weights.locating import locate
 
-        terminal.answer(str(locate(name, offline=True)))
+    terminal.answer(str(locate(name, offline=True)))
 
 
-@models_app.command("convert-adm")
 def convert_adm(
+    terminal: Terminal,
     checkpoint: Annotated[Path, typer.Argument(metavar="IN.pt", help="A guided-diffusion U-Net.", show_default=False)],
     folder: Annotated[
         Path, typer.Argument(metavar="OUT_DIR", help="A folder that is not there yet.", show_default=False)
@@ -100,15 +86,12 @@ def convert_adm(
     head_channels: Annotated[
         int | None, typer.Option(min=1, help="Channels of an attention head. \\[default: 64]", show_default=False)
     ] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
 ) -> None:
     """Write a guided-diffusion checkpoint as safetensors in diffusers' layout, for `features.weights`."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        from propagate.features.adm.checkpoint import convert_checkpoint
+    from propagate.features.adm.checkpoint import convert_checkpoint
 
-        convert_checkpoint(checkpoint, folder, head_channels)
-        terminal.answer(str(folder))
+    convert_checkpoint(checkpoint, folder, head_channels)
+    terminal.answer(str(folder))
 
 
 @contextmanager
@@ -127,3 +110,11 @@ def _bytes_bar(terminal: Terminal, title: str) -> Iterator[Callable[[int, int | 
     with Progress(*columns, console=terminal.err, transient=True) as live:
         task = live.add_task(title, total=None, visible=False)
         yield lambda done, total: live.update(task, completed=done, total=total, visible=True)
+
+
+app = typer.Typer(help="List, download and check the weights of the large models.", no_args_is_help=True)
+app.command("list")(command(list_models))
+app.command("download")(command(download))
+app.command("verify")(command(verify))
+app.command("path")(command(print_path))
+app.command("convert-adm")(command(convert_adm))

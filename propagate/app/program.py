@@ -18,7 +18,8 @@ from propagate.app.evaluate.command import app as evaluate
 from propagate.app.evaluate.sweep import app as sweep
 from propagate.app.match.command import EXAMPLES as MATCH_EXAMPLES
 from propagate.app.match.command import match
-from propagate.app.models import models_app
+from propagate.app.models import app as models
+from propagate.app.options import command
 from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
 from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
@@ -38,17 +39,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-app.command(epilog=SEGMENT_EXAMPLES)(segment)
-app.command(epilog=TRACK_EXAMPLES)(track)
-app.command(epilog=COMPARE_EXAMPLES)(compare)
-app.command(epilog=MATCH_EXAMPLES)(match)
-app.command()(demo)
+app.command("segment", epilog=SEGMENT_EXAMPLES)(command(segment))
+app.command("track", epilog=TRACK_EXAMPLES)(command(track))
+app.command("compare", epilog=COMPARE_EXAMPLES)(command(compare))
+app.command("match", epilog=MATCH_EXAMPLES)(command(match))
+app.command("demo")(command(demo))
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(sweep, name="sweep")
 app.add_typer(config, name="config")
-app.add_typer(models_app, name="models")
-app.command(epilog=BENCH_EXAMPLES)(bench)
-app.command()(doctor)
+app.add_typer(models, name="models")
+app.command("bench", epilog=BENCH_EXAMPLES)(command(bench))
+app.command("doctor")(command(doctor))
 
 
 def _print_version(wanted: bool) -> bool:

@@ -1,14 +1,12 @@
 """`propagate track`."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, see `options.command`.
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from propagate.app import options
-from propagate.app.terminal.console import reporting
+from propagate.app.terminal.console import Terminal
 from propagate.errors import UsageError
 
 EXAMPLES = (
@@ -19,87 +17,58 @@ EXAMPLES = (
 )
 
 
-def track(
-    video: options.Video,
+@dataclass(frozen=True)
+class KeypointOptions:
+    """The first frame's keypoints."""
+
     keypoints: Annotated[
         list[Path],
-        typer.Option(
+        options.option(
             "--keypoints",
             "-k",
             metavar="FILE",
-            help="Named points of the first frame, or one file for each --reference: JSON (ours or COCO) or CSV.",
-            show_default=False,
+            help="Keypoints of the first frame: JSON, COCO or CSV; one per --reference.",
         ),
-    ],
+    ]
     keypoints_frame: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Take frame N of the file. \\[default: --from-frame]",
-            show_default=False,
-        ),
-    ] = None,
-    instance: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Take the instance of this id, of several in a COCO file.", show_default=False),
-    ] = None,
-    reference: options.References = None,
-    from_frame: options.FromFrame = None,
-    to_frame: options.ToFrame = None,
-    stride: options.Stride = None,
-    reader: options.ReaderChoice = None,
-    strict: options.Strict = False,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
-    cache: options.Cache = None,
-    cache_size: options.CacheSize = None,
-    offline: options.Offline = False,
-    yes: options.Yes = False,
+        int | None, options.option(min=0, metavar="N", help="Use frame N of the file. \\[default: --from-frame]")
+    ] = None
+    instance: Annotated[str | None, options.option(metavar="ID", help="Use this instance of a COCO file.")] = None
+    reference: options.References = None
+
+
+def track(
+    terminal: Terminal,
+    video: options.Video,
+    label: KeypointOptions,
+    run: options.Run,
     output: Annotated[Path | None, options.output_option("VIDEO_keypoints")] = None,
-    no_overlay: options.NoOverlay = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
 ) -> None:
     """Carry the first frame's keypoints through a video."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        resolved = options.resolve_settings(
-            config,
-            assignments,
-            reader=reader,
-            strict=strict,
-            from_frame=from_frame,
-            to_frame=to_frame,
-            stride=stride,
-            device=device,
-            max_memory=max_memory,
-            no_overlay=no_overlay,
+    resolved = run.resolve()
+    if label.reference and (label.keypoints_frame is not None or label.instance is not None):
+        raise UsageError(
+            "--keypoints-frame and --instance choose from the first frame's own file, not from a --reference's.",
+            "Keep one frame and one instance in the reference's file.",
         )
-        if reference and (keypoints_frame is not None or instance is not None):
-            raise UsageError(
-                "--keypoints-frame and --instance choose from the first frame's own file, not from a --reference's.",
-                "Keep one frame and one instance in the reference's file.",
-            )
-        kept = options.open_cache(cache, cache_size)
-        from propagate.app.running.references import only_label, read_references
-        from propagate.app.running.run import carry, open_input, read_first_keypoints
+    cache = run.cache.open()
+    from propagate.app.running.inputs import open_input, read_first_keypoints
+    from propagate.app.running.references import only_label, read_references
+    from propagate.app.running.run import carry
 
-        frames = open_input(video, resolved.settings, terminal, leave_out=keypoints)
-        first = (
-            read_references(reference, keypoints, terminal, masks=False)
-            if reference
-            else read_first_keypoints(
-                only_label(keypoints, "--keypoints"),
-                frames.info,
-                terminal,
-                frame=resolved.settings.video.from_frame if keypoints_frame is None else keypoints_frame,
-                chosen=keypoints_frame is not None,
-                alone=keypoints_frame is None and from_frame is None,
-                instance=instance,
-            )
+    reader = open_input(video, resolved.settings, terminal, leave_out=label.keypoints)
+    first = (
+        read_references(label.reference, label.keypoints, terminal, masks=False)
+        if label.reference
+        else read_first_keypoints(
+            only_label(label.keypoints, "--keypoints"),
+            reader.info,
+            terminal,
+            frame=resolved.settings.video.from_frame if label.keypoints_frame is None else label.keypoints_frame,
+            chosen=label.keypoints_frame is not None,
+            alone=label.keypoints_frame is None and run.frames.from_frame is None,
+            instance=label.instance,
         )
-        folder = output or Path(f"{video.stem}_keypoints")
-        carry(frames, first, folder, resolved, terminal, command="track", overwrite=overwrite, cache=kept)
+    )
+    folder = output or Path(f"{video.stem}_keypoints")
+    carry(reader, first, folder, resolved, terminal, command="track", overwrite=run.overwrite, cache=cache)

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 from propagate.benchmarks.benchmark import Curve, Table
-from propagate.benchmarks.running.paths import reading
 from propagate.errors import InputError
 from propagate.files.documents import read_json
+from propagate.files.names import reading
 from propagate.formats import draw_keypoints
 from propagate.formats.keypoints.json import poses_of_json
 from propagate.geometry import pixels_to_grid, resize_frame

@@ -23,6 +23,9 @@ from PIL import Image
 from rich.console import Console
 
 from propagate.app.evaluate import evaluation
+from propagate.app.evaluate.choices import Choices
+from propagate.app.evaluate.data_sets import Running
+from propagate.app.options import Weights
 from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.report import report
 from propagate.formats import read_indexed_png
@@ -419,7 +422,7 @@ def test_published_rows_stand_below_and_say_that_they_were_not_run(tmp_path):
     printed = io.StringIO()
     terminal = Terminal()
     terminal.out = Console(file=printed, width=200)
-    choices = evaluation.Choices(["static"], (), (), None, tmp_path / "out", 1, 1, False, False, False)
+    choices = Choices(Running(threads=1), Weights(), ["static"], output=tmp_path / "out", no_report=True)
     assert evaluation.evaluate(terminal, squares, choices) == 0
     rows = [line.strip() for line in printed.getvalue().splitlines()]
     static = next(number for number, row in enumerate(rows) if row.startswith("static"))

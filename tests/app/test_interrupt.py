@@ -130,7 +130,8 @@ def carried(clip, mask, out, observe):
             return None
 
     from propagate.app.options import resolve_settings
-    from propagate.app.running.run import carry, open_input, read_first_mask
+    from propagate.app.running.inputs import open_input, read_first_mask
+    from propagate.app.running.run import carry
 
     resolved = resolve_settings("rgb", ["video.short_side=64"], device="cpu")
     try:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +81,13 @@ def test_what_a_run_reads_is_not_replaced_by_its_results(run, clip, mask, keypoi
     # the corrected mask of the first frame is its own result
     again = run("segment", clip, "-m", late, "--from-frame", 2, "--to-frame", 4, "-o", out, "--overwrite", *SMALL)
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize("name", ["masks", "."])
+def test_a_loop_of_links_in_place_of_a_folder_is_refused(run, clip, mask, tmp_path, name):
+    place = Path(os.path.normpath(tmp_path / "out" / name))
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(place)
+    result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", "--overwrite", *SMALL)
+    assert result.exit_code == 3
+    assert str(tmp_path / "out") in result.stderr

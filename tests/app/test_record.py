@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,12 @@ def test_the_content_of_weights_is_told(tmp_path):
     assert before["weights"].keys() == {"weights"}
     assert before["weights"] != after["weights"]
     assert settings_record(load_with_origins("rgb"))["weights"] == {}
+
+
+def test_recording_the_threads_changes_no_number_of_threads():
+    code = (
+        "import torch; torch.set_num_threads(3); from propagate.app.running.record import threads; "
+        "print(threads(), torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'torch': 3, 'transfer': 3} 3\n"

@@ -222,10 +222,16 @@ def test_what_no_run_could_use_is_refused_with_its_range(override: str, words: s
     assert words in str(error.value)
 
 
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
+PLAIN = st.deferred(
+    lambda: (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text()
+        | st.lists(PLAIN, max_size=3)
+        | st.dictionaries(st.text(), PLAIN, max_size=3)
+    )
 )
 KEYS = sorted({*load_with_origins("rgb").origins, "features.timestep", "features.parts", "features", "labels"})
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from propagate.app.compare.files import FILES, Finished, write_comparison
+from propagate.app.running.inputs import LabelFile, read_first_keypoints, read_first_mask
 from propagate.app.running.outputs import Outputs, confidence_table, keypoints_file, mask_pictures
 from propagate.app.running.own_process import in_own_process
 from propagate.app.running.record import input_record, label_record, threads
-from propagate.app.running.run import LabelFile, read_first_keypoints, read_first_mask
 from propagate.app.terminal.console import Terminal
 from propagate.app.terminal.interrupt import Stopped
 from propagate.app.terminal.progress import progress
@@ -24,7 +24,7 @@ from propagate.benchmarks.running.clip_folder import clip_folder, remove_unfinis
 from propagate.benchmarks.running.methods import Method, fetch_weights, load_methods
 from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.resources import peak_device_memory, peak_memory, reset_peak_memory
-from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
+from propagate.errors import SOME_FAILED, InputError, PropagateError, PropagateWarning, UsageError
 from propagate.formats import prepare_output, write_run_record
 from propagate.formats.output.folder import MASKS
 from propagate.pipeline import with_frames
@@ -32,7 +32,6 @@ from propagate.settings import VideoSettings
 from propagate.types import FrameInfo, Keypoints, Mask
 from propagate.video import VideoReader, open_video
 
-SOME_FAILED = 6  # exit code
 _OF_THE_CLIP = ("video.reader", "video.strict", "video.from_frame", "video.to_frame", "video.stride")
 _UNTIMED = 2  # frames after which the clock starts: what is compiled and loaded on the way is not a matter of speed
 

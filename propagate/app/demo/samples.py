@@ -11,8 +11,9 @@ from rich.text import Text
 
 import propagate
 from propagate.app.demo.score import ALPHA, Score
+from propagate.app.running.inputs import open_input, read_first_keypoints, read_first_mask
 from propagate.app.running.outputs import Write, output_folder
-from propagate.app.running.run import carry, open_input, read_first_keypoints, read_first_mask
+from propagate.app.running.run import carry
 from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError
 from propagate.settings import ResolvedSettings

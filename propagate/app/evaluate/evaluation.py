@@ -7,13 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from propagate.app.evaluate.choices import Choices
 from propagate.app.evaluate.kept_clips import keeping_clips
 from propagate.app.terminal.console import TRACEBACKS, Terminal
 from propagate.app.terminal.progress import Advance, progress
@@ -31,41 +31,13 @@ from propagate.benchmarks.running.methods import Method, fetch_weights, load_met
 from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.resources import threads_per_job
 from propagate.benchmarks.running.runner import Outcome, Task, run
-from propagate.errors import UsageError
+from propagate.errors import SOME_FAILED, UsageError
+from propagate.files.names import real_path
 from propagate.provenance import versions
 from propagate.settings import DEFAULT_PRESET
 
 REPORT = "report.html"
-SOME_FAILED = 6  # exit code
 _ABSENT = "-"
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the user asked for.
-
-    Attributes:
-        configs: presets, YAML files and baselines to run; the default preset where there are neither they nor results.
-        results: folders to score.
-        assignments: `--set`.
-        device: of the presets' extractors.
-        output: folder; None: named after the data set, or nothing is written where nothing is run.
-        jobs: processes.
-        threads: of each; None: a share of the cores.
-        resume, overwrite: what to do with a folder that holds something.
-        report: write the page and the plots.
-    """
-
-    configs: Sequence[str]
-    results: Sequence[Path]
-    assignments: Sequence[str]
-    device: str | None
-    output: Path | None
-    jobs: int
-    threads: int | None
-    resume: bool
-    overwrite: bool
-    report: bool
 
 
 def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
@@ -81,16 +53,16 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
     """
     configs = choices.configs or ([] if choices.results else [DEFAULT_PRESET])
     protocol = benchmark.settings
-    methods = load_methods(configs, choices.assignments, protocol=protocol, device=choices.device)
+    methods = load_methods(configs, choices.changes, protocol=protocol, device=choices.device)
     with terminal.status("Scoring"):
-        existing = score_existing(benchmark, choices.results)
+        existing = score_existing(benchmark, choices.results or ())
     names = [method.name for method in methods] + [result.name for result in existing]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"Both --config and --results are called {twice}.", "Rename one: rows are known by that name.")
     if not methods and choices.output is None:
         _print(terminal, benchmark, existing, terminal.answer)  # it is written nowhere else
         return _exit_code(benchmark, existing)
-    if not choices.resume:  # before results of before are removed; resumed, nothing may be left to run
+    if not choices.running.resume:  # before results of before are removed; resumed, nothing may be left to run
         fetch_weights(methods)
     output = _open(benchmark, choices, names)
     with output.held() as notes, keeping_clips(benchmark, methods, output):
@@ -98,7 +70,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         outcomes = _run(terminal, benchmark, methods, output, choices)
         with terminal.status("Scoring"):
             results = (*score(benchmark, methods, outcomes, output), *existing)
-        _write(terminal, benchmark, results, output, report=choices.report)
+        _write(terminal, benchmark, results, output, report=not choices.no_report)
     _print(terminal, benchmark, results, terminal.result)
     terminal.result(str(output.folder / (REPORT if (output.folder / REPORT).exists() else SUMMARY)))
     print_failures(terminal, outcomes)
@@ -166,24 +138,24 @@ class ClipProgress:
 
 def _open(benchmark: Benchmark, choices: Choices, names: Sequence[str]) -> Output:
     folder = choices.output or Path(f"{benchmark.name}_results")
-    for results in choices.results:
-        if results.resolve().is_relative_to(folder.resolve()):
+    for results in choices.results or ():
+        if real_path(results).is_relative_to(real_path(folder)):
             raise UsageError(f"--results {results} lies in the output folder {folder}.", "Choose another --output.")
-    return Output(folder, names, resume=choices.resume, overwrite=choices.overwrite)
+    return Output(folder, names, resume=choices.running.resume, overwrite=choices.running.overwrite)
 
 
 def _run(
     terminal: Terminal, benchmark: Benchmark, methods: Sequence[Method], output: Output, choices: Choices
 ) -> tuple[Outcome, ...]:
-    planned = plan(benchmark, methods, output, choices.threads)
+    planned = plan(benchmark, methods, output, choices.running.threads)
     terminal.notes(planned.notes)
     if planned.finished:
         terminal.note(finished_already(planned.finished))
     if not planned.tasks:
         return ()
     fetch_weights(task.method for task in planned.tasks)
-    jobs = min(choices.jobs, len(planned.tasks))
-    threads = choices.threads or planned.threads or threads_per_job(jobs)
+    jobs = min(choices.running.jobs, len(planned.tasks))
+    threads = choices.running.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:
         return run(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 

@@ -1,6 +1,6 @@
 """`propagate sweep`: one or two settings varied on a data set."""
 
-# Annotations are evaluated here: commands are put together from the parameters of several functions.
+# Annotations are evaluated here, see `options.command`.
 import math
 import shlex
 import sys
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from propagate.app import options
-from propagate.app.evaluate import command as evaluate
+from propagate.app.evaluate.data_sets import Running, add_data_sets
 from propagate.app.terminal.console import Terminal
+from propagate.errors import SOME_FAILED
 
 if TYPE_CHECKING:
     from propagate.benchmarks.benchmark import Benchmark
@@ -23,26 +24,10 @@ if TYPE_CHECKING:
     from propagate.benchmarks.running.runner import Outcome
     from propagate.benchmarks.running.sweep import Grid
 
-Assignments = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="A.B=V1,V2,...",
-        help="Values to try, separated by commas; of one or two settings. A list stays one value in brackets: "
-        "a.b=[1,2],[3]. With a single value it is fixed.",
-        rich_help_panel="Settings",
-        show_default=False,
-    ),
-]
-
 _EXAMPLES = (
     "Examples:\n\n"
     "propagate sweep davis --data DAVIS --year 2016 --set features.timestep=21,51,101 --set features.block=1,2 -o out"
     "\n\npropagate sweep davis --data DAVIS --year 2016 --config rgb --set propagation.top_k=1,5,10 --sequence dog"
-)
-
-app = typer.Typer(
-    help="Try all combinations of one or two settings on a data set: a table and a heat map.", no_args_is_help=True
 )
 
 
@@ -50,59 +35,35 @@ app = typer.Typer(
 class Choices:
     """What the user asked for.
 
-    Attributes:
-        config: preset or YAML file; None: the default one.
-        assignments: `--set`.
-        device: of the extractor.
-        jobs: processes.
-        threads: of each; None: a share of the cores.
-        resume, overwrite: what to do with a folder that holds something.
-        output: folder; None: named after the data set.
-        cache: folder of cached features and its limit in bytes; None: they are not kept.
-    """
-
-    config: str | None
-    assignments: Sequence[str]
-    device: str | None
-    jobs: int
-    threads: int | None
-    resume: bool
-    overwrite: bool
-    output: Path | None
-    cache: tuple[Path, int] | None = None
-
-
-def choose(
-    assignments: Assignments,
-    config: options.Config = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
-    cache: options.Cache = None,
-    cache_size: options.CacheSize = None,
-    offline: options.Offline = False,
-    yes: options.Yes = False,
-    jobs: evaluate.Jobs = 1,
-    threads: evaluate.Threads = None,
-    resume: evaluate.Resume = False,
-    output: Annotated[Path | None, options.output_option("DATASET_sweep")] = None,
-    overwrite: evaluate.Overwrite = False,
-) -> Choices:
-    """The options that all data sets share.
-
     Raises:
-        UsageError: a name that no preset and no baseline has; the data set has not been looked at yet.
+        UsageError: a name that no preset and no baseline has; the data set has not been read yet.
     """
-    from propagate.benchmarks.running.methods import check_name
 
-    if config is not None:
-        check_name(config)
-    opened = options.open_cache(cache, cache_size)
-    kept = None if opened is None else (opened.folder, opened.limit)
-    assignments = [*evaluate.with_max_memory(assignments, max_memory)]
-    return Choices(config, assignments, device, jobs, threads, resume, overwrite, output, kept)
+    running: Running
+    weights: options.Weights
+    cache: options.Cache
+    assignments: Annotated[
+        list[str],
+        options.option(
+            "--set",
+            metavar="A.B=V1,V2,...",
+            help="Values to try, of one or two settings; lists in brackets: a.b=[1,2],[3]. One value: fixed.",
+            panel=options.SETTINGS,
+        ),
+    ]
+    config: options.Config = None
+    device: options.Device = None
+    max_memory: options.MaxMemory = None
+    output: Annotated[Path | None, options.output_option("DATASET_sweep")] = None
+
+    def __post_init__(self) -> None:
+        from propagate.benchmarks.running.methods import check_name
+
+        if self.config is not None:
+            check_name(self.config)
 
 
-def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
+def sweep(terminal: Terminal, choices: Choices, benchmark: "Benchmark") -> int:
     """Run and score every combination, write and print.
 
     Returns:
@@ -113,7 +74,7 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
         InputError: results that cannot be scored, or a folder that cannot be written.
         Stopped: Ctrl-C; finished clips stay.
     """
-    from propagate.app.evaluate.evaluation import SOME_FAILED, print_failures
+    from propagate.app.evaluate.evaluation import print_failures
     from propagate.app.evaluate.kept_clips import keeping_clips
     from propagate.benchmarks.report.summary import unscored_clips
     from propagate.benchmarks.running.evaluation import score
@@ -122,14 +83,17 @@ def sweep(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.benchmarks.running.sweep import grid_methods, read_grid
     from propagate.settings import DEFAULT_PRESET
 
-    grid = read_grid(choices.assignments)
+    cache = choices.cache.open()
+    grid = read_grid(options.with_max_memory(choices.assignments, choices.max_memory))
     methods = grid_methods(grid, choices.config or DEFAULT_PRESET, protocol=benchmark.settings, device=choices.device)
-    if choices.cache is not None:
-        methods = tuple(with_cache(method, *choices.cache) for method in methods)
-    if not choices.resume:  # before results of before are removed; resumed, nothing may be left to run
+    if cache is not None:
+        methods = tuple(with_cache(method, cache.folder, cache.limit) for method in methods)
+    if not choices.running.resume:  # before results of before are removed; resumed, nothing may be left to run
         fetch_weights(methods)
     folder = choices.output or Path(f"{benchmark.name}_sweep")
-    output = Output(folder, [method.name for method in methods], resume=choices.resume, overwrite=choices.overwrite)
+    output = Output(
+        folder, [method.name for method in methods], resume=choices.running.resume, overwrite=choices.running.overwrite
+    )
     with output.held() as notes, keeping_clips(benchmark, methods, output):
         terminal.notes(notes)
         outcomes = _run(terminal, benchmark, methods, output, choices)
@@ -151,13 +115,13 @@ def _run(
     from propagate.benchmarks.running.resources import threads_per_job
     from propagate.benchmarks.running.sweep import run_grid
 
-    planned = plan(benchmark, methods, output, choices.threads)
+    planned = plan(benchmark, methods, output, choices.running.threads)
     terminal.notes(planned.notes)
     if planned.finished:
         terminal.note(finished_already(planned.finished))
     fetch_weights(task.method for task in planned.tasks)
-    jobs = min(choices.jobs, len(benchmark.clips))
-    threads = choices.threads or planned.threads or threads_per_job(jobs)
+    jobs = min(choices.running.jobs, len(benchmark.clips))
+    threads = choices.running.threads or planned.threads or threads_per_job(jobs)
     with clip_progress(terminal, planned.tasks) as observer:
         return run_grid(benchmark, planned.tasks, jobs=jobs, threads=threads, observer=observer)
 
@@ -215,6 +179,7 @@ def _print(terminal: Terminal, benchmark: "Benchmark", grid: "Grid", results: Se
         terminal.result(f"best: {best.name}, {metrics[0]} {100 * best.scores.totals[metrics[0]]:.1f}")
 
 
-app.command("davis", epilog=_EXAMPLES)(evaluate.command(evaluate.load_davis, choose, sweep))
-app.command("jhmdb")(evaluate.command(evaluate.load_jhmdb, choose, sweep))
-app.command("badja")(evaluate.command(evaluate.load_badja, choose, sweep))
+app = typer.Typer(
+    help="Try all combinations of one or two settings on a data set: a table and a heat map.", no_args_is_help=True
+)
+add_data_sets(app, sweep, _EXAMPLES)

@@ -1,14 +1,13 @@
 """`propagate match`."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, see `options.command`.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from propagate.app import options
-from propagate.app.terminal.console import reporting
+from propagate.app.terminal.console import Terminal
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -19,31 +18,21 @@ EXAMPLES = (
 
 
 def match(
+    terminal: Terminal,
     a: Annotated[Path, typer.Argument(metavar="A", help="A picture.", show_default=False)],
-    b: Annotated[
-        Path, typer.Argument(metavar="B", help="The picture in which A's points are found.", show_default=False)
-    ],
-    points: Annotated[
-        Path | None,
-        typer.Option("--points", "-p", metavar="FILE", help="Named points of A: JSON or CSV.", show_default=False),
-    ] = None,
-    dense: Annotated[
-        bool, typer.Option("--dense", help="The match of every cell of A, as .npz and as a picture.")
-    ] = False,
+    b: Annotated[Path, typer.Argument(metavar="B", help="Picture to search for the points of A.", show_default=False)],
+    weights: options.Weights,
+    points: Annotated[Path | None, options.option("--points", "-p", metavar="FILE", help="Keypoints of A.")] = None,
+    dense: Annotated[bool, options.option("--dense", help="Match every cell of A; write .npz and a picture.")] = False,
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
-    offline: options.Offline = False,
-    yes: options.Yes = False,
     output: Annotated[Path | None, options.output_option("A_B_matches")] = None,
     overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
 ) -> None:
     """Find the points of one picture in another."""
-    with reporting(quiet=quiet, verbose=verbose) as terminal:
-        resolved = options.resolve_settings(config, assignments, device=device)
-        from propagate.app.match.matches import write_matches
+    resolved = options.resolve_settings(config, assignments, device=device)
+    from propagate.app.match.matches import write_matches
 
-        folder = output or Path(f"{a.stem}_{b.stem}_matches")
-        write_matches(a, b, points, folder, resolved, terminal, dense=dense, overwrite=overwrite)
+    folder = output or Path(f"{a.stem}_{b.stem}_matches")
+    write_matches(a, b, points, folder, resolved, terminal, dense=dense, overwrite=overwrite)

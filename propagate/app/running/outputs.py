@@ -17,6 +17,7 @@ from numpy import ndarray
 from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
 from propagate.files.lock import LOCK
+from propagate.files.names import real_path
 from propagate.formats import (
     KeypointsWriter,
     VideoWriter,
@@ -231,9 +232,9 @@ def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overla
         UsageError: see `refuse_replacing`.
     """
     first = f"{info.names[0]}.png" if info.names else f"{info.indices[0] if info.indices else 0:05d}.png"
-    own = output.resolve() / MASKS / first
+    own = real_path(output) / MASKS / first
     results = [name for name in _RESULTS if overlay or name != "overlay.mp4"]
-    read = [Path(info.source), *(label for label in labels if label.resolve() != own)]
+    read = [Path(info.source), *(label for label in labels if real_path(label) != own)]
     refuse_replacing(output, read, [*results, MASKS, SOFT])
 
 
@@ -248,9 +249,9 @@ def refuse_replacing(output: Path, read: Iterable[Path], written: Iterable[str])
     Raises:
         UsageError: names the first one.
     """
-    places = {(output / name).resolve() for name in written}
+    places = {real_path(output / name) for name in written}
     for path in read:
-        if places & {path.resolve(), *path.resolve().parents}:
+        if places & {real_path(path), *real_path(path).parents}:
             raise UsageError(
                 f"The results in {output} would replace {path}, which is read.", "Choose another --output."
             )

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from propagate.benchmarks.running.workers import end, end_with_parent, start
+from propagate.benchmarks.running.processes import children
 from propagate.errors import OutOfMemoryError, PropagateError
-from propagate.weights.consent import forbid
 
 ResultT = TypeVar("ResultT")
 
 
 def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Callable[[], None]) -> ResultT:
-    """Do some work in a process of its own, and give what it gives.
-
-    The process is spawned: a fork of one that has started threads, torch's or CUDA's, may hang. It hears neither Ctrl-C
-    nor SIGTERM, which go to all processes of a terminal or a job; it is ended when this function is left.
+    """Do some work in a process of its own, and return what it returns. See `running.processes`.
 
     Args:
         work: gets a function that it calls after each frame; can be pickled, and so can its result.
@@ -30,20 +24,13 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
     Raises:
         PropagateError: the work's own; or the process died, or failed in a way nobody thought of.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, work), daemon=True)
-    start(process)
-    theirs.close()  # so that the line ends when the process does
-    try:
-        while (message := ours.recv()) is None:
-            on_frame()
-    except (EOFError, OSError) as error:
-        process.join()
-        raise _death(process.exitcode) from error
-    finally:
-        end(process)
-        ours.close()
+    with children() as start:
+        child = start(_work, work)
+        try:
+            while (message := child.connection.recv()) is None:
+                on_frame()
+        except (EOFError, OSError) as error:
+            raise _death(child.ending()) from error
     outcome, value = message
     if outcome == "raised":
         raise value
@@ -52,9 +39,6 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
 
 
 def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> None:
-    """The life of the process. It ends with the line, also where the parent was killed."""
-    end_with_parent()
-    forbid()  # the parent has fetched the weights
     with suppress(EOFError, OSError):
         try:
             message: tuple[str, Any] = "done", work(lambda: connection.send(None))
@@ -70,11 +54,11 @@ def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> 
             connection.recv()  # the parent ends it
 
 
-def _death(exit_code: int | None) -> PropagateError:
-    """The error for a process that has said nothing before it ended."""
-    if exit_code is not None and exit_code < 0:
+def _death(ending: str) -> PropagateError:
+    """The error for a process that ended without a message."""
+    if ending.startswith("killed"):
         return OutOfMemoryError(
-            f"Its process was killed by {signal.Signals(-exit_code).name}.",
+            f"Its process was {ending}.",
             "The system does that where memory runs out: give a --max-memory, or close other programs.",
         )
-    return PropagateError(f"Its process ended with exit code {exit_code}.", "What it said stands above.")
+    return PropagateError(f"Its process ended with {ending}.", "What it said stands above.")

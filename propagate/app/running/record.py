@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numba
 import torch
 
 from propagate.features.installed import providers
 from propagate.formats import settings_hash
 from propagate.provenance import all_settings, fetched_weights, local_weights
 from propagate.settings import ResolvedSettings
+from propagate.threads import usual_threads
 from propagate.types import FrameInfo, Label, Mask
 
 
@@ -54,8 +54,11 @@ def input_record(info: FrameInfo) -> dict[str, Any]:
 
 
 def threads() -> dict[str, int]:
-    """How many threads compute, by the package that has them."""
-    return {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()}
+    """Return how many threads torch has, and how many share out the transfer step.
+
+    numba is not asked: its answer starts threads of its own and gives torch as many.
+    """
+    return {"torch": torch.get_num_threads(), "transfer": usual_threads()}
 
 
 def label_record(path: Path, label: Label, notes: tuple[str, ...]) -> dict[str, Any]:

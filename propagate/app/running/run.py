@@ -6,10 +6,10 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propagate.app.running.inputs import LabelFile
 from propagate.app.running.outputs import (
     Outputs,
     Write,
@@ -32,100 +32,21 @@ from propagate.errors import PropagateWarning, UsageError
 from propagate.feature_cache.cached_extractor import CachedExtractor
 from propagate.feature_cache.store import FeatureCache
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, wanted_weights
-from propagate.formats import read_keypoints_file, read_mask_file, write_run_record
+from propagate.formats import write_run_record
 from propagate.formats.output.folder import MASKS, SOFT
 from propagate.labels import label_channels
 from propagate.pipeline import track, with_frames
-from propagate.planning.budget import PREDICTIONS_AHEAD, MemoryPlan, plan_memory
+from propagate.planning.budget import MemoryPlan, plan_memory
+from propagate.planning.estimate import PREDICTIONS_AHEAD
 from propagate.planning.fitting import check_fit
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
 from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
-from propagate.video import VideoReader, open_video
+from propagate.video import VideoReader
 from propagate.weights.locating import obtain
 
 _RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
-
-
-@dataclass(frozen=True)
-class LabelFile:
-    """A label, where it was read from, and how the file was understood."""
-
-    path: Path
-    label: Label
-    notes: tuple[str, ...] = ()
-
-
-def open_input(video: Path, settings: Settings, terminal: Terminal, *, leave_out: Sequence[Path] = ()) -> VideoReader:
-    """The video as its settings ask for it, its notes shown.
-
-    Args:
-        video: file or folder.
-        settings: of the run.
-        terminal: where the notes are shown.
-        leave_out: files of the command, such as its mask, that are no frames if they lie in the folder.
-
-    Raises:
-        InputError, UsageError: see `open_video`.
-    """
-    options = settings.video
-    if settings.max_memory is not None and options.reader == "decord":
-        raise UsageError(
-            "--reader decord decodes ahead, and what it takes cannot be limited by --max-memory.",
-            "Use --reader auto or pyav.",
-        )
-    reader = open_video(
-        video,
-        **options.reading,
-        leave_out=leave_out,
-    )
-    terminal.notes(reader.info.notes)
-    return reader
-
-
-def read_first_mask(
-    path: Path, info: FrameInfo, terminal: Terminal, *, resize: bool, harden: bool = False
-) -> LabelFile:
-    """The mask of the first frame, its notes shown.
-
-    Raises:
-        InputError: see `read_mask_file`.
-    """
-    file = read_mask_file(path, frame_size=(info.height, info.width), resize=resize, harden=harden)
-    terminal.notes(file.notes)
-    return LabelFile(path, file.mask, file.notes)
-
-
-def read_first_keypoints(
-    path: Path,
-    info: FrameInfo,
-    terminal: Terminal,
-    *,
-    frame: int,
-    chosen: bool = False,
-    alone: bool = False,
-    instance: str | None = None,
-) -> LabelFile:
-    """Read the keypoints of the first frame that is read, and show its notes.
-
-    Args:
-        path: the file.
-        info: the video.
-        terminal: where to print.
-        frame: number in the file.
-        chosen: the user has named that number: the name of the first picture does not matter.
-        alone: the user has not named the frame: a file that holds others as well is refused.
-        instance: which of several instances.
-
-    Raises:
-        InputError: see `read_keypoints_file`.
-    """
-    size = (info.height, info.width)
-    picture = info.names[0] if info.names and not chosen else None
-    file = read_keypoints_file(path, frame_size=size, frame=frame, instance=instance, picture=picture, alone=alone)
-    terminal.notes(file.notes)
-    return LabelFile(path, file.keypoints, file.notes)
 
 
 def carry(

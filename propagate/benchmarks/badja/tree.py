@@ -24,9 +24,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from propagate.benchmarks.benchmark import Clip
 from propagate.benchmarks.davis.tree import FOLDERS, suggest_folder
 from propagate.benchmarks.poses import listed
-from propagate.benchmarks.running.paths import is_plain_name, reading
 from propagate.errors import InputError, UsageError
 from propagate.files.documents import read_json
+from propagate.files.names import is_plain_name, reading
 from propagate.formats import read_mask
 from propagate.geometry import pixels_to_grid
 from propagate.settings import nearest

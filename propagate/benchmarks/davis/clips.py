@@ -29,8 +29,8 @@ from propagate.benchmarks.davis.difference import DIFFERENCE_COLORS, draw_differ
 from propagate.benchmarks.davis.score import read_result, score_clip
 from propagate.benchmarks.davis.tables import curves_table, global_table, mean_metrics, sequence_table
 from propagate.benchmarks.davis.tree import ALL, AnnotatedClip, Tree, Year
-from propagate.benchmarks.running.paths import reading
 from propagate.errors import InputError
+from propagate.files.names import reading
 from propagate.formats import draw_mask, write_mask
 from propagate.types import BACKGROUND, Frame, Mask, Prediction
 from propagate.video.folder import read_picture

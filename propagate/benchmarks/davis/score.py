@@ -11,8 +11,8 @@ import numpy as np
 
 from propagate.benchmarks.benchmark import Curve
 from propagate.benchmarks.davis.tree import AnnotatedClip, Tree, counted_mask
-from propagate.benchmarks.running.paths import reading
 from propagate.errors import InputError
+from propagate.files.names import reading
 from propagate.formats import read_indexed_png
 from propagate.metrics import boundary_accuracy, region_similarity
 from propagate.types import VOID, Mask

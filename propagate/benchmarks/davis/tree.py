@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 
 from propagate.benchmarks.benchmark import Clip
-from propagate.benchmarks.running.paths import is_plain_name
 from propagate.errors import InputError, UsageError
 from propagate.files.documents import read_text
+from propagate.files.names import is_plain_name
 from propagate.files.pictures import inspect_picture
 from propagate.formats import read_indexed_png
 from propagate.types import BACKGROUND, VOID, Mask

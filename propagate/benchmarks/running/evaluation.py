@@ -11,10 +11,10 @@ from propagate.benchmarks.report.summary import MethodResult
 from propagate.benchmarks.running.clip_folder import differences, is_whole
 from propagate.benchmarks.running.methods import Method
 from propagate.benchmarks.running.output import Output
-from propagate.benchmarks.running.paths import reading
 from propagate.benchmarks.running.records import ClipRecord, read_record
 from propagate.benchmarks.running.runner import Outcome, Task
 from propagate.errors import InputError, UsageError
+from propagate.files.names import reading, real_path
 
 _NOTHING = Scores({}, {}, (), ())
 
@@ -138,7 +138,7 @@ def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[Metho
         InputError: of the first folder, where there are some and none of them could be scored.
         UsageError: two of one name.
     """
-    names = [folder.resolve().name for folder in folders]
+    names = [real_path(folder).name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--results: two folders are called {twice[0]}.", "Rename one: rows are known by that name.")
     results, errors = list[MethodResult](), list[InputError]()

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from propagate.benchmarks.running.clip_folder import foreign_files, remove_clip, remove_unfinished
-from propagate.benchmarks.running.paths import is_plain_name
 from propagate.benchmarks.running.records import (
     MANIFEST,
     RECORD,
@@ -20,6 +19,7 @@ from propagate.benchmarks.running.records import (
 from propagate.errors import UsageError
 from propagate.files.atomic import remove_leftovers, write_error
 from propagate.files.lock import LOCK
+from propagate.files.names import is_plain_name, real_path
 from propagate.formats import atomic_path, locked, prepare_output
 from propagate.formats.output.folder import is_vacant
 from propagate.formats.output.run_record import json_text
@@ -122,9 +122,9 @@ class Output:
         Raises:
             UsageError: names the first one.
         """
-        own = {(self.folder / name).resolve() for name in (*self._files, *self._clips)}
+        own = {real_path(self.folder / name) for name in (*self._files, *self._clips)}
         for path in paths:
-            if own & {path.resolve(), *path.resolve().parents}:
+            if own & {real_path(path), *real_path(path).parents}:
                 raise UsageError(f"{path} is read, and lies among what is replaced.", "Choose another --output.")
 
     def make_way(self, clips: Iterable[Path]) -> None:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from propagate.benchmarks.running.paths import is_plain_name
 from propagate.errors import InputError, UsageError
 from propagate.files.documents import read_json
+from propagate.files.names import is_plain_name
 
 MANIFEST, RECORD = ".evaluation.json", "run.json"
 

@@ -28,7 +28,7 @@ Written are pixels to 0.01 and confidences to four digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,17 +144,25 @@ def read_keypoints_file(
     return KeypointsFile(keypoints, tuple(notes))
 
 
-def _poses(path: Path) -> list[Pose]:
-    """All poses of a file of any format."""
-    text = read_text(path, "keypoints file")
-    if path.suffix.lower() == ".csv" or (path.suffix.lower() != ".json" and text.lstrip()[:1] not in ("{", "[")):
-        return poses_of_csv(text, path)
+def _poses_of_document(text: str, path: Path) -> list[Pose]:
+    """Return all poses of a JSON file, ours or COCO."""
     document = parse_json(text, f"The keypoints file {path}", any_number=True)
     if isinstance(document, dict) and any(key in document for key in TOP_KEYS):
         return poses_of_coco(document, path)
     if isinstance(document, list):
         raise InputError(f"{path} is a list (COCO results?), which has no joint names.", FORMATS)
     return poses_of_json(document, path)
+
+
+# suffix -> reader: (text, path) -> all poses of the file
+READERS: dict[str, Callable[[str, Path], list[Pose]]] = {".csv": poses_of_csv, ".json": _poses_of_document}
+
+
+def _poses(path: Path) -> list[Pose]:
+    """Return all poses of a file. Without a known suffix, the content decides between JSON and CSV."""
+    text = read_text(path, "keypoints file")
+    content = ".json" if text.lstrip()[:1] in ("{", "[") else ".csv"
+    return READERS.get(path.suffix.lower(), READERS[content])(text, path)
 
 
 def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | str | None, alone: bool) -> Pose:

@@ -43,6 +43,9 @@ def transfer(
     label_rows = labels.permute(0, 2, 3, 1).reshape(frames * height * width, -1)
     result = torch.empty(height, width, label_rows.shape[1], dtype=labels.dtype, device=labels.device)
     for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
+        if not len(columns):
+            result[ys, xs] = 0
+            continue
         if ties == "keep":
             soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
         else:

@@ -11,7 +11,6 @@ import pytest
 from propagate.benchmarks.running.clip_folder import Run, clip_folder, write_record
 from propagate.benchmarks.running.methods import load_method
 from propagate.benchmarks.running.output import Output
-from propagate.benchmarks.running.paths import is_plain_name
 from propagate.benchmarks.running.records import (
     MANIFEST,
     RECORD,
@@ -21,6 +20,7 @@ from propagate.benchmarks.running.records import (
     read_record,
 )
 from propagate.errors import InputError, PropagateError, UsageError
+from propagate.files.names import is_plain_name
 from tests.benchmarks.running.squares import make_squares
 
 LONG = "x" * 5000

@@ -1,4 +1,4 @@
-"""What the Triton kernel computes: run by `tests/propagation/cuda/test_transfer.py`, in a process with Triton's interpreter.
+"""Cases of the Triton kernel: `test_transfer.py` runs them in a process with Triton's interpreter.
 
 The interpreter is chosen while Triton is imported, and stays; so these tests cannot share a process with others. Where
 there is a GPU they run on it, too: `python -m pytest tests/propagation/cuda/transfer_cases.py`.

@@ -1,7 +1,8 @@
-"""Names and folders of other people: which names may become paths, and what the system says of a folder."""
+"""Names, paths and folders of other people."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,11 @@ def is_plain_name(name: str) -> bool:
         return len(name.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:  # bytes that are not UTF-8
         return False
+
+
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links. Unlike `Path.resolve`, takes a loop of links as it is."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager
