@@ -41,13 +41,13 @@ def _size(model: "Model") -> str:
 
 def download(terminal: Terminal, name: Name, yes: Yes = False, offline: Offline = False) -> None:
     """Download a model where it is not here yet, check it and print where it is."""
-    from propagate.weights.locating import MODELS, Wanted, agree, fetched, is_offline, locate
+    from propagate.weights.locating import MODELS, Wanted, agree, fetch, is_offline, locate
 
     if name in MODELS:
         terminal.note(f"{name}: licence {MODELS[name].licence}.")
     missing = [] if is_offline() else agree([Wanted(name)])  # before anything is drawn
     with _bytes_bar(terminal, name) as on_progress:
-        path = fetched(missing[0], on_progress) if missing else locate(name)
+        path = fetch(missing[0], on_progress) if missing else locate(name)
     terminal.answer(str(path))
 
 

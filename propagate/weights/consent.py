@@ -1,4 +1,4 @@
-"""Who agrees to downloads: the user, by an option or an answer. Processes that run clips download nothing."""
+"""Consent to downloads: by an option, an environment variable or an answer. Worker processes download nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Event
 
 __all__ = ["CONSENT", "are_forbidden", "ask", "asking", "forbid", "is_offline", "may_download"]
 
@@ -13,37 +14,32 @@ CONSENT = "PROPAGATE_DOWNLOADS"
 
 _FALSE, _TRUE = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")
 _ask: ContextVar[Callable[[str], bool] | None] = ContextVar("ask", default=None)
-_forbidden: list[bool] = []  # holds one value in a process that downloads nothing
+_forbidden = Event()
 
 
 def may_download() -> bool:
-    """Whether downloads were agreed to (`--yes`, or PROPAGATE_DOWNLOADS=yes), in this process and those it starts."""
+    """Return whether the user agreed to downloads, by `--yes` or PROPAGATE_DOWNLOADS=yes."""
     return os.environ.get(CONSENT, "").lower() in _TRUE
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids downloads (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE)."""
-    switches = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(value.lower() not in _FALSE for value in switches)
+    """Return whether the environment forbids downloads (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE)."""
+    return any(os.environ.get(name, "").lower() not in _FALSE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def forbid() -> None:
-    """Forbid downloads to this process for its life: the one that started it has fetched what is needed."""
-    _forbidden[:] = [True]
+    """Forbid downloads in this process for good: its parent has fetched everything."""
+    _forbidden.set()
 
 
 def are_forbidden() -> bool:
-    """Whether this process was started to work with what is there."""
-    return bool(_forbidden)
+    """Return whether `forbid` was called in this process."""
+    return _forbidden.is_set()
 
 
 @contextmanager
 def asking(ask: Callable[[str], bool]) -> Iterator[None]:
-    """Ask before a download, in this block.
-
-    Args:
-        ask: gets a question that names models, sizes and licences.
-    """
+    """Call `ask` with a question (models, sizes, licences) before each download in this block."""
     token = _ask.set(ask)
     try:
         yield
@@ -52,6 +48,6 @@ def asking(ask: Callable[[str], bool]) -> Iterator[None]:
 
 
 def ask(question: str) -> bool:
-    """Whether the user says yes; no where nobody is there to be asked."""
+    """Return the user's answer; False where nobody can be asked."""
     answer = _ask.get()
     return answer is not None and answer(question)

