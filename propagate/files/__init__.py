@@ -1,1 +1,1 @@
-"""Files of other people, read so that damage leaves as our error; and our own, written whole or not at all."""
+"""Read files of other people, with an error of ours for any damage; write our own files atomically."""

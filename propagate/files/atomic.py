@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place under a temporary name, then renamed."""
+"""Atomic writes: to a temporary file in the same folder, then a rename."""
 
 from __future__ import annotations
 
@@ -22,21 +22,14 @@ _TEMPORARY = re.compile(rf"\..{{0,40}}\.[0-9a-f]{{8}}\.{_MARK}(\.[^.]*)?", re.DO
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` when the block ends well.
+    """Yield a temporary path, an empty file, that is renamed to `path` when the block ends without an exception.
 
-    The temporary file lies in the same folder (a rename across file systems is not atomic), its name starts with a dot
-    and keeps the suffix, by which writers choose their format. It is created at once, so that a folder that cannot be
-    written is known before the work starts. A file that stood at `path` stays until it is replaced; where the block
-    raises anything, KeyboardInterrupt included, the temporary file is removed.
-
-    Args:
-        path: where the finished file goes.
-
-    Yields:
-        The path to write to; an empty file stands there.
+    The temporary file lies in the same folder, because a rename across file systems is not atomic. Its name starts with
+    a dot and keeps the suffix, by which writers choose their format. It is created at once, so that a folder that
+    cannot be written is an error before the work starts. Any exception, KeyboardInterrupt included, removes it.
 
     Raises:
-        InputError: the place cannot be written (missing folder, no permission, read-only or full disk).
+        InputError: `path` cannot be written (missing folder, no permission, read-only or full disk).
     """
     path = Path(path)
     temporary = temporary_path(path)
@@ -51,27 +44,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise write_error(path, error) from error
         raise
     finally:
-        # After the rename there is nothing to remove; on a vanished disk there is nothing that could be done.
+        # No file after the rename; no remedy on a disk that is gone.
         with suppress(OSError):
             temporary.unlink()
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden name beside `path`, with its suffix and a mark by which `remove_leftovers` knows it."""
+    """Return a new hidden name beside `path`, with its suffix and a mark for `remove_leftovers`."""
     return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
 
 
 def is_leftover(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a temporary file of `atomic_path`: a regular file, no link, with the name of one.
-
-    Args:
-        entry: of a folder into which nobody writes now; else the file may be in use.
-    """
+    """Return whether this is a temporary file of `atomic_path`, not a link. Another run may be writing it."""
     return _TEMPORARY.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed runs left in this very folder; see `is_leftover`."""
+    """Remove the temporary files that killed runs left in this folder, not in its subfolders."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if is_leftover(entry):
@@ -79,12 +68,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> InputError:
-    """The sentence for a place that cannot be written.
-
-    Args:
-        path: the file or folder that was to be written.
-        error: what the system said.
-    """
+    """Return the error for a file or folder that cannot be written."""
     reason = error.strerror or str(error)
     if error.errno in _DISK_FULL:
         return InputError(f"{path} cannot be written: the disk is full.", "Free some space or choose another output.")
@@ -100,7 +84,7 @@ def write_error(path: Path, error: OSError) -> InputError:
 
 
 def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
-    """Whether the error comes from writing this file, and not from something else that was done inside the block."""
+    """Return whether the error comes from writing this file, not from other work inside the block."""
     if error.filename is None:  # a failed write() carries no name
         return error.errno in (*_DISK_FULL, *_ACCESS, *_PLACE, *_DEVICE)
     return os.fsdecode(error.filename) in (str(path), str(temporary))

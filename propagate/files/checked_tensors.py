@@ -1,7 +1,7 @@
-"""Tensors in files of ours that are checked when they are read: a mark that says whose they are, and a checksum.
+"""Tensors in files with a mark, which names their kind, and a checksum.
 
 The checksum is a CRC-32 of the values, their shape and type, and the file's own name. It finds damage and files that
-were mixed up, and runs at memory speed; it is no protection against somebody who may write the file.
+were mixed up, at memory speed; it is no protection against an attacker who can write the file.
 """
 
 from __future__ import annotations
@@ -26,20 +26,13 @@ _MAX_HEADER = 1 << 16
 
 
 class DamagedError(Exception):
-    """A file that is there does not hold what was written under its name."""
+    """An existing file does not contain the tensor that was written under its name."""
 
 
 def write_tensor(path: Path, tensor: Float[Tensor, "..."], kind: str, name: str | None = None) -> None:
-    """Write a tensor.
+    """Write a tensor of any shape and type, with `kind` as its mark.
 
-    Args:
-        path: the file.
-        tensor: any shape and type, on any device.
-        kind: the mark.
-        name: that the file is to be read under; None: the path's.
-
-    Raises:
-        OSError: it cannot be written.
+    `name` is the file's later name, under which it is read; None: the path's.
     """
     content = tensor.detach().cpu().contiguous()
     about = {"kind": kind, "checksum": _checksum(content, kind, path.name if name is None else name)}
@@ -47,11 +40,7 @@ def write_tensor(path: Path, tensor: Float[Tensor, "..."], kind: str, name: str 
 
 
 def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
-    """Read a tensor; None where there is no file.
-
-    Args:
-        path: the file. A link is not followed.
-        kind: the mark.
+    """Read a tensor; None where there is no file. Links are not followed.
 
     Raises:
         DamagedError: the file is damaged, of another kind, or was written under another name.
@@ -78,7 +67,7 @@ def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
 
 
 def is_marked(path: Path, kind: str) -> bool:
-    """Return whether a file has the mark. A link has not."""
+    """Return whether a file has the mark; false for a link."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
@@ -89,11 +78,7 @@ def is_marked(path: Path, kind: str) -> bool:
 
 
 def _metadata(content: bytes) -> dict[str, object]:
-    """The metadata at the beginning of a safetensors file.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Return the metadata at the beginning of a safetensors file; ValueError where it has no header."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 + length or length > _MAX_HEADER:
         raise ValueError("no header")

@@ -1,7 +1,7 @@
-"""Text files of other people: JSON and YAML read so that whatever is wrong with them leaves as an error of ours.
+"""Read JSON, YAML and other text files of other people, with an error of ours for whatever is wrong with them.
 
-Python's and PyYAML's readers raise a dozen kinds of exceptions, take the last of two equal keys, and let a few lines
-grow into millions of values. Everything the package reads as JSON or YAML passes through here.
+Python's and PyYAML's readers raise a dozen kinds of exceptions, use the last of two equal keys, and let a few lines
+expand into millions of values. All JSON and YAML that the package reads is parsed here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import math
 import re
 import stat
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,7 @@ ErrorType = type[PropagateError]
 
 
 def check_regular_file(path: Path, what: str = "file", error: ErrorType = InputError) -> None:
-    """Refuse what cannot be read like a file, before anything waits for it: a pipe, a device, a folder.
-
-    Args:
-        path: the file.
-        what: what it should be, for the message ("mask", "keypoints file").
-        error: class of the error that is raised.
-
-    Raises:
-        PropagateError: of class `error`.
-    """
+    """Raise `error` if a path is missing, a folder, a pipe or a device. `what` names its role in the message."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -53,13 +45,10 @@ def check_regular_file(path: Path, what: str = "file", error: ErrorType = InputE
 
 
 def read_text(path: Path, what: str = "file", error: ErrorType = InputError) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark.
-
-    Args:
-        path, what, error: see `check_regular_file`.
+    """Read a UTF-8 file, without its byte order mark; arguments as `check_regular_file`.
 
     Raises:
-        PropagateError: of class `error`: missing, no file, unreadable, over 512 MiB, or not UTF-8.
+        PropagateError: of class `error`: missing, not a file, unreadable, over 512 MiB, or not UTF-8.
     """
     check_regular_file(path, what, error)
     try:
@@ -76,27 +65,26 @@ def read_text(path: Path, what: str = "file", error: ErrorType = InputError) -> 
 
 
 def read_json(path: Path, what: str = "file", error: ErrorType = InputError) -> Any:
-    """Return the value of a JSON file; arguments and errors as `read_text` and `parse_json`."""
+    """Read a JSON file; arguments and errors as `read_text` and `parse_json`."""
     return parse_json(read_text(path, what, error), f"The {what} {path}", error)
 
 
 def parse_json(text: str, source: str, error: ErrorType = InputError, *, any_number: bool = False) -> Any:
-    """Return the value of a JSON text.
+    """Parse a JSON text.
 
-    Stricter than `json`: no NaN or infinity, no integer beyond 64 bits, no key twice in one object, no nesting deeper
-    than `MAX_DEPTH`.
+    Stricter than `json`: no NaN or infinity, no integer beyond 64 bits, no duplicate keys, no nesting deeper than
+    `MAX_DEPTH`.
 
     Args:
         text: the document.
         source: where it comes from, as the beginning of a sentence ("The preset x.yaml").
-        error: class of the error that is raised.
-        any_number: accept NaN and infinity, and what is too large becomes infinity: for a file of other programs, of
-            which a part is read and checked.
+        error: class of the error to raise.
+        any_number: accept NaN, infinity and larger numbers: for files of other programs whose values are checked later.
 
     Raises:
         PropagateError: of class `error`.
     """
-    try:
+    with _refused(source, error):
         value = json.loads(
             text,
             parse_constant=float if any_number else _no_constant,
@@ -105,45 +93,45 @@ def parse_json(text: str, source: str, error: ErrorType = InputError, *, any_num
             object_pairs_hook=_without_duplicates,
         )
         _check_size(value, math.inf)
-    except json.JSONDecodeError as problem:
-        raise error(f"{source} is not JSON: {problem}.", "Check it with a JSON validator.") from problem
-    except RecursionError as problem:
-        raise error(f"{source} is nested too deeply.", "Check that it is the right file.") from problem
-    except ValueError as problem:
-        raise error(f"{source} cannot be used: {_on_one_line(problem)}.", "Correct the file.") from problem
     return value
 
 
 def parse_yaml(text: str, source: str, error: ErrorType = InputError) -> Any:
-    """Return the value of a YAML text, made of mappings with text keys, lists, text, numbers, booleans and null.
+    """Parse a YAML text of mappings with text keys, lists, text, numbers, booleans and null; see `parse_json`.
 
-    Dates, sets, binary data and other tags are refused, as are a key twice in one mapping, aliases that multiply into
-    more than `MAX_YAML_VALUES` values, and what `parse_json` refuses. NaN and infinity are kept: `.inf` is YAML.
-
-    Args:
-        text, source, error: see `parse_json`.
+    Dates, sets, binary data and other tags are errors, as are duplicate keys and aliases that expand into more than
+    `MAX_YAML_VALUES` values. NaN and infinity are accepted: `.inf` is YAML.
 
     Raises:
         PropagateError: of class `error`.
     """
-    try:
+    with _refused(source, error):
         value = yaml.load(text, Loader=_Loader)
         _check_size(value, MAX_YAML_VALUES)
+    return value
+
+
+@contextmanager
+def _refused(source: str, error: ErrorType) -> Iterator[None]:
+    """Turn the exceptions of the parsers into an error of ours."""
+    try:
+        yield
+    except json.JSONDecodeError as problem:
+        raise error(f"{source} is not JSON: {problem}.", "Check it with a JSON validator.") from problem
     except yaml.YAMLError as problem:
         raise error(f"{source} is not valid YAML: {_on_one_line(problem)}.", "Correct it there.") from problem
     except RecursionError as problem:
         raise error(f"{source} is nested too deeply.", "Check that it is the right file.") from problem
     except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as problem:
-        # PyYAML's constructors let these through: a date that is none, a code point beyond Unicode, a broken tag
+        # PyYAML's constructors raise these for an impossible date, a code point beyond Unicode, a broken tag
         raise error(f"{source} cannot be used: {_on_one_line(problem)}.", "Correct it there.") from problem
-    return value
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without the types that a setting cannot have, and with keys checked for repetition."""
+    """PyYAML's safe loader with errors for duplicate keys and for types that a setting cannot have."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # as written: what `<<` merges comes later, and may stand in the mapping again
+        # before `<<` merges keys, which the mapping may override
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -167,7 +155,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _plain_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
-    """A number; not 010 and 1:30, which are 8 and 90 to YAML 1.1 alone."""
+    """Return a number. Refuse 010 and 1:30, which are 8 and 90 in YAML 1.1 only."""
     digits, is_whole = node.value.lstrip("+-"), node.tag.endswith(":int")
     if ":" in digits or (is_whole and re.match("0[0-9_]", digits)):
         raise ValueError(
@@ -216,7 +204,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_size(document: Any, most: float) -> None:
-    """Count values with every use of an alias, by a stack: what goes round in a circle ends at the depth."""
+    """Check the number of values, with every use of an alias, and the depth, which ends cycles, too."""
     stack: list[tuple[Any, int]] = [(document, 0)]
     count = 0
     while stack:
@@ -230,13 +218,10 @@ def _check_size(document: Any, most: float) -> None:
             value.encode()  # a lone surrogate is not text; UnicodeEncodeError is a ValueError
         elif isinstance(value, int) and abs(value) >= _MAX_INTEGER:
             raise ValueError("an integer is too large")
-        else:
-            inner: Iterable[Any] = ()
-            if isinstance(value, dict):
-                inner = (*value.keys(), *value.values())
-            elif isinstance(value, list | tuple):
-                inner = value
-            stack.extend((item, depth + 1) for item in inner)
+        elif isinstance(value, dict):
+            stack.extend((item, depth + 1) for item in (*value.keys(), *value.values()))
+        elif isinstance(value, list | tuple):
+            stack.extend((item, depth + 1) for item in value)
 
 
 def _on_one_line(problem: Exception) -> str:

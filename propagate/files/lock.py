@@ -1,4 +1,4 @@
-"""One run at a time writes into a folder."""
+"""A lock, so that one run at a time writes into a folder."""
 
 from __future__ import annotations
 
@@ -14,29 +14,23 @@ from propagate.errors import InputError
 from propagate.files.atomic import write_error
 
 LOCK = ".propagate.lock"
-"""Name of the lock's file. It lies in the folder while a run writes there; what it holds does not matter."""
+"""Name of the lock file in the folder of a run; its content does not matter."""
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[tuple[str, ...]]:
-    """Hold a folder for one run; a second run that wants it is refused while the first one lasts.
+    """Lock an existing folder for one run; yield a sentence for the user if the file system has no locks.
 
-    The system drops the lock with the process, however that ends: what a killed run leaves is an empty file that the
-    next run takes over and removes. The file is never followed through a link, and never written to.
-
-    Args:
-        folder: an existing folder.
-
-    Yields:
-        Sentences for the user: one where the file system has no locks and the folder is not guarded; else none.
+    The system releases the lock with the process, however it ends: a killed run leaves an empty file that the next run
+    reuses and removes. Links are not followed.
 
     Raises:
-        InputError: another run writes into the folder, or the lock's file cannot be made.
+        InputError: another run writes into the folder, or the lock file cannot be created.
     """
     path = Path(folder) / LOCK
-    # its own fallback is a file that outlives a killed process
+    # filelock's own fallback is a file that outlives a killed process
     lock = FileLock(path.absolute(), mode=0o666, fallback_to_soft=False)
     notes: tuple[str, ...] = ()
     try:
@@ -54,10 +48,10 @@ def locked(folder: str | Path) -> Iterator[tuple[str, ...]]:
     try:
         yield notes
     finally:
-        # Removed while it is held: whoever opened it meanwhile sees that it has no name any more, and starts over.
+        # Removed while locked: another process that has just opened it sees that its name is gone, and starts over.
         with suppress(OSError):
             path.unlink()
         lock.release()
-        if os.name == "nt":  # an open file has a name there, and cannot be removed
+        if os.name == "nt":  # open files cannot be removed there
             with suppress(OSError):
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Facts about a picture that its file holds and Pillow does not tell: depth, kind of compression, late metadata."""
+"""Facts in a picture file that Pillow does not report: bit depth, compression, late metadata."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-# of an AV1 configuration: marker and version, profile and level, then a tier bit, "more than 8", "12"
+# AV1 configuration: marker and version, profile and level, then bits for the tier, "more than 8" and "12"
 _AV1_CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type")
 
 
 def avif_bits(file: BinaryIO) -> int:
-    """Bits per channel of an AVIF, the most where its items differ: 8, 10 or 12."""
+    """Return the bits per channel of an AVIF, the maximum over its items: 8, 10 or 12."""
     file.seek(0)
     flags = [found[0] for found in _AV1_CONFIGURATION.findall(file.read())]
     return max((8 if not flag & 0x40 else 12 if flag & 0x20 else 10 for flag in flags), default=8)
 
 
 def lossy_compression(image: Any, file: BinaryIO) -> str:
-    """Name of the compression of a picture that may have changed its colors; empty where it is exact.
-
-    An AVIF may be exact as well: it does not say.
-    """
+    """Return the name of a compression that may have changed colors; empty for an exact one. AVIF may be either."""
     if image.format in ("JPEG", "MPO", "AVIF"):
         return str(image.format)
     if image.format == "WEBP":
@@ -47,7 +44,7 @@ def _is_lossy_webp(file: BinaryIO) -> bool:
 
 
 def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of the data of each chunk of a PNG, as far as they can be followed."""
+    """Yield name, offset and length of the data of each chunk of a PNG."""
     place = 8
     while True:
         file.seek(place)
@@ -60,14 +57,12 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def is_turned_late(file: BinaryIO) -> bool:
-    """Whether a PNG may have its orientation after its pixels, where Pillow finds it only once they are decoded."""
+    """Return whether a PNG may have its orientation after its pixels, where Pillow finds it only after decoding."""
     late = False
     for name, place, _ in png_chunks(file):
         late = late or name == b"IDAT"
-        if late and name == b"eXIf":
+        file.seek(place)
+        is_text = name in (b"tEXt", b"zTXt", b"iTXt") and file.read(20).startswith(_ORIENTATION_TEXTS)
+        if late and (is_text or name == b"eXIf"):
             return True
-        if late and name in (b"tEXt", b"zTXt", b"iTXt"):
-            file.seek(place)
-            if file.read(20).startswith(_ORIENTATION_TEXTS):
-                return True
     return False

@@ -1,7 +1,7 @@
-"""Pictures of other people, opened in one place: known formats alone, and whatever Pillow raises as an error of ours.
+"""Read pictures of other people: known formats only, with an error of ours for whatever Pillow raises.
 
-Pillow guesses the format from the content, whatever the name says, and has plugins that start other programs (EPS runs
-Ghostscript). It raises a dozen kinds of exceptions for damaged files, and takes the first of several pictures silently.
+Pillow guesses the format from the content, whatever the suffix, and has plugins that start other programs (EPS runs
+Ghostscript). It raises a dozen kinds of exceptions for damaged files, and silently reads the first of several pictures.
 """
 
 from __future__ import annotations
@@ -35,60 +35,42 @@ _lock = threading.RLock()
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """A picture as its file describes it.
+    """The description of a picture in its file."""
 
-    Attributes:
-        size: (height, width) in pixels, upright.
-        format: Pillow's name of the file format: "PNG", "JPEG", "MPO", ...
-        mode: Pillow's mode of the decoded pixels: "P", "L", "RGB", "I;16", ...
-        raw_mode: Pillow's name of how pixels are stored, such as "RGB;16B" or "L;4"; empty where it names none.
-        bits: per channel, as far as Pillow would not tell: 8, or more of an AVIF or PPM, of which it keeps the upper 8.
-        highest: value that stands for white, where Pillow spreads others than 255 and 65535 (PPM); 0 elsewhere.
-        lossy: name of the compression that may have changed colors; empty for exact ones.
-        transparent: some pixels may be transparent: an alpha channel, a transparent color or palette entry.
-        pictures: number of pictures in the file; beyond 1, this one is the primary one (JPEG with a preview, TIFF with
-            a thumbnail).
-        warnings: what Pillow warned of, such as damaged metadata.
-    """
-
-    size: tuple[int, int]
-    format: str
-    mode: str
-    raw_mode: str
-    bits: int
-    highest: int
-    lossy: str
-    transparent: bool
-    pictures: int
-    warnings: tuple[str, ...]
+    size: tuple[int, int]  # (height, width) in pixels, upright
+    format: str  # Pillow's name: "PNG", "JPEG", "MPO", ...
+    mode: str  # Pillow's mode of the decoded pixels: "P", "L", "RGB", "I;16", ...
+    raw_mode: str  # Pillow's name of the stored pixels, such as "RGB;16B" or "L;4"; may be empty
+    bits: int  # per channel: more than 8 for an AVIF or PPM of which Pillow keeps the upper 8
+    highest: int  # value of white of a PPM, which Pillow scales to 255 or 65535; else 0
+    lossy: str  # name of a compression that may have changed colors; else empty
+    transparent: bool  # an alpha channel, a transparent color or palette entry
+    pictures: int  # in the file; this is the primary one (JPEG with a preview, TIFF with a thumbnail)
+    warnings: tuple[str, ...] = ()  # from Pillow, such as damaged metadata
 
     @property
     def sixteen_bit(self) -> bool:
-        """16 bits per channel; where `mode` is RGB or RGBA, Pillow drops the lower 8 of them."""
+        """Whether there are 16 bits per channel; in modes RGB and RGBA, Pillow drops the lower 8 of them."""
         return self.mode.startswith("I;16") or ";16" in self.raw_mode or (self.mode == "I" and self.highest > 255)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the user, as sentences without the file's name."""
+        """Sentences for the user, without the file's name."""
         several = f"It holds {self.pictures} pictures: the primary one is read, not the preview."
         return (*((several,) if self.pictures > 1 else ()), *(f"Reading it: {text}." for text in self.warnings))
 
 
 def inspect_picture(path: Path, what: str = "picture") -> PictureHeader:
-    """Return what a picture's file says before its pixels are decoded.
-
-    Args:
-        path: the file.
-        what: what it should be, for the message ("mask").
+    """Read the header of a picture. `what` names its role in messages ("mask").
 
     Raises:
-        InputError: missing, no regular file, no picture of a known format, damaged, over `MAX_PIXELS` pixels, or
-            several pictures of which none is the primary one.
+        InputError: missing, not a regular file, not a picture of a known format, damaged, over `MAX_PIXELS` pixels, or
+            several pictures without a primary one.
     """
     with _opened(path, what) as (image, file, pictures, caught):
         if image.format == "PNG" and is_turned_late(file):
             return load_picture(path, what)[1]
-        header = _header(image, file, pictures, caught)
+        header = _header(image, file, pictures)
         # A PNG's own getexif would decode all of its pixels; a TIFF's size is already that of the upright picture.
         if image.format != "TIFF" and Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8):
             header = replace(header, size=header.size[::-1])
@@ -96,24 +78,21 @@ def inspect_picture(path: Path, what: str = "picture") -> PictureHeader:
 
 
 def is_tiled_still(path: Path) -> bool:
-    """Whether a file is an AVIF or HEIC still, of which a video decoder may take one tile for the picture."""
+    """Return whether a file is an AVIF or HEIC still: a video decoder may return one tile of it."""
     with path.open("rb") as file:
         start = file.read(12)
     return start[4:8] == b"ftyp" and start[8:12] in (b"avif", *_HEIC_BRANDS[:4], b"mif1")
 
 
 def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, PictureHeader]:
-    """Return the decoded picture, turned upright as its EXIF orientation says, and its header.
-
-    Args:
-        path, what: see `inspect_picture`.
+    """Decode a picture, upright by its EXIF orientation, and return it with its header.
 
     Raises:
         InputError: as `inspect_picture`, and where the pixels are damaged or end early.
     """
     with _opened(path, what) as (image, file, pictures, caught):
         place = file.tell()
-        header = _header(image, file, pictures, caught)  # before loading, which forgets how pixels were stored
+        header = _header(image, file, pictures)  # before loading, which drops the raw mode
         file.seek(place)
         load_whole(image, file)
         ImageOps.exif_transpose(image, in_place=True)  # without a copy
@@ -121,18 +100,14 @@ def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, Pictur
 
 
 def convert_picture(image: Image.Image, mode: str, path: Path, what: str = "picture") -> Image.Image:
-    """Return a loaded picture in another of Pillow's modes, "RGB" for example.
-
-    Raises:
-        InputError: there is no way from its mode to that one.
-    """
+    """Convert a loaded picture to another of Pillow's modes; an `InputError` if Pillow cannot."""
     with _named(path, what):
         return image.convert(mode)
 
 
 @contextmanager
 def _named(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever Pillow raises within into an error of ours that names the file."""
+    """Turn Pillow's exceptions into an error of ours that names the file."""
     try:
         yield
     except (InputError, MemoryError):
@@ -155,7 +130,7 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[wa
     with _named(path, what), _caught_warnings() as caught, path.open("rb") as file:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB.", "Give a smaller file.")
-        # A file, not a path: of a path, Pillow maps the pixels of a TIFF that lies on its side in a wrong shape.
+        # A file, not a path: with a path, Pillow maps the pixels of a rotated TIFF in a wrong shape.
         with Image.open(file, formats=FORMATS) as image:
             pictures = _seek_primary(image, path, what)
             width, height = image.size
@@ -166,7 +141,7 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[wa
 
 @contextmanager
 def _caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Catch what Pillow warns of. Our own warnings, which other threads give meanwhile, are given again at the end."""
+    """Catch Pillow's warnings. Our own, which other threads may raise meanwhile, are raised again at the end."""
     with _lock:
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -178,40 +153,25 @@ def _caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
                     warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _header(image: Any, file: BinaryIO, pictures: int, caught: list[warnings.WarningMessage]) -> PictureHeader:
-    """The header of a picture that is not decoded yet; its size is that of the pixels as they are stored."""
+def _header(image: Any, file: BinaryIO, pictures: int) -> PictureHeader:
+    """Return the header, with the size as stored, of a picture that is not decoded yet."""
     parameters = image.tile[0][3] if image.tile else ""
     raw_mode = parameters if isinstance(parameters, str) else str((*(parameters or ()), "")[0])
     transparent = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
     highest = int(image.tile[0][3][1]) if image.format == "PPM" and image.tile[0][0].startswith("ppm") else 0
     bits = avif_bits(file) if image.format == "AVIF" else max(8, highest.bit_length() if image.mode == "RGB" else 8)
-    lossy = lossy_compression(image, file)
-    return PictureHeader(
-        image.size[::-1],
-        image.format,
-        image.mode,
-        raw_mode,
-        bits,
-        highest,
-        lossy,
-        transparent,
-        pictures,
-        _texts(caught),
-    )
+    size, lossy = image.size[::-1], lossy_compression(image, file)
+    return PictureHeader(size, image.format, image.mode, raw_mode, bits, highest, lossy, transparent, pictures)
 
 
 def _texts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """The warnings on one line each, without repetition."""
+    """Return the distinct warnings of Pillow, on one line each."""
     foreign = [str(warning.message) for warning in caught if not issubclass(warning.category, PropagateWarning)]
     return tuple(dict.fromkeys(" ".join(text.split()).rstrip(".") for text in foreign))
 
 
 def _seek_primary(image: Any, path: Path, what: str) -> int:
-    """Go to the primary picture of a file and return how many there are.
-
-    Raises:
-        InputError: none is the primary one: an animation, a stack of pages.
-    """
+    """Seek the primary picture of a file and return the number of pictures; refuse animations and stacks of pages."""
     if image.format == "MPO":  # its standard puts the primary picture first
         return int(image.n_frames)
     if image.format == "TIFF":
@@ -222,7 +182,7 @@ def _seek_primary(image: Any, path: Path, what: str) -> int:
 
 
 def _seek_primary_page(image: Any, path: Path, what: str) -> int:
-    """Go to the one page of a TIFF that is no thumbnail and no transparency mask."""
+    """Seek the one page of a TIFF that is neither a thumbnail nor a transparency mask."""
     pages: list[tuple[int, int]] = []
     full: list[int] = []
     for number in range(_MAX_PAGES + 1):
@@ -261,7 +221,7 @@ def _too_large(path: Path, what: str, size: str = "") -> InputError:
 
 
 def _unknown(path: Path, what: str) -> InputError:
-    """The error for a file that is no picture of a known format."""
+    """Return the error for a file that is not a picture of a known format."""
     with path.open("rb") as file:
         start = file.read(12)
     if not start:

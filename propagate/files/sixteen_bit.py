@@ -20,11 +20,11 @@ _ROWS = 128  # compared at a time
 def load_sixteen_bit(
     path: Path, image: Image.Image, what: str = "picture"
 ) -> Callable[[slice], UInt16[ndarray, "n w 4"]]:
-    """Return what reads all 16 bits of some rows of a color picture, of which Pillow keeps the upper 8, as RGBA.
+    """Return a function that reads all 16 bits of some rows of a color picture as RGBA.
 
     Args:
         path: the file.
-        image: the picture as `load_picture` returned it; the upper 8 bits have to be those.
+        image: the picture from `load_picture`, which must have the same upper 8 bits.
         what: see `inspect_picture`.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Pictures whose pixels end early, or lie beyond their highest value: Pillow makes something up without a word.
+"""Pictures with missing pixels, or with values above their highest one: Pillow fills or clips them silently.
 
-Where a stream of pixels is broken off, Pillow raises. Where it ends properly, but is shorter than the header says (a
-height that is too large, a file that was mended after it had been cut), it does not in PNG, JPEG, GIF and TIFF.
+Pillow raises an error for a truncated stream of pixels. For a complete stream that is shorter than the header says (a
+height that is too large, a file that was repaired after a cut), it does not in PNG, JPEG, GIF and TIFF.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 import zlib
 from typing import Any, BinaryIO
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -21,20 +22,16 @@ _BLOCK = 1 << 20
 _FILL = 91
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's color types
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_TIFF_STRIPS = ((273, 279), (324, 325))  # tags of where strips, or tiles, lie and of how many bytes they have
+_TIFF_STRIPS = ((273, 279), (324, 325))  # tags of the offsets and byte counts of strips, and of tiles
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR, _TIFF_JPEG_TABLES = 258, 262, 284, 347
 _FAX = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
 
 
 def load_whole(image: Any, file: BinaryIO) -> None:
-    """Decode all pixels of an opened picture.
-
-    Args:
-        image: as Pillow opened it from the file, at the picture that is wanted.
-        file: its file.
+    """Decode all pixels of a picture that Pillow opened from a file.
 
     Raises:
-        OSError: there are fewer pixels than the header says, or values above the highest one that it names.
+        OSError: there are fewer pixels, or higher values, than the header says.
         Exception: whatever Pillow raises for a damaged file.
     """
     if image.format == "TIFF":
@@ -46,11 +43,11 @@ def load_whole(image: Any, file: BinaryIO) -> None:
     interlaced = bool(image.info.get("interlace"))
     fill = 1 if image.mode == "1" else _FILL
     if image.format == "PNG":
-        # Rows that are missing keep what memory is filled with, and black last rows are frequent: fill with another.
+        # Missing rows keep the memory's initial value. Black last rows are frequent, so fill it with another value.
         bands = len(image.getbands())
         image.im = Image.new(image.mode, image.size, (fill,) * bands if bands > 1 else fill).im
     image.load()
-    # Inflating takes most of the time of decoding: done once more only where rows may be missing.
+    # Inflating is most of the work of decoding: repeat it only where rows may be missing.
     if image.format == "PNG" and (interlaced or (_corner(image, image.width, 1) == fill).all()):
         file.seek(0)
         if not _has_all_rows(file):
@@ -62,43 +59,36 @@ def load_whole(image: Any, file: BinaryIO) -> None:
 
 
 def _corner(image: Any, width: int, height: int) -> np.ndarray:
-    """The pixels of the bottom right corner."""
     return np.asarray(image.crop((image.width - width, image.height - height, image.width, image.height)))
 
 
 def _inside_block(image: Any) -> tuple[int, int]:
-    """Size of a corner that lies inside of the last 8x8 block of a JPEG, out of reach of the block before it.
-
-    Decoders fill blocks that are missing at the end with medium gray.
-    """
+    """Return the size of a corner inside the last 8x8 block of a JPEG. Decoders fill missing blocks with gray."""
     width, height = ((side - 1) % 8 for side in image.size)
     return min(max(width, 1), 4), min(max(height, 1), 4)
 
 
 def _has_all_rows(file: BinaryIO) -> bool:
-    """Whether the pixels of a PNG inflate to as many bytes as its header asks for."""
-    wanted = found = 0
+    """Return whether the pixels of a PNG inflate to the number of bytes in its header."""
+    expected = found = 0
     stream = zlib.decompressobj()
     for name, place, length in png_chunks(file):
         file.seek(place)
         if name == b"IHDR":
-            wanted = _png_bytes(file.read(13))
+            expected = _png_bytes(file.read(13))
         if name == b"IDAT":
-            while length and not stream.eof and found < wanted:
-                block = file.read(min(length, _BLOCK))
+            while not stream.eof and found < expected and (block := file.read(min(length, _BLOCK))):
                 length -= len(block)
-                while block and not stream.eof and found < wanted:
+                while block and not stream.eof and found < expected:
                     found += len(stream.decompress(block, _BLOCK))
                     block = stream.unconsumed_tail
-                if not block and not length:
-                    break
-    while found < wanted and (rest := stream.decompress(b"", _BLOCK)):
+    while found < expected and (rest := stream.decompress(b"", _BLOCK)):
         found += len(rest)
-    return found >= wanted
+    return found >= expected
 
 
 def _png_bytes(header: bytes) -> int:
-    """How many bytes the rows of a PNG take, each with the byte that names its filter."""
+    """Return the number of bytes of a PNG's rows, each with one byte for its filter."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     total = 0
     for x, y, step_x, step_y in _PASSES if interlaced else ((0, 0, 1, 1),):
@@ -109,23 +99,19 @@ def _png_bytes(header: bytes) -> int:
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether a stricter decoder than Pillow's finds all blocks of a JPEG."""
-    import av
-
+    """Return whether a stricter decoder than Pillow's finds all blocks of a JPEG; true for kinds it does not know."""
     decoder = av.CodecContext.create("mjpeg", "r")
     decoder.options = {"err_detect": "explode"}
     decoder.thread_count = 1
     try:
         decoder.decode(av.Packet(data))
-    except av.error.InvalidDataError:
-        return False
-    except av.error.FFmpegError:  # a kind of JPEG that it does not know
-        return True
+    except av.error.FFmpegError as error:
+        return not isinstance(error, av.error.InvalidDataError)
     return True
 
 
 def _check_highest(image: Any, file: BinaryIO) -> None:
-    """Check that no value of a PPM or PGM is above its highest one, to which Pillow would lower it."""
+    """Check that no value of a PPM or PGM is above its maximum, to which Pillow would clip it."""
     _, _, place, (_, highest) = image.tile[0]
     count, kind = image.width * image.height * len(image.getbands()), np.dtype(np.uint8 if highest < 256 else ">u2")
     file.seek(place)
@@ -137,7 +123,7 @@ def _check_highest(image: Any, file: BinaryIO) -> None:
 
 
 def _check_cover(image: Any, cause: str) -> None:
-    """Check that the tiles of a picture, of each plane, fill it."""
+    """Check that the tiles of each plane cover the picture."""
     width, height = image.size
     planes: dict[str, int] = {}
     for tile in image.tile:
@@ -149,7 +135,7 @@ def _check_cover(image: Any, cause: str) -> None:
 
 
 def _check_tiff(image: Any, file: BinaryIO) -> None:
-    """Check that all strips or tiles of a TIFF are there; what they hold, libtiff checks for most compressions."""
+    """Check that no strip or tile of a TIFF is missing; libtiff checks their content for most compressions."""
     tags, compression = image.tag_v2, image.info.get("compression")
     if compression in _FAX:
         raise OSError("it is compressed as a fax, where missing rows cannot be told from white ones; save it as PNG")
@@ -157,7 +143,7 @@ def _check_tiff(image: Any, file: BinaryIO) -> None:
         raise OSError("it has 16 bits and 0 for white, which is not read; save it as PNG")
     _check_cover(image, _EARLY)
     places, counts = next(((tags[a], tags.get(b, ())) for a, b in _TIFF_STRIPS if a in tags), ((), ()))
-    if 0 in places:  # nothing is stored there
+    if 0 in places:  # not stored
         raise OSError(_EARLY)
     if compression == "raw":
         bits = tags.get(_TIFF_BITS, (1,))

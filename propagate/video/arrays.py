@@ -1,4 +1,4 @@
-"""Frames that somebody else reads: any iterable of arrays."""
+"""Frames from any iterable of arrays."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ class _ArrayFrames:
         self._arrays, self._rate = arrays, rate
 
     def __iter__(self) -> Iterator[Frame]:
-        size: tuple[int, int] | None = None
+        first: Frame | None = None
         index: int | None = None
         for number, item in enumerate(self._arrays):
             pixels = _checked(item.pixels if isinstance(item, Frame) else item, number)
             frame = item if isinstance(item, Frame) else Frame(pixels, number, number / self._rate)
-            size = size or frame.size
-            if frame.size != size:
+            first = first or frame
+            if frame.size != first.size:
                 raise InputError(
-                    f"frame {number} is {frame.size[1]}x{frame.size[0]}, the frames before it are {size[1]}x{size[0]}.",
+                    f"frame {number} is {frame.size[1]}x{frame.size[0]}, the frames before it are "
+                    f"{first.size[1]}x{first.size[0]}.",
                     "Resize the arrays to one size.",
                 )
             if frame.index == index:
@@ -35,14 +36,11 @@ class _ArrayFrames:
 
 
 def frames_from_arrays(arrays: Iterable[np.ndarray | Frame], rate: float = 25.0) -> Iterable[Frame]:
-    """Frames from arrays, one at a time, numbered from 0.
+    """Return frames from arrays, numbered from 0, as an iterable that can be iterated as often as `arrays` can.
 
     Args:
         arrays: (H, W, 3) uint8 RGB pictures, all of one size. A `Frame` passes through with its own index and time.
         rate: frames per second, for the times of the arrays.
-
-    Returns:
-        An iterable; it can be iterated as often as `arrays` can.
 
     Raises:
         UsageError: the rate is not above 0.

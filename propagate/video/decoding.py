@@ -1,11 +1,11 @@
-"""The three steps every use of FFmpeg here shares: open a file, pick its video, turn a decoded picture upright."""
+"""The steps of every use of FFmpeg: open a file, pick its video, decode, turn a decoded picture upright."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -23,21 +23,18 @@ def open_container(path: Path) -> Iterator[Any]:
     """Open a local file as an `av.container.InputContainer`.
 
     The path is made absolute because FFmpeg takes a relative `a:b.mp4` for a protocol; the whitelist keeps playlists
-    from reaching the network; tags that are not UTF-8 are no reason to refuse a video.
-
-    Raises:
-        av.error.FFmpegError: FFmpeg cannot open the file.
+    from reaching the network; tags that are not UTF-8 are ignored.
     """
-    source: Any = str(path.absolute())
     with ExitStack() as stack:
+        source: Any = str(path.absolute())
         if not has_utf8_name(path):
-            source = stack.enter_context(_NamedFile(path))
+            source = _NamedFile(stack.enter_context(path.open("rb")), printable(path.name))
         options = {"protocol_whitelist": "file,crypto,data"}
         yield stack.enter_context(av.open(source, metadata_errors="ignore", options=options))
 
 
 def has_utf8_name(path: Path) -> bool:
-    """Whether libraries that take paths as UTF-8, PyAV and decord, can open this one by its name."""
+    """Return whether PyAV and decord, which pass paths as UTF-8, can open a file by its name."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -46,35 +43,27 @@ def has_utf8_name(path: Path) -> bool:
 
 
 class _NamedFile:
-    """A file that FFmpeg reads through Python, with a name that it can encode: the suffix tells some formats."""
+    """A file that FFmpeg reads through Python, with a name that it can encode: some formats are known by suffix."""
 
-    def __init__(self, path: Path) -> None:
-        self.name = printable(path.name)
-        self._file = path.open("rb")
-        self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
-
-    def __enter__(self) -> _NamedFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.read, self.seek, self.tell, self.name = file.read, file.seek, file.tell, name
 
 
 def video_streams(container: Any) -> list[Any]:
-    """The video streams that move, the one a player would choose first. Cover art of a song is not one of them."""
+    """Return the video streams that move, so not a song's cover art; the one that players choose comes first."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     best = container.streams.best("video")
     return sorted(moving, key=lambda stream: stream is not best and stream != best)
 
 
 def codec_name(stream: Any) -> str:
-    """FFmpeg's name of a stream's codec."""
+    """Return FFmpeg's name of a stream's codec."""
     context = stream.codec_context
     return "unknown codec" if context is None else str(context.codec.canonical_name)
 
 
 def is_shown(packet: Any, codec: str) -> bool:
-    """Whether a packet that is not empty belongs to a frame that is shown, and counts."""
+    """Return whether a non-empty packet belongs to a frame that is shown."""
     if packet.is_discard:  # cut off by an edit list
         return False
     if codec == "vp8":  # a reference that is never shown (RFC 6386, 9.1)
@@ -83,12 +72,10 @@ def is_shown(packet: Any, codec: str) -> bool:
 
 
 def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
-    """`av.VideoFrame`s in order of presentation, from where the container stands.
+    """Yield `av.VideoFrame`s in order of presentation, from the container's position on.
 
-    The `opaque` of a frame is the number of its packet among those that are shown, from 0.
-
-    A packet that does not decode is passed over: the decoder takes up again where it can. A container that cannot be
-    read any further ends the stream.
+    The `opaque` of a frame is the number of its packet among those that are shown, from 0. Packets that do not decode
+    are skipped. A container that cannot be read any further ends the stream.
     """
     stream.codec_context.copy_opaque = True
     codec, number = codec_name(stream), 0
@@ -108,12 +95,12 @@ def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
         except DECODING_ERRORS:
             frames = []
         yield from frames
-        if packet is None:  # the decoder has just given the frames it still held
+        if packet is None:  # the decoder has just been flushed
             return
 
 
 class Orientation(NamedTuple):
-    """How a stored picture becomes the shown one: first rows and columns are exchanged, then the axes reversed."""
+    """The way from a stored picture to the shown one: first the transpose, then the reversals."""
 
     transpose: bool = False
     reverse_x: bool = False
@@ -121,11 +108,11 @@ class Orientation(NamedTuple):
 
 
 def orientation_of(frame: Any) -> Orientation:
-    """The orientation that the display matrix of an `av.VideoFrame` asks for.
+    """Return the orientation in the display matrix of an `av.VideoFrame`, rounded to quarter turns as players do.
 
     The matrix maps a stored position to a shown one, x' = a x + c y and y' = b x + d y (ISO/IEC 14496-12, 6.2.2).
-    Angles between quarter turns, which no player shows either, are rounded to the nearest one. To be asked once per
-    video: PyAV's side data and their frame refer to each other, and keep the frame until the garbage collector runs.
+    Call it once per video: PyAV's side data and their frame refer to each other and keep the frame until the garbage
+    collector runs.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -135,10 +122,7 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def upright_pixels(frame: Any, orientation: Orientation) -> UInt8[ndarray, "h w 3"]:
-    """The RGB pixels of an `av.VideoFrame` as they are shown.
-
-    Alpha is dropped, grey is repeated, more than 8 bits are rounded to 8 by libswscale.
-    """
+    """Return the RGB pixels of an `av.VideoFrame` as shown: alpha is dropped, more than 8 bits are rounded to 8."""
     pixels = frame.to_ndarray(format="rgb24")
     pixels = pixels.transpose(1, 0, 2) if orientation.transpose else pixels
     pixels = pixels[:, ::-1] if orientation.reverse_x else pixels

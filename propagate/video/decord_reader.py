@@ -1,16 +1,10 @@
-"""decord, for the files it reads exactly.
+"""decord, on request, for the files that it reads exactly.
 
-decord decodes ahead without bound while the caller computes: 600 frames in 480p were all in memory after some seconds,
-730 MiB. Frames are therefore fetched in chunks, and a `seek(0)` after each stops the decoder. Every chunk makes decord
-seek, and that is where it fails: it repeats or skips frames after a seek in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and
-open groups of pictures. HEVC fails now and then, because a decoder that is full (EAGAIN) is an error to it. VP9 may
-change its size between keyframes, and a picture whose size changes is scaled to the first size without a word. Pictures
-narrower than 97 pixels come back with four channels on some machines (dmlc/decord issues 93 and 336). Hence the short
-list below and the comparison with PyAV.
-
-A seek also decodes anew from the keyframe before it: PyAV is faster, most so where keyframes are far apart. And of a
-frame that FFmpeg patched up because its data are damaged, decord does not tell. So it is taken only where it is asked
-for, and a note says so.
+decord decodes ahead without bound while the caller computes, so frames are fetched in chunks and a `seek(0)` after each
+chunk stops the decoder. It repeats or skips frames after a seek in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and open GOPs,
+scales pictures whose size changes without a warning, fails on some HEVC, and returns four channels for pictures
+narrower than 97 pixels on some machines (dmlc/decord issues 93 and 336). Hence the short list of files below and the
+comparison with PyAV. It does not report damaged frames, so a note does.
 """
 
 from __future__ import annotations
@@ -25,13 +19,11 @@ from propagate.video.decoding import decoded_frames, has_utf8_name, open_contain
 from propagate.video.pyav_reader import PyAVReader, info_of
 from propagate.video.scan import Scan
 
-_CONTAINERS = frozenset({"mp4", "matroska"})
-_CODECS = frozenset({"h264"})
 _CHUNK_BYTES = 64 * 2**20
 
 
 def import_decord() -> Any:
-    """The module `decord`, from the distribution decord2, or None where it is not installed or does not load."""
+    """Return the module `decord`, from the distribution decord2; None where it is not installed or does not load."""
     try:
         import decord
     except (ImportError, OSError, RuntimeError):
@@ -41,15 +33,14 @@ def import_decord() -> Any:
 
 
 def decord_obstacle(scan: Scan) -> str | None:
-    """Why decord should not read this file, as the end of a sentence; None where it reads it exactly.
+    """Return why decord does not read this file exactly, as the end of a sentence; None where it does.
 
-    Exactly means: it counts as many frames as the packet scan, all keyframes have one size, and at the first and the
-    last keyframe it gives, after a seek, the very pixels that PyAV gives. Keyframes are decoded for this.
+    Decodes all keyframes: they must have one size, and decord must return the pixels of the first and the last one.
     """
-    known = {
+    requirements = {
         "its name is not UTF-8": has_utf8_name(scan.path),
-        f"its container is {scan.container}": bool(_CONTAINERS & set(scan.container.split(","))),
-        f"its codec is {scan.codec}": scan.codec in _CODECS,
+        f"its container is {scan.container}": bool({"mp4", "matroska"} & set(scan.container.split(","))),
+        f"its codec is {scan.codec}": scan.codec == "h264",
         "it has an edit list": not scan.edited,
         "its groups of pictures are open": not scan.open_gop,
         "it has several video streams": scan.streams == 1,
@@ -58,31 +49,30 @@ def decord_obstacle(scan: Scan) -> str | None:
         "it starts with frames that cannot be decoded": scan.undecodable_start == 0,
         "it ends early": scan.promised == scan.count,
     }
-    for obstacle, fits in known.items():
-        if not fits:
-            return obstacle
-    return _size_change(scan) or _disagreement(import_decord(), scan)
-
-
-def _chunk_length(scan: Scan) -> int:
-    return max(1, min(64, _CHUNK_BYTES // (3 * scan.width * scan.height)))
-
-
-def _size_change(scan: Scan) -> str | None:
+    if obstacle := next((text for text, fulfilled in requirements.items() if not fulfilled), None):
+        return obstacle
+    assert scan.pts is not None
+    numbers = {scan.pts[n]: n for n in (0, *scan.keyframes[-1:])}
+    pixels, sizes = dict.fromkeys(numbers.values(), np.empty(0)), set()
     with open_container(scan.path) as container:
         stream = video_streams(container)[0]
         stream.codec_context.skip_frame = "NONKEY"
-        sizes = {(picture.width, picture.height) for picture in decoded_frames(container, stream)}
-    return "its frame size changes" if len(sizes) > 1 else None
+        for picture in decoded_frames(container, stream):
+            sizes.add((picture.width, picture.height))
+            if picture.pts in numbers:
+                pixels[numbers[picture.pts]] = upright_pixels(picture, scan.orientation)
+    return "its frame size changes" if len(sizes) > 1 else _disagreement(scan, pixels)
 
 
-def _disagreement(decord: Any, scan: Scan) -> str | None:
+def _disagreement(scan: Scan, pixels: dict[int, np.ndarray]) -> str | None:
+    """Return how decord differs from the packet scan and from these frames; None where it does not."""
+    decord = import_decord()
     try:
         video = decord.VideoReader(str(scan.path.absolute()))
         if len(video) != scan.count:
             return f"decord counts {len(video)} frames and the packets are {scan.count}"
-        for index in {0, scan.keyframes[-1]} if scan.keyframes else {0}:
-            if not np.array_equal(video.get_batch([index]).asnumpy()[0], _pyav_pixels(scan, index)):
+        for index, expected in pixels.items():
+            if not np.array_equal(video.get_batch([index]).asnumpy()[0], expected):
                 return f"decord and PyAV disagree on frame {index}"
             video.seek(0)
     except (decord.DECORDError, RuntimeError, AssertionError):
@@ -90,39 +80,18 @@ def _disagreement(decord: Any, scan: Scan) -> str | None:
     return None
 
 
-def _pyav_pixels(scan: Scan, index: int) -> np.ndarray:
-    """Pixels of a keyframe; an empty array where PyAV does not find it."""
-    assert scan.pts is not None
-    with open_container(scan.path) as container:
-        stream = video_streams(container)[0]
-        if index:
-            container.seek(scan.pts[index], stream=stream)
-        for picture in decoded_frames(container, stream):
-            if picture.pts is None or picture.pts >= scan.pts[index]:
-                return upright_pixels(picture, scan.orientation) if picture.pts == scan.pts[index] else np.empty(0)
-    return np.empty(0)
-
-
 class DecordReader:
     """The chosen frames of a video file, decoded by decord in chunks of at most 64 MiB.
 
-    Where decord fails in the middle, PyAV takes over at that frame; it gives the same pixels.
-
-    Attributes:
-        info: what is known before reading; `count` is the number of chosen frames.
+    Where decord fails in the middle, PyAV takes over at that frame; it returns the same pixels.
     """
 
     def __init__(self, scan: Scan, chosen: range, *, strict: bool = False) -> None:
         self._scan, self._chosen, self._strict = scan, chosen, strict
         self.info = info_of(scan, chosen, "decord", ("Decord does not tell of damaged frames; --reader pyav does.",))
-        self._chunk = _chunk_length(scan)
+        self._chunk = max(1, min(64, _CHUNK_BYTES // (3 * scan.width * scan.height)))
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames in order of presentation.
-
-        Raises:
-            InputError: PyAV took over, and the frame size changes, or, if strict, the file is damaged.
-        """
         decord = import_decord()
         video = decord.VideoReader(str(self._scan.path.absolute()))
         for start in range(0, len(self._chosen), self._chunk):
@@ -134,5 +103,5 @@ class DecordReader:
                 yield from PyAVReader(self._scan, self._chosen[start:], strict=self._strict)
                 return
             for pixels, index in zip(batch, numbers, strict=True):
-                # A copy: whoever keeps one frame shall not keep its whole chunk in memory.
+                # A copy, so that a caller who keeps one frame does not keep its whole chunk in memory.
                 yield Frame(pixels.copy(), index, self._scan.times[index])

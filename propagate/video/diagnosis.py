@@ -1,4 +1,4 @@
-"""Why a file is not a video, in words that help."""
+"""Why a file is not a video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CONVERT = "Convert it with `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4` or give a 
 
 
 def check_file(path: Path) -> None:
-    """Says what is wrong with a path before FFmpeg is asked.
+    """Check a path before FFmpeg opens it.
 
     Raises:
         InputError: no such file, a pipe or device, no permission, an empty file or a text file.
@@ -29,7 +29,7 @@ def check_file(path: Path) -> None:
 
 
 def unreadable(path: Path, cause: str) -> InputError:
-    """The error for a file that FFmpeg does not open, with the cause as far as the file's own structure tells it."""
+    """Return the error for a file that FFmpeg does not open."""
     boxes = _top_level_boxes(path)
     if "ftyp" in boxes and "moov" not in boxes:
         return InputError(
@@ -40,19 +40,19 @@ def unreadable(path: Path, cause: str) -> InputError:
 
 
 def no_video(path: Path, has_audio: bool) -> InputError:
-    """The error for a file that FFmpeg opens and that has no moving picture."""
+    """Return the error for a file without a moving picture."""
     if has_audio:
         return InputError(f"{path} has no video, only audio.", "Give a file with a video stream.")
     return InputError(f"{path} has no video stream.", _CONVERT)
 
 
 def no_frames(path: Path, codec: str) -> InputError:
-    """The error for a video of which not one frame decodes."""
+    """Return the error for a video without a frame that decodes."""
     return InputError(f"{path} has a video stream ({codec}) of which no frame can be decoded.", _CONVERT)
 
 
 def is_joined(path: Path, start: int) -> bool:
-    """Whether the file's own first bytes come again behind `start`: another file was appended to it."""
+    """Return whether another file is appended: the file's own first bytes occur again after `start`."""
     with path.open("rb") as file:
         head, before = file.read(12), b""
         file.seek(max(start, len(head)))
@@ -64,8 +64,7 @@ def is_joined(path: Path, start: int) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    # FFmpeg would play a text file as terminal art. A playlist is text as well, and no video either. The cut may
-    # have split the last character, so up to three bytes are left out.
+    # FFmpeg would play a text file as terminal art. The cut may have split the last character: try without it.
     if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
         return False
     for cut in range(min(4, len(head))):
@@ -78,19 +77,18 @@ def _is_text(head: bytes) -> bool:
 
 
 def _top_level_boxes(path: Path) -> list[str]:
-    """The types of an MP4's outermost boxes (ISO/IEC 14496-12, 4.2); of any other file, whatever its bytes spell."""
+    """Return the types of an MP4's outermost boxes (ISO/IEC 14496-12, 4.2); arbitrary strings for other files."""
     boxes: list[str] = []
-    size_of_file = path.stat().st_size
+    file_size, start = path.stat().st_size, 0
     with path.open("rb") as file:
-        start = 0
-        while start + 8 <= size_of_file and len(boxes) < 1000:
+        while start + 8 <= file_size and len(boxes) < 1000:
             file.seek(start)
             header = file.read(16)
             size = int.from_bytes(header[:4], "big")
             boxes.append(header[4:8].decode("latin-1"))
             if size == 1:  # a 64-bit size follows the type
                 size = int.from_bytes(header[8:16], "big")
-            if size < 8:  # 0 means: to the end of the file
+            if size < 8:  # 0: to the end of the file
                 break
             start += size
     return boxes

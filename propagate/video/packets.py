@@ -1,4 +1,4 @@
-"""What the packets of a video tell without being decoded: how many there are, their times, their order of display."""
+"""The packets of a video, read without decoding: their number, times and order of display."""
 
 from __future__ import annotations
 
@@ -17,36 +17,21 @@ LONGEST_REORDERING = 16
 
 @dataclass
 class Packets:
-    """The packets that are shown, in decoding order.
+    """The packets that are shown, in decoding order."""
 
-    Attributes:
-        pts: presentation times in units of the stream's time base, None where the file has none.
-        keys: whether decoding can start there.
-        ends: where each ends, in the same units.
-        parsed: places in order of display, from the pictures' own headers (H.264 and HEVC); None where they cannot be
-            read.
-        discarded: an edit list takes some out.
-        repeated: an edit list shows some twice.
-        open_gop: some that follow a keyframe are shown before it.
-        last_place: where the last one lies in the file, in bytes.
-        damaged: numbers of the packets that the container itself calls damaged, such as MPEG-TS where data are missing.
-        broken: the container could not be read to its end.
-    """
-
-    pts: list[int | None] = field(default_factory=list)
-    keys: list[bool] = field(default_factory=list)
+    pts: list[int | None] = field(default_factory=list)  # presentation times in the stream's time base
+    keys: list[bool] = field(default_factory=list)  # whether decoding can start there
     ends: list[int] = field(default_factory=list)
-    parsed: list[int] | None = None
-    discarded: bool = False
-    repeated: bool = False
-    open_gop: bool = False
-    last_place: int = 0
-    damaged: list[int] = field(default_factory=list)
-    broken: bool = False
+    parsed: list[int] | None = None  # places in order of display, from the pictures' headers (H.264 and HEVC)
+    edited: bool = False  # an edit list removes frames or repeats them
+    open_gop: bool = False  # frames that follow a keyframe are shown before it
+    last_place: int = 0  # of a packet in the file, in bytes
+    damaged: list[int] = field(default_factory=list)  # numbers of packets that the container reports as damaged
+    broken: bool = False  # the container could not be read to its end
 
 
 def read_packets(container: Any, stream: Any) -> Packets:
-    """Read all packets of a stream; of a damaged container those before the damage."""
+    """Read all packets of a stream, up to the first damage of the container."""
     packets, key, codec = Packets(), None, codec_name(stream)
     places: set[tuple[int, int]] = set()
     order = _ParsedOrder(stream)
@@ -61,9 +46,9 @@ def read_packets(container: Any, stream: Any) -> Packets:
             return packets
         if not packet.size:
             continue
-        packets.discarded |= packet.is_discard
+        packets.edited |= packet.is_discard
         if is_shown(packet, codec):
-            packets.repeated |= packet.pos is not None and (packet.pos, packet.size) in places
+            packets.edited |= packet.pos is not None and (packet.pos, packet.size) in places
             places.add((packet.pos, packet.size))
             packets.last_place = max(packets.last_place, packet.pos or 0)
             if packet.is_keyframe:
@@ -79,15 +64,12 @@ def read_packets(container: Any, stream: Any) -> Packets:
 
 
 def times_rise(packets: Packets, *, reorders: bool, holds_back: bool) -> bool | None:
-    """Tell whether every frame has a presentation time and the times rise in order of display.
+    """Return whether every frame has a presentation time and they rise in order of display; None: decode to know.
 
     Args:
-        packets: of the stream.
+        packets: all packets of the stream.
         reorders: the codec can store frames in another order than they are shown in.
-        holds_back: the decoder says that frames of this stream are stored in another order.
-
-    Returns:
-        None where only decoding tells.
+        holds_back: the decoder reports that this stream does.
     """
     times = [time for time in packets.pts if time is not None]
     whole = len(set(times)) == len(packets.pts)
@@ -98,11 +80,11 @@ def times_rise(packets: Packets, *, reorders: bool, holds_back: bool) -> bool | 
         return None
     if packets.parsed is not None:
         return True if _ranks(times) == packets.parsed else None
-    if rising:  # which is also what a writer leaves that does not know of the other order
+    if rising:  # also the result of a writer that ignores the order of display
         return None if holds_back else True
     ranks = _ranks(times)
     near = all(abs(rank - place) <= LONGEST_REORDERING for place, rank in enumerate(ranks))
-    # whatever stands before a keyframe is shown before it
+    # all frames before a keyframe are shown before it
     behind = zip(packets.keys, ranks, accumulate(ranks, max), strict=True)
     return True if near and all(rank == highest for key, rank, highest in behind if key) else None
 
@@ -115,10 +97,10 @@ def _ranks(values: Sequence[int]) -> list[int]:
 
 
 class _ParsedOrder:
-    """Places in order of display as FFmpeg's filter `dts2pts` reads them from the pictures' headers.
+    """Places in order of display, from the pictures' headers by FFmpeg's filter `dts2pts`.
 
-    The filter counts wrongly behind a second keyframe, so that there is one from each keyframe to the next; frames
-    before a keyframe are shown before all that follow it.
+    The filter counts wrongly after a second keyframe, so each keyframe starts a new one; frames before a keyframe are
+    shown before all that follow it.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -130,7 +112,7 @@ class _ParsedOrder:
         self._fed = 0
 
     def add(self, packet: Any) -> None:
-        """Take the next packet that is shown, in decoding order; it is changed."""
+        """Add the next packet that is shown, in decoding order; modifies it."""
         if self._places is None:
             return
         if packet.is_keyframe:
@@ -148,7 +130,7 @@ class _ParsedOrder:
             self._places = self._first = self._filter = None
 
     def places(self) -> list[int] | None:
-        """The place of each packet; None where the headers of some cannot be read, or of another codec."""
+        """Return the place of each packet; None for another codec or a header that cannot be read."""
         self._end_group()
         return self._places
 

@@ -1,19 +1,19 @@
-"""Numbers in the names of pictures: in which order they stand, and what is remarkable about them."""
+"""Numbers in the names of pictures: their order, and notes about them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 Key = tuple[list[tuple[int, Fraction, str]], str]
 
-# The last number of a name, with its fraction: 1.04 in frame_1.04_left. Not the end of a date or a version, 1.2.10.
+# The last number of a name with its fraction: 1.04 in frame_1.04_left. Not the end of a date or a version, 1.2.10.
 _DECIMAL = re.compile(r"(?<![\d.,])(\d+)[.,](\d+)(?=\D*$)")
-# Whose order by numbers from left to right may not be the one that is meant: 31.12.2024, 9e1.
+# Names that may be meant in another order than by numbers from left to right: 31.12.2024, 9e1.
 _OTHERWISE = re.compile(r"(?<!\d)\d{1,2}([._-])\d{1,2}\1(19|20)\d\d(?!\d)|^-?\d+([.,]\d+)?[eE][+-]?\d+$")
 _SIGNED = re.compile(r"-\d+([.,]\d+)?")
 
@@ -21,39 +21,31 @@ _SIGNED = re.compile(r"-\d+([.,]\d+)?")
 def natural_key(stem: str, *, decimals: bool = False) -> Key:
     """Return the key that sorts frame_2 before frame_10: digits compare as numbers, the rest as text without case.
 
-    Args:
-        stem: the name of a picture without its suffix.
-        decimals: the last number may have a fraction, as `uses_decimals` finds: 1.04 stands before 1.2.
+    With `decimals`, the last number may have a fraction: 1.04 comes before 1.2.
     """
-    if decimals and _SIGNED.fullmatch(stem):
-        return [*_parts(""), (1, _value(stem), ""), *_parts("")], stem
-    last = _DECIMAL.search(stem) if decimals else None
+    last = (_SIGNED.fullmatch(stem) or _DECIMAL.search(stem)) if decimals else None
     if last is None:
         return _parts(stem), stem
-    return [*_parts(stem[: last.start()]), (1, _value(last[0]), ""), *_parts(stem[last.end() :])], stem
+    value = Fraction(last[0].replace(",", "."))
+    return [*_parts(stem[: last.start()]), (1, value, ""), *_parts(stem[last.end() :])], stem
 
 
 def uses_decimals(stems: Sequence[str]) -> bool:
-    """Tell whether the names count in decimal numbers, such as seconds: 1.0, 1.04, 1.2.
+    """Return whether the names count in decimal numbers, such as seconds: 1.0, 1.04, 1.2.
 
-    They do not where what stands behind the point is a counter of its own: 1.1 to 1.12, two names of one value.
+    Digits after the point may be a counter of their own instead: 1.1 to 1.12, or two names of one value.
     """
+    if any(_SIGNED.fullmatch(stem) for stem in stems):
+        return True
     fractions: dict[str, list[str]] = defaultdict(list)
     for stem in stems:
         if found := _DECIMAL.search(stem):
             fractions[stem[: found.start(2)]].append(found[2])
-    if any(_SIGNED.fullmatch(stem) for stem in stems):
-        return True
-    return bool(fractions) and not any(_are_counters(digits) for digits in fractions.values())
+    return bool(fractions) and not any(map(_are_counters, fractions.values()))
 
 
 def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
-    """Return what the user should know of the names, each a sentence.
-
-    Args:
-        stems: names without suffix, in order.
-        decimals: see `uses_decimals`.
-    """
+    """Return sentences for the user about names without suffix, in order."""
     notes = []
     if decimals and list(stems) != sorted(stems, key=natural_key):
         notes.append(f"Names are decimal numbers and ordered by value: {stems[0]} to {stems[-1]}.")
@@ -78,7 +70,7 @@ def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
 
 
 def _spelling_notes(stems: Sequence[str]) -> list[str]:
-    """What there is to say of names in which not one number alone counts."""
+    """Return notes about names that differ in more than one number."""
     spellings = {_spelling(stem) for stem in stems}
     if len(spellings) == 1:
         pairs = [(_numbers(before), _numbers(after)) for before, after in pairwise(stems)]
@@ -87,9 +79,8 @@ def _spelling_notes(stems: Sequence[str]) -> list[str]:
         if anew := [stem for stem, (a, b) in zip(stems[1:], pairs, strict=True) if b[-1] < a[-1]]:
             notes.append(f"The last number in the names starts anew at {_first(anew)}: all are taken for one video.")
         return notes
-    strange = _unlike_the_others(stems)
-    if strange:
-        listed = ", ".join(f"{stems[n]} (frame {n})" for n in strange[:3]) + (", ..." if len(strange) > 3 else "")
+    if odd := _odd_ones(stems):
+        listed = ", ".join(f"{stems[n]} (frame {n})" for n in odd[:3]) + (", ..." if len(odd) > 3 else "")
         return [f"Not named like the others, and read as frames all the same: {listed}."]
     if not any(map(_numbers, stems)):
         return [f"Names have no numbers, and are in alphabetical order: {_first(stems)}."]
@@ -101,7 +92,7 @@ def _first(stems: Sequence[str]) -> str:
 
 
 def _gap_notes(pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """The note on what is missing between numbers that follow each other; none where nothing is."""
+    """Return a note about missing numbers, if any."""
     gaps = [(a + 1, b - 1) for a, b in pairs if b - a > 1]
     if not gaps:
         return []
@@ -114,7 +105,7 @@ def _gap_notes(pairs: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def _counted(stems: Sequence[str]) -> list[int] | None:
-    """The number of each name, where only one number differs between the names."""
+    """Return the number of each name if exactly one number differs between the names."""
     split = [re.split(r"(\d+)", stem) for stem in stems]
     if any(len(parts) != len(split[0]) or parts[::2] != split[0][::2] for parts in split):
         return None
@@ -122,18 +113,15 @@ def _counted(stems: Sequence[str]) -> list[int] | None:
     return [int(parts[varying[0]]) for parts in split] if len(varying) == 1 else None
 
 
-def _unlike_the_others(stems: Sequence[str]) -> list[int]:
-    """Places of the names that are spelled otherwise than nearly all, digits aside."""
-    by_spelling: dict[str, list[int]] = defaultdict(list)
-    for place, stem in enumerate(stems):
-        by_spelling[_spelling(stem)].append(place)
-    most = max(by_spelling.values(), key=len)
-    few = [place for places in by_spelling.values() if places is not most for place in places]
-    return sorted(few) if len(few) * 4 <= len(stems) else []
+def _odd_ones(stems: Sequence[str]) -> list[int]:
+    """Return the places of the few names that differ in more than digits from all others."""
+    spellings = list(map(_spelling, stems))
+    most = Counter(spellings).most_common(1)[0][0]
+    few = [place for place, spelling in enumerate(spellings) if spelling != most]
+    return few if len(few) * 4 <= len(stems) else []
 
 
 def _spelling(stem: str) -> str:
-    """A name but for its numbers."""
     return re.sub(r"\d+", "0", stem)
 
 
@@ -141,18 +129,14 @@ def _numbers(stem: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", stem)]
 
 
-def _value(decimal: str) -> Fraction:
-    return Fraction(decimal.replace(",", "."))
-
-
 def _parts(text: str) -> list[tuple[int, Fraction, str]]:
-    # one spelling of what looks alike, and digits that are raised or wide
+    # NFKC: one spelling for letters that look alike, and for superscript or wide digits
     parts = re.split(r"(\d+)", unicodedata.normalize("NFKC", text))
     return [(1, Fraction(int(p)), "") if p.isdecimal() else (0, Fraction(), p.casefold()) for p in parts]
 
 
 def _are_counters(digits: Sequence[str]) -> bool:
-    """Whether the digits behind the point count one by one: no zeros before them, of one value where they differ."""
+    """Return whether the digits after the point count one by one: without leading zeros, or two of one value."""
     if len({text.rstrip("0") for text in digits}) < len(digits):
         return True
     padded = any(len(text) > 1 and text.startswith("0") for text in digits)

@@ -1,10 +1,12 @@
-"""What a video holds, from its packets: how many frames, when each is shown, where decoding can start.
+"""The contents of a video, from its packets: number and times of frames, where decoding can start.
 
 Packets are read, not decoded; only the first frame is, for its size and format.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -24,10 +26,7 @@ from propagate.video.decoding import (
 from propagate.video.diagnosis import check_file, is_joined, no_frames, no_video, unreadable
 from propagate.video.packets import LONGEST_REORDERING, Packets, read_packets, times_rise
 
-# AVI stores no presentation times; FFmpeg makes them up, out of order where there are B-frames.
-_UNTIMED_CONTAINERS = ("avi",)
-
-# FFmpeg reads only the first of several files of these that were joined byte by byte.
+# FFmpeg reads only the first of several such files that were joined byte by byte.
 _FIRST_PART_ONLY = frozenset({"mp4", "flv", "asf", "ivf", "nut"})
 
 
@@ -36,26 +35,20 @@ class Scan:
     """A video file as its packets describe it.
 
     Attributes:
-        path: the file.
         container, codec: FFmpeg's names.
         width, height: in pixels, after rotation.
-        pixel_format: of the stored pictures, FFmpeg's name.
-        orientation: how the stored pictures are turned and mirrored to be shown.
-        pixel_aspect: width of a stored pixel by its height.
+        pixel_aspect: width of a stored pixel divided by its height.
         rate: average frames per second.
-        times: presentation time of each frame in seconds, ascending; its length is the number of frames there are.
+        times: presentation time of each frame in seconds, ascending.
         pts: the same in units of the stream's time base; None where the file stores none, or where they do not rise in
             order of display: then times are counted.
         in_packet_order: the codec stores frames in the order they are shown in.
-        constant: the gaps between frames are all equal, up to the rounding of the container.
-        promised: the number of frames the header speaks of, at least len(times).
+        constant: the gaps between frames are equal, up to the rounding of the container.
+        promised: the number of frames in the header, at least `count`.
         keyframes: numbers of the frames decoding can start from.
-        undecodable_start: frames before the first one that decodes; they are counted nowhere else.
-        edited: an edit list takes frames out or shows them twice.
-        open_gop: frames that follow a keyframe in the file are shown before it.
-        damaged: numbers of the packets, in decoding order, at which the container tells of missing data.
-        broken: the container cannot be read to its end.
-        joined: another file follows in this one, which is not read.
+        undecodable_start: number of frames before the first one that decodes; `times` does not count them.
+        edited, open_gop, damaged, broken: see `Packets`.
+        joined: another file is appended, which is not read.
         streams: number of video streams.
     """
 
@@ -64,7 +57,6 @@ class Scan:
     codec: str
     width: int
     height: int
-    pixel_format: str
     orientation: Orientation
     pixel_aspect: Fraction
     rate: float
@@ -88,44 +80,46 @@ class Scan:
         return len(self.times)
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this file, each a sentence."""
-        said = []
+        """Return sentences for the user about this file."""
+        notes = []
         if self.promised > self.count:
-            said.append(f"The file promises {self.promised} frames and holds {self.count}.")
+            notes.append(f"The file promises {self.promised} frames and holds {self.count}.")
         if self.damaged:
             places = "1 place" if len(self.damaged) == 1 else f"{len(self.damaged)} places"
             frame = max(self.damaged[0] - self.undecodable_start, 0)
-            said.append(
+            notes.append(
                 f"Data are missing in {places} of the file, the first near frame {frame}: it is damaged or joined of "
                 "parts there, and frames may be missing."
             )
         if self.streams > 1:
-            said.append(f"The file holds {self.streams} videos, of which the one that players choose is read.")
+            notes.append(f"The file holds {self.streams} videos, of which the one that players choose is read.")
         if self.joined:
-            said.append(
+            notes.append(
                 "Another video is appended to this one and is not read. Join them with `ffmpeg -f concat` to read both."
             )
         if self.broken:
-            said.append(f"The file is damaged behind frame {self.count - 1}; what follows cannot be read.")
+            notes.append(f"The file is damaged behind frame {self.count - 1}; what follows cannot be read.")
         if self.undecodable_start:
-            said.append(
+            notes.append(
                 f"The first {self.undecodable_start} frames cannot be decoded: they are damaged or cut off from the "
                 "keyframe they need. Counting starts after them."
             )
-        if self.pts is None and self.container not in _UNTIMED_CONTAINERS:
-            said.append(
+        if self.pts is None and self.container != "avi":
+            notes.append(
                 "The presentation times in the file are missing, repeated or out of order. Frames are counted in the "
                 f"order of display and timed at {self.rate:.3g} per second."
             )
         if not self.constant:
-            said.append(f"The frame rate varies; {self.rate:.3g} per second is the average, each frame's time is true.")
+            notes.append(
+                f"The frame rate varies; {self.rate:.3g} per second is the average, each frame's time is true."
+            )
         if self.pixel_aspect != 1:
-            said.append(f"Pixels are {self.pixel_aspect} times as wide as high; frames are given as stored.")
-        return tuple(said)
+            notes.append(f"Pixels are {self.pixel_aspect} times as wide as high; frames are given as stored.")
+        return tuple(notes)
 
 
 def scan(path: Path) -> Scan:
-    """Read all packets of a video file and decode its first frame; all frames where the packets do not tell the order.
+    """Read all packets of a video file and decode its first frame; decode all frames if packets leave the order open.
 
     Raises:
         InputError: the file is missing, empty, not a video, has no video stream or not one frame that decodes.
@@ -142,30 +136,33 @@ def scan(path: Path) -> Scan:
             reorders, holds_back = stream.codec_context.codec.reorder, bool(stream.codec_context.has_b_frames)
             packets = read_packets(container, stream)
             container_name, codec = container.format.name, codec_name(stream)
+            containers = set(container_name.split(","))
             time_base, nominal = stream.time_base, float(stream.average_rate or stream.guessed_rate or 0)
             pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
-            stored = stream.frames
+            stored = stream.frames  # of MP4: samples
             declared = _declared_count(container, stream, packets, nominal)
     except DECODING_ERRORS as error:
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from None
 
-    first = _first_frame(path)
+    with closing(_frames(path)) as frames:
+        first = next(frames, None)
     if first is None or not packets.pts:
         raise no_frames(path, codec)
     orientation = orientation_of(first)
     height, width, _ = upright_pixels(first, orientation).shape
 
-    untimed = container_name in _UNTIMED_CONTAINERS or not any(time is not None for time in packets.pts)
+    # AVI stores no presentation times; FFmpeg makes them up, out of order where there are B-frames.
+    untimed = container_name == "avi" or not any(time is not None for time in packets.pts)
     rises = False if untimed else times_rise(packets, reorders=reorders, holds_back=holds_back)
     skipped, count = first.opaque or 0, len(packets.pts)
     if rises and _comes_late(path, packets, first):
         rises = None
     if rises is None or (untimed and reorders and skipped):
-        decoded = _decoded_times(path)
-        rises = not untimed and _strictly_rise(decoded)
+        decoded = [frame.pts for frame in _frames(path)]
+        rises = not untimed and all(a is not None and b is not None and a < b for a, b in pairwise(decoded))
         count = len(decoded) + skipped
-    if not rises and not {"mp4", "avi"} & set(container_name.split(",")):
-        declared = 0  # it was reckoned from times
+    if not rises and not {"mp4", "avi"} & containers:
+        declared = 0  # it was computed from times
     pts = sorted(time for time in packets.pts if time is not None) if rises else None
     if pts is not None:
         skipped = 0 if first.pts is None else sum(time < first.pts for time in pts)
@@ -179,7 +176,6 @@ def scan(path: Path) -> Scan:
         codec=codec,
         width=width,
         height=height,
-        pixel_format=first.format.name,
         orientation=orientation,
         pixel_aspect=pixel_aspect,
         rate=rate,
@@ -190,29 +186,32 @@ def scan(path: Path) -> Scan:
         promised=max(count, declared - skipped),
         keyframes=_keyframes(packets, pts),
         undecodable_start=skipped,
-        # MP4 counts stored samples; samples before the edit's keyframe do not even arrive as packets to be discarded.
-        edited=packets.discarded or packets.repeated or ("mp4" in container_name and 0 < stored != declared),
+        # MP4's samples before the edit's keyframe do not even arrive as packets to discard.
+        edited=packets.edited or ("mp4" in container_name and 0 < stored != declared),
         open_gop=packets.open_gop,
         damaged=tuple(packets.damaged),
         broken=packets.broken,
-        joined=bool(_FIRST_PART_ONLY & set(container_name.split(","))) and is_joined(path, packets.last_place - 64),
+        joined=bool(_FIRST_PART_ONLY & containers) and is_joined(path, packets.last_place - 64),
         streams=len(streams),
     )
 
 
 def _declared_count(container: Any, stream: Any, packets: Packets, rate: float) -> int:
-    """How many shown frames the header speaks of; 0 where it is silent.
+    """Return the number of shown frames according to the header; 0 where it has none.
 
     MP4 lists every sample, AVI states a number. Matroska and FLV state a time at which the last frame ends.
     """
-    formats = container.format.name.split(",")
+    formats = set(container.format.name.split(","))
     if "mp4" in formats and stream.frames:
         return sum(not entry.is_discard for entry in stream.index_entries)
     if "avi" in formats:
         return int(stream.frames)
-    if not {"matroska", "flv"} & set(formats) or not packets.ends:
+    if not {"matroska", "flv"} & formats or not packets.ends:
         return 0
-    end = _seconds(stream.metadata.get("DURATION", ""))
+    end = 0.0
+    with suppress(ValueError):  # a Matroska tag such as 00:01:02.500000000
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+        end = 3600 * hours + 60 * minutes + seconds
     if not end and len(container.streams) == 1:
         end = (container.duration or 0) / 1_000_000
     missing = (end - float(max(packets.ends) * stream.time_base)) * rate
@@ -220,31 +219,21 @@ def _declared_count(container: Any, stream: Any, packets: Packets, rate: float) 
     return len(packets.pts) + (round(missing) if missing >= 2 else 0)
 
 
-def _seconds(clock: str) -> float:
-    """Seconds of a Matroska tag such as 00:01:02.500000000; 0 where there is none."""
-    parts = clock.split(":")
-    try:
-        hours, minutes, seconds = (float(part) for part in parts)
-    except ValueError:
-        return 0.0
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _first_frame(path: Path) -> Any:
-    """The first `av.VideoFrame` that decodes, None where there is none."""
+def _frames(path: Path) -> Generator[Any, None, None]:
+    """Yield the `av.VideoFrame`s that decode, in order of display."""
     with open_container(path) as container:
-        return next(decoded_frames(container, video_streams(container)[0]), None)
+        yield from decoded_frames(container, video_streams(container)[0])
 
 
 def _comes_late(path: Path, packets: Packets, first: Any) -> bool:
-    """Whether a frame decodes that by its time is shown before the first one: no frame is lost, the times are wrong."""
+    """Return whether a later frame has an earlier time than the first one: no frame is lost, the times are wrong."""
     if first.pts is None:
         return False
     early = [number for number, time in enumerate(packets.pts) if time is not None and time < first.pts]
     if not early:
         return False
-    with open_container(path) as container:
-        for frame in decoded_frames(container, video_streams(container)[0]):
+    with closing(_frames(path)) as frames:
+        for frame in frames:
             if frame.pts is not None and frame.pts < first.pts:
                 return True
             if (frame.opaque or 0) > early[-1] + LONGEST_REORDERING:
@@ -252,25 +241,15 @@ def _comes_late(path: Path, packets: Packets, first: Any) -> bool:
     return False
 
 
-def _decoded_times(path: Path) -> list[int | None]:
-    """Presentation time of each frame that decodes, in order of display."""
-    with open_container(path) as container:
-        return [frame.pts for frame in decoded_frames(container, video_streams(container)[0])]
-
-
-def _strictly_rise(times: list[int | None]) -> bool:
-    return all(a is not None and b is not None and a < b for a, b in pairwise(times))
-
-
 def _rate(pts: list[int] | None, time_base: Fraction, nominal: float) -> tuple[float, bool]:
-    """Frames per second on average, and whether the gaps are all equal."""
+    """Return the average frames per second, and whether all gaps are equal."""
     if pts is None or len(pts) < 2:
         return nominal if 1 <= nominal <= 240 else 25.0, True
     gaps = [b - a for a, b in pairwise(pts)]
     measured = 1 / float(time_base * Fraction(sum(gaps), len(gaps)))
     # Matroska counts milliseconds: gaps of 33 and 34 are a constant rate.
     constant = max(gaps) - min(gaps) <= max(1, round(0.0015 / float(time_base)))
-    # The nominal rate is free of that rounding, but headers lie: it is taken where it agrees.
+    # The nominal rate is free of that rounding, but headers may be wrong: use it where it agrees.
     return (nominal if nominal and constant and abs(nominal / measured - 1) < 0.01 else measured), constant
 
 

@@ -132,6 +132,6 @@ def test_a_size_that_changes_and_changes_back_is_seen(tmp_path: Path) -> None:
 
 def test_a_frame_that_decord_gives_wrongly_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", options=CLOSED)
-    monkeypatch.setattr(module, "_pyav_pixels", lambda scan, index: np.zeros((72, 128, 3), np.uint8))
+    monkeypatch.setattr(module, "upright_pixels", lambda picture, orientation: np.zeros((72, 128, 3), np.uint8))
     with pytest.raises(InputError, match="decord and PyAV disagree on frame"):
         open_video(path, reader="decord")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from propagate.errors import UsageError
-from propagate.video.selection import select
+from propagate.video.reader import select
 
 
 @settings(deadline=None, max_examples=100)
