@@ -48,7 +48,7 @@ def test_the_wheel_holds_presets_and_model_and_nothing_of_the_checkout(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "propagate/configs/compact.yaml" in names
     assert "propagate/models/compact/model.safetensors" in names
-    assert "propagate/benchmarks/report.html.j2" in names
+    assert "propagate/benchmarks/report/report.html.j2" in names
     assert "propagate/models/compact/README.md" in names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"propagate"}
 

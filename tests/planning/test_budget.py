@@ -20,10 +20,10 @@ from propagate.formats import VideoWriter, write_mask
 from propagate.planning.budget import plan_memory
 from propagate.planning.dry_run import dry_run
 from propagate.planning.estimate import BATCHES_AHEAD, MIB, Load
-from propagate.propagation import affinity
 from propagate.propagation.affinity import propagate_labels
 from propagate.propagation.memory import MemoryBank
 from propagate.propagation.propagator import LabelPropagator
+from propagate.propagation.torch import transfer as tiled
 from propagate.propagation.window import Window
 from propagate.settings import PropagationSettings, load_settings
 from propagate.types import Mask
@@ -97,10 +97,10 @@ def test_a_step_from_coarse_to_fine_takes_what_is_estimated_or_a_little_less(opt
         try:
             return propagator.step(*given_maps)
         finally:
-            affinity._hiding.cache_clear()
+            tiled._hiding.cache_clear()
 
     before: list[int] = []
-    affinity._hiding.cache_clear()
+    tiled._hiding.cache_clear()
     made = dry_run(step).created - before[0]
     assert 0.8 < case.transfer_bytes(tile_scores) / made < 1.8
 
@@ -134,9 +134,9 @@ def transfer_in_fact(case: Load, tile_scores: int) -> int:
                 tile_scores=tile_scores,
             )
         finally:
-            affinity._hiding.cache_clear()  # of masks without content
+            tiled._hiding.cache_clear()  # of masks without content
 
-    affinity._hiding.cache_clear()
+    tiled._hiding.cache_clear()
     return dry_run(step).created - given_bytes
 
 
@@ -186,7 +186,7 @@ def test_frames_that_wait_between_stages_take_their_part():
 
 def test_without_a_limit_the_extractors_own_choice_is_taken():
     assert plan(features__batch_size=3).passes == PassSize(3, 8)
-    assert plan().tile_scores == affinity.default_tile_scores("cpu")
+    assert plan().tile_scores == tiled.default_tile_scores("cpu")
     assert plan(limit="100GB").passes == PassSize(1, 8)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -236,6 +236,7 @@ PLAIN = st.deferred(
 KEYS = sorted({*load_with_origins("rgb").origins, "features.timestep", "features.parts", "features", "labels"})
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KEYS), PLAIN)
 def test_a_value_is_refused_or_has_a_hash(key: str, value: object) -> None:
     try:

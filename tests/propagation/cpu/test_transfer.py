@@ -247,7 +247,7 @@ def test_no_folder_for_compiled_code_is_no_error(tmp_path):
     program = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from propagate import affinity_kernels, affinity_selection as loops\n"
+        "from propagate.propagation.cpu import kernels, selection as loops\n"
         "import numpy as np\n"
         "values, places = np.full(2, -1.0, np.float32), np.zeros(2, np.int64)\n"
         "loops.insert(values, places, np.float32(3), 7)\n"

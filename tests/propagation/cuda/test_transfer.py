@@ -18,7 +18,7 @@ from tests.propagation.test_affinity import problem
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is there for Linux only")
-CASES = Path(__file__).with_name("affinity_triton_cases.py")
+CASES = Path(__file__).with_name("transfer_cases.py")
 
 # what GPUs are given, for two kinds of them: the interpreter knows neither types nor layouts
 COMPILE = """

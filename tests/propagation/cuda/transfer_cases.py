@@ -15,10 +15,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from propagate.propagation import affinity
 from propagate.propagation.affinity import normalize
 from propagate.propagation.cuda.transfer import MOST_TOP_K, Blocks, kernel, rounding, transfer
 from propagate.propagation.dense import dense_transfer
+from propagate.propagation.torch import transfer as torch_backend
 from propagate.propagation.window import Window
 from tests.propagation.test_affinity import problem, windows
 
@@ -98,7 +98,7 @@ def check(query, keys, labels, *, window, top_k, temperature, blocks=None) -> Te
     torch.testing.assert_close(soft[:, told_apart], expected[:, told_apart], atol=1e-5, rtol=0)
     _, exact_gap = chosen(exact, top_k)
     clear = (exact_gap > 2 * rounding(keys.dtype) + 1e-5).view(soft.shape[1:])
-    by_torch = affinity.transfer(query, keys, labels, **options, ties="cut", tile_scores=None)
+    by_torch = torch_backend.transfer(query, keys, labels, **options, ties="cut", tile_scores=None)
     torch.testing.assert_close(soft[:, clear], by_torch[:, clear], atol=1e-5, rtol=0)
     return soft
 
