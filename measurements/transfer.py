@@ -25,10 +25,10 @@ from torch import Tensor
 
 from propagate.benchmarks.speed.timing import synchronize
 from propagate.benchmarks.speed.transfer_step import Kept
-from propagate.propagation import affinity
 from propagate.propagation.affinity import normalize, propagate_labels
 from propagate.propagation.cuda import transfer as affinity_triton
 from propagate.propagation.dense import dense_transfer
+from propagate.propagation.torch import transfer as torch_backend
 from propagate.propagation.window import Window
 
 
@@ -67,7 +67,9 @@ def steps(
         WAYS[device.type][0]: lambda: propagate_labels(
             query, keys, labels, window=window, **common, **kept.next(frames)
         ),
-        "torch": lambda: affinity.transfer(query, keys, labels, window=window, ties="cut", tile_scores=None, **common),
+        "torch": lambda: torch_backend.transfer(
+            query, keys, labels, window=window, ties="cut", tile_scores=None, **common
+        ),
         "dense": lambda: dense_transfer(query, keys, labels, window=window, **common),
     }
 
