@@ -1,4 +1,4 @@
-"""Label codecs: what is carried along is soft labels on a grid; a codec turns masks or keypoints into them and back."""
+"""Label codecs turn masks or keypoints into soft labels on a grid and back."""
 
 from __future__ import annotations
 
@@ -36,49 +36,43 @@ class LabelCodec(Protocol[LabelT]):
     """One kind of label, to the grid and back. Channel 0 is the background; the others are objects or joints."""
 
     def encode(self, label: LabelT, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        """(L, h, w) float32 soft labels of an anchor on a grid of (rows, columns), on the CPU.
+        """Return the float32 soft labels of an anchor on a grid of (rows, columns), on the CPU.
 
         Raises:
             InputError: an object or joint that the codec does not carry.
         """
-        ...
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """What soft labels say about a frame, at the frame's own size, with a confidence per object or joint."""
-        ...
+        """Return the prediction at the frame's own size, with a confidence per object or joint."""
 
     def untouched(self, label: LabelT) -> tuple[int, ...]:
-        """Channels of the objects or joints of which an annotated frame says nothing, neither place nor absence."""
-        ...
+        """Return the channels of objects or joints that an annotated frame neither shows nor calls absent."""
 
     def lost(self, label: LabelT, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
-        """What an annotated frame shows and nothing is left of in its soft labels, too small or too far outside."""
-        ...
+        """Return the objects or joints that are missing in soft labels: too small or too far outside."""
 
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
     ) -> Float[Tensor, "l h w"]:
-        """An annotated frame's soft labels, with the prediction for what it leaves untouched."""
-        ...
+        """Return an annotated frame's soft labels, with the prediction for its untouched channels."""
 
     def given(self, label: LabelT, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
-        """An annotated frame's label as its prediction; what it leaves untouched is decoded from `soft`."""
-        ...
+        """Return an annotated frame's label as its prediction, with untouched channels decoded from `soft`."""
 
 
 def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) -> LabelCodec[Any]:
-    """The codec for the labels of these anchors.
+    """Return the codec for the labels of these anchors.
 
     Args:
         anchors: one or more in the order of their frames, all masks or all keypoints. The objects are those of all
-            masks together, the joints those of the first; later keypoints may name some of them.
+            masks together, the joints those of the first anchor; later keypoints may name some of them.
         stride: pixels of the working size per grid cell.
-        settings: which codec, and its options.
+        settings: the codec and its options.
 
     Raises:
-        InputError: no object, or no joint with a position, in any of them.
-        UsageError: no anchors, masks and keypoints together, keypoints with a joint that the first do not name, or a
-            mask that calls an object absent which none shows.
+        InputError: no anchor shows an object, or a joint with a position.
+        UsageError: no anchors, masks and keypoints together, keypoints with a joint that the first anchor does not
+            name, or a mask with an absent object that no mask shows.
     """
     masks = [anchor for anchor in anchors if isinstance(anchor, Mask)]
     poses = [anchor for anchor in anchors if isinstance(anchor, Keypoints)]
@@ -94,7 +88,7 @@ def codec_for(anchors: Sequence[Label], stride: int, settings: LabelSettings) ->
 
 
 def label_channels(anchors: Sequence[Label]) -> int:
-    """Channels of these anchors' soft labels: the background and each object of all masks, or each joint."""
+    """Return the number of channels of these anchors' soft labels: the background and each object or joint."""
     first = anchors[0]
     if isinstance(first, Keypoints):
         return 1 + len(first.names)

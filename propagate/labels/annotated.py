@@ -1,6 +1,6 @@
-"""Annotated frames, as every mask codec and every keypoint codec treats them.
+"""Annotated frames in mask codecs and in keypoint codecs.
 
-An annotated frame may speak of some of the objects or joints. Those it neither shows nor calls absent are untouched:
+An annotated frame may cover some of the objects or joints. Those that it neither shows nor calls absent are untouched:
 they keep their prediction in that frame, and that prediction stays in memory with the annotation.
 """
 
@@ -21,24 +21,16 @@ from propagate.types import BACKGROUND, Frame, Keypoints, Mask, Prediction
 
 
 class AnnotatedMasks(ABC):
-    """What mask codecs share.
-
-    Attributes:
-        ids: the objects; object `ids[i]` has channel i + 1.
-    """
+    """The base class of mask codecs: object `ids[i]` has channel i + 1. Methods: see `LabelCodec`."""
 
     ids: tuple[int, ...]
 
     @abstractmethod
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """See `LabelCodec`."""
+        """Return the prediction."""
 
     def check(self, label: Mask) -> None:
-        """Refuse a mask that shows, or calls absent, an object the codec was not built for.
-
-        Raises:
-            InputError: it does.
-        """
+        """Raise an `InputError` for a mask that shows, or calls absent, an object that the codec does not carry."""
         unknown = sorted({*label.objects, *label.absent} - set(self.ids))
         if unknown:
             raise InputError(
@@ -47,37 +39,25 @@ class AnnotatedMasks(ABC):
             )
 
     def untouched(self, label: Mask) -> tuple[int, ...]:
-        """Channels of the objects that the mask neither shows nor calls absent."""
+        """Return the channels of objects that the mask neither shows nor calls absent."""
         known = {*label.objects, *label.absent}
         return tuple(channel for channel, object_id in enumerate(self.ids, start=1) if object_id not in known)
 
     def lost(self, label: Mask, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
-        """Objects that the mask shows and its soft labels do not."""
-        shown, carried = set(label.objects), soft.flatten(1).any(1).tolist()[1:]
-        found = zip(self.ids, carried, strict=True)
-        return tuple(f"object {object_id}" for object_id, is_there in found if object_id in shown and not is_there)
+        """Return the objects that the mask shows and its soft labels do not."""
+        shown, found = set(label.objects), zip(self.ids, soft[1:].flatten(1).any(1).tolist(), strict=True)
+        return tuple(f"object {object_id}" for object_id, carried in found if object_id in shown and not carried)
 
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
     ) -> Float[Tensor, "l h w"]:
-        """An annotated frame's soft labels, with the prediction for untouched objects.
-
-        Of each cell they get what the mask leaves to the background; void stays without a label.
-        """
-        completed = given.clone()
-        channels = list(untouched)
-        completed[channels] = given[BACKGROUND] * predicted[channels].clamp(min=0)
-        completed[BACKGROUND] = (given[BACKGROUND] - completed[channels].sum(0)).clamp(min=0)
-        return completed
+        """Return the soft labels with the prediction for untouched objects where the mask has background."""
+        return _complete(given, given[BACKGROUND] * predicted[list(untouched)].clamp(min=0), untouched)
 
     def given(self, label: Mask, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
-        """The annotated mask as the prediction of its frame: confidence 1 for the objects it shows.
+        """Return the mask as the prediction of its frame, with confidence 1 for the objects it shows.
 
-        Args:
-            label: the mask.
-            frame: the frame.
-            soft: what `complete` made of it. The untouched objects are decoded from it, and appear where the mask has
-                background; None: they do not appear.
+        Untouched objects are decoded from `soft`, the result of `complete`, and appear where the mask has background.
         """
         present = set(label.objects)
         confidence = {object_id: 1.0 if object_id in present else 0.0 for object_id in self.ids}
@@ -95,22 +75,17 @@ class AnnotatedMasks(ABC):
 
 
 class AnnotatedKeypoints(ABC):
-    """What keypoint codecs share.
-
-    Attributes:
-        names: of the J joints; joint j has channel j + 1.
-        skeleton: pairs of joint numbers.
-    """
+    """The base class of keypoint codecs: joint j has channel j + 1. Methods: see `LabelCodec`."""
 
     names: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...]
 
     @abstractmethod
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """See `LabelCodec`."""
+        """Return the prediction."""
 
     def positions(self, label: Keypoints) -> Float32[ndarray, "j 2"]:
-        """Positions of all of the codec's joints; NaN where the label calls one absent or does not name it.
+        """Return the positions of the codec's joints; NaN for one that the label calls absent or does not name.
 
         Raises:
             InputError: the label names a joint that the codec does not carry.
@@ -124,35 +99,24 @@ class AnnotatedKeypoints(ABC):
         return self._spread(label, label.positions, np.nan)
 
     def untouched(self, label: Keypoints) -> tuple[int, ...]:
-        """Channels of the joints that the label does not name; one without a position is named, as absent."""
+        """Return the channels of joints that the label does not name."""
         return tuple(channel for channel, name in enumerate(self.names, start=1) if name not in label.names)
 
     def lost(self, label: Keypoints, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
-        """Joints that the label places and its soft labels do not."""
-        placed, carried = np.isfinite(self.positions(label)).all(1), soft.flatten(1).any(1).tolist()[1:]
-        return tuple(
-            name
-            for name, is_placed, is_there in zip(self.names, placed, carried, strict=True)
-            if is_placed and not is_there
-        )
+        """Return the joints with a position in the label and none in its soft labels."""
+        lost = np.isfinite(self.positions(label)).all(1) & ~soft[1:].flatten(1).any(1).cpu().numpy()
+        return tuple(name for name, is_lost in zip(self.names, lost, strict=True) if is_lost)
 
     def complete(
         self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
     ) -> Float[Tensor, "l h w"]:
-        """An annotated frame's soft labels, with the prediction for untouched joints."""
-        completed = given.clone()
-        channels = list(untouched)
-        completed[channels] = predicted[channels]
-        completed[BACKGROUND] = (given[BACKGROUND] - completed[channels].sum(0)).clamp(min=0)
-        return completed
+        """Return the soft labels with the prediction for untouched joints."""
+        return _complete(given, predicted[list(untouched)], untouched)
 
     def given(self, label: Keypoints, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
-        """The annotated joints as the prediction of their frame, with the confidence they came with.
+        """Return the joints as the prediction of their frame, with their own confidence.
 
-        Args:
-            label: the joints.
-            frame: the frame.
-            soft: what `complete` made of it. The untouched joints are decoded from it; None: they are absent.
+        Untouched joints are decoded from `soft`, the result of `complete`; without it they are absent.
         """
         keypoints = label
         if label.names != self.names:
@@ -167,7 +131,17 @@ class AnnotatedKeypoints(ABC):
         return Prediction(frame.index, frame.time_s, name=frame.name, keypoints=keypoints, confidence=certainty)
 
     def _spread(self, label: Keypoints, values: Float32[ndarray, "k *n"], missing: float) -> Float32[ndarray, "j *n"]:
-        """Values of the label's joints in the codec's order."""
+        """Return values of the label's joints in the codec's order."""
         spread = np.full((len(self.names), *values.shape[1:]), missing, np.float32)
         spread[[self.names.index(name) for name in label.names]] = values
         return spread
+
+
+def _complete(
+    given: Float[Tensor, "l h w"], values: Float[Tensor, "u h w"], channels: tuple[int, ...]
+) -> Float[Tensor, "l h w"]:
+    """Return soft labels with other values for some channels, which are taken from the background."""
+    completed = given.clone()
+    completed[list(channels)] = values
+    completed[BACKGROUND] = (given[BACKGROUND] - completed[list(channels)].sum(0)).clamp(min=0)
+    return completed

@@ -1,13 +1,12 @@
-"""Outlines that follow the picture: on which side of an outline a pixel belongs by its color.
+"""Outlines that follow the picture: the side of an outline on which a pixel lies by its color.
 
-The up-sampled label of an object says roughly where it ends, to a cell or so. Around every pixel the colors of what is
-surely the object and of what is surely not make two normal distributions; how much better one of them explains the
-pixel's own color is evidence, and where the label is undecided the evidence decides. Nothing is learned and nothing is
-iterated: a few box filters per object, in the box of the object.
+The upsampled label of an object locates its outline to about a cell. Around every pixel, the colors of the object and
+of its surroundings form two normal distributions. The log likelihood ratio of the pixel's own color is evidence that
+decides where the label is undecided. It takes a few box filters in the box of each object, without iterations.
 
-It is the local color model of interactive cut-outs (Bai et al., Video SnapCut, SIGGRAPH 2009), with soft labels in the
-place of a drawn outline and every window evaluated at once by box filters, as in the guided filter (He, Sun and Tang,
-ECCV 2010). That filter and joint bilateral up-sampling were tried and gain less: docs/performance.md.
+It is the local color model of interactive cut-outs (Bai et al., Video SnapCut, SIGGRAPH 2009), with soft labels instead
+of a drawn outline and all windows evaluated at once by box filters, as in the guided filter (He, Sun and Tang, ECCV
+2010). That filter and joint bilateral upsampling gain less: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,35 +21,32 @@ from propagate.types import BACKGROUND
 Box = tuple[slice, slice]
 
 # Chosen with `compact` on the first 40 frames of camel, drift-straight, horsejump-high, libby and parkour (DAVIS).
-REACH = 3.0  # cells from a pixel to the furthest one that its distributions count
-LINES = 240  # of the picture in which colors are compared; finer gains nothing and takes longer
-VARIANCE = 0.003  # of a color within one side, at least; colors are in [0, 1]
-PRIOR = 0.003  # share of a window that each side gets of the colors of both, so that neither is ever empty
-EVIDENCE_WEIGHT = 0.8  # of the logarithm of the likelihoods' ratio, beside the label's own log odds
-EVIDENCE_LIMIT = 3.0  # no color says more than this
+REACH = 3.0  # radius of the windows, in cells
+LINES = 240  # height of the picture in which colors are compared; more is slower and not better
+VARIANCE = 0.003  # minimum for a color within one side; colors are in [0, 1]
+PRIOR = 0.003  # share of the colors of both sides in each side, so that neither is empty
+EVIDENCE_WEIGHT = 0.8  # of the log likelihood ratio, relative to the label's log odds
+EVIDENCE_LIMIT = 3.0  # maximum of the absolute evidence
 
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
-class Contest:
-    """Per pixel the object with the greatest label, the one with the second greatest, and what decides between them.
+class TopTwo:
+    """The objects with the greatest and the second greatest label per pixel, and the evidence between them.
 
-    Attributes:
-        owner: ids of the greatest.
-        greatest: its label.
+    `owner` has the ids of the greatest, `greatest` their labels. At first, all is background.
     """
 
     def __init__(self, background: Float32[ndarray, "y x"]) -> None:
-        """All is background, and nothing contests it."""
         self.owner = np.zeros(background.shape, np.uint8)
         self.greatest = background.copy()
         self._runner_up = np.zeros(background.shape, np.uint8)
         self._second = np.full(background.shape, -np.inf, np.float32)
         self._evidence = np.zeros(background.shape, np.float32)
-        self._witnesses = np.zeros(background.shape, np.uint8)
+        self._evidence_count = np.zeros(background.shape, np.uint8)
 
-    def enter(self, object_id: int, box: Box, values: Float32[ndarray, "j i"]) -> None:
-        """Rank one more object, whose label is given for a box. In a tie the earlier one stays before it."""
+    def add(self, object_id: int, box: Box, values: Float32[ndarray, "j i"]) -> None:
+        """Rank one more object, with its label in a box. In a tie the earlier one wins."""
         owner, runner_up, greatest, second = (
             ranks[box] for ranks in (self.owner, self._runner_up, self.greatest, self._second)
         )
@@ -63,52 +59,50 @@ class Contest:
         np.maximum(greatest, values, out=greatest)
 
     def margin(self, object_id: int, box: Box, values: Float32[ndarray, "j i"]) -> Float32[ndarray, "j i"]:
-        """By how much an object's label is above the greatest of the others, in a box; below 0 where it is not."""
+        """Return an object's label less the greatest of the others, in a box."""
         rivals = np.where(self.owner[box] == object_id, self._second[box], self.greatest[box])
         return np.asarray(values - rivals, np.float32)
 
-    def hear(self, object_id: int, box: Box, evidence: Float32[ndarray, "j i"]) -> None:
-        """Evidence for an object against all others, in a box; it counts where the object is one of the two best."""
+    def add_evidence(self, object_id: int, box: Box, evidence: Float32[ndarray, "j i"]) -> None:
+        """Add evidence for an object against all others, in a box; it counts where the object is in the top two."""
         leads, follows = self.owner[box] == object_id, self._runner_up[box] == object_id
         self._evidence[box] += np.where(leads, evidence, np.where(follows, -evidence, 0))
-        self._witnesses[box] += leads | follows
+        self._evidence_count[box] += leads | follows
 
-    def settle(self) -> None:
-        """Let the evidence decide between the two best; between two objects it is the mean of what both say.
+    def apply_evidence(self) -> None:
+        """Exchange the top two where the evidence, averaged if both have some, outweighs the label.
 
-        The label counts as log odds: of a margin m between the two, log((1 + m) / (1 - m)). No object gains a pixel
-        where its label is 0.
+        A margin m between their labels counts as log odds, log((1 + m) / (1 - m)). No object gains a pixel where its
+        label is 0.
         """
-        evidence = self._evidence / np.maximum(self._witnesses, 1)
+        evidence = self._evidence / np.maximum(self._evidence_count, 1)
         # log((1 + m) / (1 - m)) + weight * evidence < 0
-        turned = self.greatest - self._second < np.tanh(-EVIDENCE_WEIGHT / 2 * evidence)
-        turned &= (self._second > 0) | (self._runner_up == BACKGROUND)
-        np.copyto(self.owner, self._runner_up, where=turned)
-        np.copyto(self.greatest, self._second, where=turned)
+        exchanged = self.greatest - self._second < np.tanh(-EVIDENCE_WEIGHT / 2 * evidence)
+        exchanged &= (self._second > 0) | (self._runner_up == BACKGROUND)
+        np.copyto(self.owner, self._runner_up, where=exchanged)
+        np.copyto(self.greatest, self._second, where=exchanged)
 
 
 def color_evidence(
     pixels: UInt8[ndarray, "y x 3"], margin: Float32[ndarray, "y x"], cell: tuple[float, float], reduction: int
 ) -> Float32[ndarray, "y x"]:
-    """How much more likely a pixel's color is among the object's near it than among the others' near it.
+    """Return the log likelihood ratio of each pixel's color under the object's colors and the others' near it.
+
+    It is clipped to +-EVIDENCE_LIMIT, and 0 where the picture is flat or only one side is within REACH.
 
     Args:
         pixels: a part of a frame, RGB.
-        margin: the object's label less the greatest of the others, in [-1, 1] or cut to it. A pixel counts for its side
-            by this much: what is undecided teaches neither color.
+        margin: the object's label less the greatest of the others, clipped to [-1, 1]: the weight of each pixel in the
+            distribution of its side.
         cell: (height, width) of a grid cell, in pixels.
-        reduction: colors are compared on a picture smaller by this, see `reduction_of`.
-
-    Returns:
-        The logarithm of the ratio of the likelihoods, cut to +-EVIDENCE_LIMIT; 0 where the picture is flat or where
-        only one side is within REACH.
+        reduction: factor by which the picture is reduced to compare colors, see `reduction_of`.
     """
     height, width = margin.shape
     small = (-(-width // reduction), -(-height // reduction))
     colors = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     colors -= colors.mean((0, 1))  # float32 variances of large numbers are inexact
     sides = cv2.resize(np.clip(margin, -1, 1), small, interpolation=cv2.INTER_AREA)
-    # two box filters in a row, each half the reach: near pixels count more than far ones
+    # two box filters in a row, each with half the reach, weight near pixels more than far ones
     radii = [max(1, round(REACH / 2 * side / reduction)) for side in cell]
     moments = _moments(colors)
     inside, outside = (_window_sums(moments * side[..., None], radii) for side in (sides.clip(0), (-sides).clip(0)))
@@ -120,12 +114,12 @@ def color_evidence(
 
 
 def reduction_of(size: tuple[int, int]) -> int:
-    """By how much a frame of (height, width) is made smaller for its colors: to about LINES on the short side."""
+    """Return the factor that reduces a frame of (height, width) to about LINES on its short side."""
     return max(1, round(min(size) / LINES))
 
 
 def _moments(colors: Float32[ndarray, "y x 3"]) -> Float32[ndarray, "y x 10"]:
-    """1, the three colors, and their six products."""
+    """Return 1, the three colors, and their six products."""
     products = np.stack([colors[..., i] * colors[..., j] for i, j in _PAIRS], -1)
     return np.concatenate([np.ones_like(colors[..., :1]), colors, products], -1)
 
@@ -137,7 +131,7 @@ def _window_sums(maps: Float32[ndarray, "y x c"], radii: list[int]) -> Float32[n
 
 
 def _log_likelihood(colors: Float32[ndarray, "y x 3"], sums: Float32[ndarray, "y x 10"]) -> Float32[ndarray, "y x"]:
-    """Of each pixel's color under the normal distribution that its window's weighted moments give, less a constant.
+    """Return the log likelihood, up to a constant, of each pixel's color under its window's normal distribution.
 
     Where the weights sum to 0 the distribution is that of the mean color.
     """

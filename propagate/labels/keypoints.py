@@ -16,27 +16,25 @@ from propagate.geometry import grid_to_pixels, pixels_to_grid
 from propagate.labels.annotated import AnnotatedKeypoints
 from propagate.types import Frame, Keypoints, Prediction
 
-# halvings of the search for a center: from a whole grid of 1000 cells to 1e-6 cells
+# from a grid of 1000 cells to 1e-6 cells
 BISECTIONS = 30
 
 
 class KeypointCodec(AnnotatedKeypoints):
-    """Named points to soft labels and back, to less than 0.1 cell wherever in the frame the point lies.
+    """Named points to soft labels and back, with an error below 0.1 cell anywhere in the frame.
 
-    Channel 0 is the background, 1 less the joints' sum; channel j + 1 is joint j. A joint's channel sums to 1 over the
-    grid, so that what arrives at another frame is a share: of the joint's label, how much is still together. An absent
-    joint, or one outside the frame, has a channel of zeros and stays absent until an anchor shows it.
-
-    An axis of a single cell holds no position; there a joint comes back in the middle of the frame.
+    Channel 0 is the background, 1 less the joints' sum; channel j + 1 is joint j and sums to 1 over the grid. An absent
+    joint, or one outside the frame, has a channel of zeros and stays absent until an anchor shows it. On an axis of one
+    cell, every joint is decoded to the middle of the frame.
 
     Args:
-        names: of the J joints.
-        skeleton: pairs of joint numbers, handed on.
+        names: names of the J joints.
+        skeleton: pairs of joint numbers, for the predictions.
         encode: "gaussian": a Gaussian around the point, cut at the border of the grid.
-            "bilinear": shares of the 2 x 2 cells around the point. In the outermost half cell of the frame, beyond the
-            last cell centers, the shares are extrapolated: one is above 1 and its neighbor below 0.
-        sigma: of the Gaussian, in cells; from 0.3 to 3 the round trip is good to 1e-5 cells.
-        absent: a joint whose confidence is below this is absent.
+            "bilinear": weights of the 2 x 2 cells around the point. In the outermost half cell of the frame the weights
+            are extrapolated: one is above 1 and its neighbor below 0.
+        sigma: standard deviation of the Gaussian, in cells; from 0.3 to 3 the round trip is exact to 1e-5 cells.
+        absent: a joint with a confidence below this is absent.
     """
 
     def __init__(
@@ -53,23 +51,11 @@ class KeypointCodec(AnnotatedKeypoints):
         self.encoding = encode
         self.sigma = sigma
         self.absent = absent
-        # the window around a peak: what a fresh label covers, and room for one that has spread a little
+        # radius of the window around a peak: a fresh label, and some room for one that has spread
         self.reach = max(2, ceil(2 * sigma)) if encode == "gaussian" else 2
 
     def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        """Soft labels of the joints.
-
-        Args:
-            label: positions in pixels of a frame of `frame_size`.
-            frame_size: (height, width) of the frame.
-            grid: (rows, columns).
-
-        Returns:
-            (1 + J, h, w) float32.
-
-        Raises:
-            InputError: a joint that the codec does not carry.
-        """
+        """Return the (1 + J, h, w) float32 soft labels of positions in pixels of a frame."""
         height, width = grid
         positions = self.positions(label).astype(np.float64)
         visible = np.all((positions >= -0.5) & (positions <= _far_corner(frame_size)), axis=1)
@@ -80,20 +66,21 @@ class KeypointCodec(AnnotatedKeypoints):
         return torch.from_numpy(np.concatenate([background[None], joints]).astype(np.float32))
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """The joints' positions in the frame, each with a confidence.
+        """Return the joints' positions in the frame, each with a confidence.
 
-        The position is a soft-argmax in the window around the highest cell: the label's mean position there. A Gaussian
-        cut by the window or by the border of the grid has its mean a little off its center, at the border by up to half
-        a cell; what is returned is the center of the Gaussian that, cut alike, has the mean that was found.
+        The position is a soft-argmax in the window around the highest cell. The window and the border of the grid cut
+        the Gaussian and move its mean, at the border by up to half a cell; the result is the center of the Gaussian
+        that has this mean after the same cut.
 
-        The confidence of a joint is the sum of its label in that window, relative to that of a fresh label at the same
-        place, cut to [0, 1]. Below `absent` the joint is absent: position NaN, confidence 0. A label that has fallen
-        apart into several spots, has thinned out or was matched by few cells has a low one.
+        The confidence of a joint is the sum of its label in that window, relative to a fresh label at the same place,
+        clipped to [0, 1]. It is low for a label that has split or spread. Below `absent` the joint is absent: position
+        NaN, confidence 0.
         """
         joints = soft[1:].detach().to("cpu", torch.float64).numpy()
         _, height, width = joints.shape
         peaks = joints.reshape(len(joints), height * width).argmax(1)
-        rows, columns = self._window(peaks // width), self._window(peaks % width)
+        offsets = np.arange(-self.reach, self.reach + 1)
+        rows, columns = (peaks // width)[:, None] + offsets, (peaks % width)[:, None] + offsets
         patches = np.take_along_axis(joints, rows.clip(0, height - 1)[:, :, None], 1)
         patches = np.take_along_axis(patches, columns.clip(0, width - 1)[:, None, :], 2)
         patches = patches * _inside(rows, height)[:, :, None] * _inside(columns, width)[:, None, :]
@@ -106,15 +93,12 @@ class KeypointCodec(AnnotatedKeypoints):
         confidence = np.where(found, (mass / fresh).clip(0, 1), 0)
         confidence[confidence < self.absent] = 0
         positions = grid_to_pixels(np.stack([x, y], 1), frame.size, (height, width))
-        positions = positions.clip(-0.5, _far_corner(frame.size))  # rounding may have left the frame
+        positions = positions.clip(-0.5, _far_corner(frame.size))  # against rounding errors
         positions[confidence == 0] = np.nan
-        keypoints = Keypoints(
-            positions.astype(np.float32), self.names, self.skeleton, confidence=confidence.astype(np.float32)
-        )
-        return self.given(keypoints, frame)
+        return self.given(Keypoints(positions, self.names, self.skeleton, confidence=confidence), frame)
 
     def _profile(self, centers: Float64[ndarray, " j"], cells: int) -> Float64[ndarray, "j c"]:
-        """A fresh label along one axis, per joint; each sums to 1."""
+        """Return a fresh label along one axis, per joint; each sums to 1."""
         cell = np.arange(cells)
         if self.encoding == "gaussian":
             return _gaussian(np.tile(cell, (len(centers), 1)), centers, self.sigma)
@@ -122,19 +106,13 @@ class KeypointCodec(AnnotatedKeypoints):
             return np.ones((len(centers), 1))
         first = np.floor(centers).clip(0, cells - 2)
         share = (centers - first)[:, None]
-        profile: ndarray = (cell == first[:, None]) * (1 - share) + (cell == first[:, None] + 1) * share
-        return profile
-
-    def _window(self, peaks: Int[ndarray, " j"]) -> Int[ndarray, "j k"]:
-        window: ndarray = peaks[:, None] + np.arange(-self.reach, self.reach + 1)
-        return window
+        return np.asarray((cell == first[:, None]) * (1 - share) + (cell == first[:, None] + 1) * share)
 
     def _center(self, means: Float64[ndarray, " j"], window: Int[ndarray, "j k"], cells: int) -> Float64[ndarray, " j"]:
-        """Where along one axis a fresh label lies whose mean in the window is the one found."""
+        """Return the center, along one axis, of a fresh label with this mean in the window."""
         if self.encoding == "bilinear" or cells == 1:
-            clipped: ndarray = means.clip(-0.5, cells - 0.5)
-            return clipped
-        # the mean of a Gaussian, however cut, grows with its center
+            return np.asarray(means.clip(-0.5, cells - 0.5))
+        # the mean of a Gaussian, however cut, increases with its center
         low, high = np.full(len(means), -0.5), np.full(len(means), cells - 0.5)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -146,10 +124,9 @@ class KeypointCodec(AnnotatedKeypoints):
     def _share(
         self, centers: Float64[ndarray, " j"], window: Int[ndarray, "j k"], cells: int
     ) -> Float64[ndarray, " j"]:
-        """The part of a fresh label at these centers that lies in the window, along one axis."""
+        """Return the share of a fresh label at these centers that lies in the window, along one axis."""
         profile = np.take_along_axis(self._profile(centers, cells), window.clip(0, cells - 1), 1)
-        share: ndarray = (profile * _inside(window, cells)).sum(1)
-        return share
+        return np.asarray((profile * _inside(window, cells)).sum(1))
 
 
 def _gaussian(
@@ -158,7 +135,7 @@ def _gaussian(
     sigma: float,
     where: Bool[ndarray, "j k"] | None = None,
 ) -> Float64[ndarray, "j k"]:
-    """A Gaussian at cells, per center, that sums to 1 over the cells (those of `where`)."""
+    """Return a Gaussian at cells, per center, that sums to 1 over the cells (those of `where`)."""
     exponent = -((cells - centers[:, None]) ** 2) / (2 * sigma**2)
     if where is not None:
         exponent = np.where(where, exponent, -np.inf)
@@ -166,10 +143,8 @@ def _gaussian(
 
 
 def _inside(cells: Int[ndarray, "j k"], n_cells: int) -> Bool[ndarray, "j k"]:
-    inside: ndarray = (cells >= 0) & (cells < n_cells)
-    return inside
+    return np.asarray((cells >= 0) & (cells < n_cells))
 
 
 def _far_corner(size: tuple[int, int]) -> Float64[ndarray, "2"]:
-    height, width = size
-    return np.array([width - 0.5, height - 0.5])
+    return np.array(size[::-1]) - 0.5

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from propagate.labels import MaskCodec
-from propagate.labels.color_sides import EVIDENCE_LIMIT, Contest, color_evidence, reduction_of
+from propagate.labels.color_sides import EVIDENCE_LIMIT, TopTwo, color_evidence, reduction_of
 from propagate.types import Frame, Mask
 from tests.labels.frames import black_frame, masks_of_rectangles
 
@@ -154,16 +154,16 @@ def test_one_side_alone_is_no_evidence():
 
 
 def test_a_contest_of_three():
-    contest = Contest(np.array([[0.5, 0.5, 0.5]], np.float32))
+    contest = TopTwo(np.array([[0.5, 0.5, 0.5]], np.float32))
     everywhere = (slice(0, 1), slice(0, 3))
-    contest.enter(7, everywhere, np.array([[0.6, 0.4, 0.1]], np.float32))
-    contest.enter(9, (slice(0, 1), slice(0, 2)), np.array([[0.55, 0.45]], np.float32))
+    contest.add(7, everywhere, np.array([[0.6, 0.4, 0.1]], np.float32))
+    contest.add(9, (slice(0, 1), slice(0, 2)), np.array([[0.55, 0.45]], np.float32))
     assert contest.owner.tolist() == [[7, 0, 0]]
     margin = contest.margin(9, (slice(0, 1), slice(0, 2)), np.array([[0.55, 0.45]], np.float32))
     np.testing.assert_allclose(margin, [[-0.05, -0.05]], atol=1e-6)
-    contest.hear(7, everywhere, np.full((1, 3), -1, np.float32))
-    contest.hear(9, (slice(0, 1), slice(0, 2)), np.full((1, 2), 1, np.float32))
-    contest.settle()
+    contest.add_evidence(7, everywhere, np.full((1, 3), -1, np.float32))
+    contest.add_evidence(9, (slice(0, 1), slice(0, 2)), np.full((1, 2), 1, np.float32))
+    contest.apply_evidence()
     # first: the runner-up of both objects; second: 9 against the background; third: 7 against it, in vain
     assert contest.owner.tolist() == [[9, 9, 0]]
     np.testing.assert_allclose(contest.greatest, [[0.55, 0.45, 0.5]])

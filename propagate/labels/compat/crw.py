@@ -1,4 +1,4 @@
-"""Masks as CRW's (videowalk) `test.py` encodes and decodes them, for comparisons with its numbers."""
+"""The mask codec of CRW's (videowalk) `test.py`, for comparisons with its numbers."""
 
 from __future__ import annotations
 
@@ -14,42 +14,25 @@ from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
 
 
 class CrwMaskCodec(AnnotatedMasks):
-    """The mask handling of CRW: two-tap bilinear both ways, no stretching.
-
-    The script makes a channel of each distinct color of the label picture, which are the ids here, and leaves a label
-    that it cannot name to the background; void pixels become background.
-
-    Args:
-        ids: the objects, ascending.
-    """
+    """The mask codec of CRW: two-tap bilinear both ways, no stretching; void pixels become background."""
 
     def __init__(self, ids: tuple[int, ...]) -> None:
         self.ids = ids
 
     def encode(self, label: Mask, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        """(1 + objects, h, w) float32: the one-hot mask shrunk by OpenCV's bilinear, which reads 2 x 2 pixels a cell.
-
-        Raises:
-            InputError: the mask has an object that the codec was not built for.
-        """
+        """Return the one-hot mask, reduced by OpenCV's bilinear, which reads 2 x 2 pixels per cell."""
         self.check(label)
         ids = np.where(label.ids == VOID, np.uint8(BACKGROUND), label.ids)
         channels = one_hot(ids, self.ids).numpy()
         return torch.from_numpy(np.stack([cv2.resize(c, grid[::-1], interpolation=cv2.INTER_LINEAR) for c in channels]))
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """The mask: OpenCV's bilinear straight to the frame's size, argmax.
+        """Return the argmax after OpenCV's bilinear to the frame's size.
 
-        The confidence of an object is the mean of its up-sampled label over the pixels it was given; 0 where it was
-        given none.
+        The confidence of an object is the mean of its upsampled label over its pixels; 0 without pixels.
         """
-        height, width = frame.size
-        upsampled = np.stack(
-            [
-                cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR)
-                for channel in soft.detach().to("cpu", torch.float32).numpy()
-            ]
-        )
+        channels, size = soft.detach().to("cpu", torch.float32).numpy(), frame.size[::-1]
+        upsampled = np.stack([cv2.resize(c, size, interpolation=cv2.INTER_LINEAR) for c in channels])
         winners = upsampled.argmax(0)
         confidence = {}
         for channel, object_id in enumerate(self.ids, start=1):

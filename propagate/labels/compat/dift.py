@@ -1,4 +1,4 @@
-"""Masks as DIFT's and DINO's DAVIS scripts encode and decode them, for comparisons with their numbers."""
+"""The mask codec of DIFT's and DINO's DAVIS scripts, for comparisons with their numbers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
 
 
 class DiftMaskCodec(AnnotatedMasks):
-    """The mask handling of DIFT's `eval_davis.py` (`read_seg`, `norm_mask` and the writing of results).
+    """The mask codec of DIFT's `eval_davis.py`, with grid cells of `stride` pixels of the working size.
 
-    The script has a channel for every number up to the highest id left on the grid; here there is one per id that
-    occurs. A channel without a label never wins, so the masks are the same. Void pixels become background (the script
-    would make them an object of 256 channels).
-
-    Args:
-        ids: the objects, ascending.
-        stride: pixels of the working size per grid cell.
+    The script has a channel for every number up to the highest id left on the grid, here there is one per id; a channel
+    without a label never wins, so the masks are the same. Void pixels become background (in the script, an object).
     """
 
     def __init__(self, ids: tuple[int, ...], *, stride: int) -> None:
@@ -31,27 +26,21 @@ class DiftMaskCodec(AnnotatedMasks):
         self.stride = stride
 
     def encode(self, label: Mask, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        """(1 + objects, h, w) float32: one-hot of Pillow's nearest sample, straight from the mask's size to the grid.
-
-        An object that no sample hits is lost for the whole clip, as in the script.
-
-        Raises:
-            InputError: the mask has an object that the codec was not built for.
-        """
+        """Return the one-hot nearest sample of Pillow. An object that no sample hits is lost, as in the script."""
         self.check(label)
         ids = np.where(label.ids == VOID, np.uint8(BACKGROUND), label.ids)
         return one_hot(sample_nearest(ids, grid), self.ids)
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """The mask: bilinear to the working size, stretched per channel, argmax, nearest to the frame's own size.
+        """Upsample bilinearly to the working size, stretch channels, take the argmax, resize by nearest neighbor.
 
-        The confidence of an object is the mean of its up-sampled label, before stretching, over the pixels of the
-        working size it was given; 0 where it was given none.
+        The confidence of an object is the mean of its upsampled label, before stretching, over its pixels of the
+        working size; 0 without pixels.
         """
         upsampled = F.interpolate(
             soft.detach().to("cpu", torch.float32)[None], scale_factor=self.stride, mode="bilinear", align_corners=False
         )[0]
-        # a NaN is the greatest of all to argmax, as in the script: see stretch_channels
+        # argmax takes NaN for the greatest value, as in the script: see stretch_channels
         winners = stretch_channels(upsampled).argmax(0)
         confidence = {}
         for channel, object_id in enumerate(self.ids, start=1):
@@ -63,10 +52,10 @@ class DiftMaskCodec(AnnotatedMasks):
 
 
 def stretch_channels(maps: Float[Tensor, "l y x"]) -> Float[Tensor, "l y x"]:
-    """Each channel, the background too, stretched to 0..1 over the frame (`norm_mask`); a copy.
+    """Return each channel, the background too, stretched to 0..1 over the frame (`norm_mask`).
 
-    A channel without a value above 0 stays. A constant positive one becomes 0 / 0, NaN, and wins everywhere (the first
-    of them, where there are several): a background of 1 beats a constant object.
+    A channel without a value above 0 stays. A constant positive one becomes 0 / 0, NaN, and wins everywhere; the first
+    of several wins, so a background of 1 beats a constant object.
     """
     positive = maps.amax((1, 2), keepdim=True) > 0
     raised = maps - maps.amin((1, 2), keepdim=True)

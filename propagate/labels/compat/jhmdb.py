@@ -1,6 +1,6 @@
-"""Keypoints as CRW's (videowalk) JHMDB code encodes and decodes them, for comparisons with its numbers.
+"""The keypoint codec of CRW's (videowalk) JHMDB code, for comparisons with its numbers.
 
-Pixels here have integer centers from 0; the data set's .mat files count from 1, so one is to be subtracted before.
+Pixels here have integer centers from 0; the data set's .mat files count from 1, so subtract one before.
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ from propagate.labels.annotated import AnnotatedKeypoints
 from propagate.types import Frame, Keypoints, Prediction
 
 SIGMA = 0.5  # cells
-STRIDE = 8  # pixels per cell: its 320 x 320 pixels are 40 x 40 cells, with any other features too
+STRIDE = 8  # pixels per cell: the code has 40 x 40 cells for 320 x 320 pixels, with other features, too
 TOP_K = 3
 
 
 class JhmdbCodec(AnnotatedKeypoints):
-    """The joint handling of `data/jhmdb.py` and `process_pose`.
+    """The joint codec of `data/jhmdb.py` and `process_pose`.
 
     Channel 0 is 1 where all joints are 0; channel j + 1 is joint j. Grid position = pixel * cells / pixels per axis,
-    without the half-cell shift of `propagate.geometry`; so is the way back.
-
-    Args:
-        names: of the J joints.
-        skeleton: pairs of joint numbers, handed on.
+    without the half-cell shift of `propagate.geometry`, in both directions.
     """
 
     def __init__(self, names: tuple[str, ...], skeleton: tuple[tuple[int, int], ...] = ()) -> None:
@@ -35,12 +31,9 @@ class JhmdbCodec(AnnotatedKeypoints):
         self.skeleton = skeleton
 
     def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        """(1 + J, h, w) float32: per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.
+        """Return per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.
 
-        The patch is cut at the border of the grid; of an absent joint, and of one too far outside, nothing is drawn.
-
-        Raises:
-            InputError: a joint that the codec does not carry.
+        The patch is cut at the border of the grid. Absent joints, and those too far outside, have none.
         """
         height, width = grid
         joints = np.zeros((len(self.names), height, width), np.float32)
@@ -52,10 +45,10 @@ class JhmdbCodec(AnnotatedKeypoints):
         return torch.from_numpy(np.concatenate([background[None].astype(np.float32), joints]))
 
     def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
-        """The joints' positions in the frame.
+        """Return the joints' positions in the frame.
 
-        The confidence of a joint is the highest value of its channel, cut to [0, 1] (a fresh label has 1); a joint
-        whose channel is zero everywhere is absent: position NaN, confidence 0.
+        The confidence of a joint is the highest value of its channel, clipped to [0, 1] (a fresh label has 1). A joint
+        with a channel of zeros is absent: position NaN, confidence 0.
         """
         _, height, width = soft.shape
         scale = np.array(frame.size[::-1]) / np.array([width, height])
@@ -65,10 +58,10 @@ class JhmdbCodec(AnnotatedKeypoints):
 
 
 def decode_cells(soft: Float[Tensor, "l h w"]) -> Float32[ndarray, "j 2"]:
-    """(J, 2) float32 positions (x, y) in grid cells: the mean of the three highest cells, weighted by their values.
+    """Return (J, 2) positions (x, y) in grid cells: the mean of the three highest cells, weighted by their values.
 
-    A channel of zeros has none: NaN (the script has -1). Which of several equal cells are among the three is left to
-    torch; on a fresh label that moves the result by up to 0.107 cells per axis.
+    A channel of zeros gives NaN (in the script, -1). torch chooses among equal cells; on a fresh label that moves the
+    result by up to 0.107 cells per axis.
     """
     _, height, width = soft.shape
     joints = soft[1:].detach().to("cpu", torch.float32).flatten(1)
@@ -82,17 +75,13 @@ def decode_cells(soft: Float[Tensor, "l h w"]) -> Float32[ndarray, "j 2"]:
 def _draw(joint: Float32[ndarray, "h w"], x: float, y: float) -> None:
     """Write the patch around a grid position into a map.
 
-    The patch begins at the position less 3 sigma, cut to an integer TOWARDS ZERO, and its peak is 2 cells further: for
-    a position below 1.5 that is one cell too far, as in the reference. The patch's end is cut in the same way.
+    The patch begins at the position less 3 sigma, truncated TOWARDS ZERO, and its peak is 2 cells further: for a
+    position below 1.5 that is one cell too far, as in the reference. The patch's end is truncated in the same way.
     """
     height, width = joint.shape
-    (top, bottom), (left, right) = _extent(y), _extent(x)
+    (top, bottom), (left, right) = ((int(at - 3 * SIGMA), int(at + 3 * SIGMA + 1)) for at in (y, x))
     if left >= width or top >= height or right < 0 or bottom < 0:
         return
     rows, columns = np.arange(max(top, 0), min(bottom, height)), np.arange(max(left, 0), min(right, width))
     squared = (rows[:, None] - top - 2) ** 2 + (columns[None] - left - 2) ** 2
     joint[np.ix_(rows, columns)] = np.exp(-squared / (2 * SIGMA**2))
-
-
-def _extent(position: float) -> tuple[int, int]:
-    return int(position - 3 * SIGMA), int(position + 3 * SIGMA + 1)
