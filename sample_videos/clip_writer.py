@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from propagate.formats import atomic_path
+from propagate.files.atomic import atomic_path
 
 
 def write_clip(target: Path, frames: Iterable[av.VideoFrame], rate: Fraction, crf: int) -> int:

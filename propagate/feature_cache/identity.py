@@ -24,8 +24,9 @@ from propagate.features import EXTRACTORS, FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor, SideBySideExtractor
 from propagate.features.installed import package_digest
+from propagate.files.atomic import atomic_path
 from propagate.files.documents import read_json
-from propagate.formats import atomic_path, settings_hash
+from propagate.formats import settings_hash
 from propagate.formats.output.run_record import json_text
 from propagate.provenance import (
     all_settings,

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from propagate.errors import InputError, PropagateWarning
+from propagate.files.atomic import atomic_path
 from propagate.files.checked_tensors import DamagedError, is_marked, read_tensor, write_tensor
-from propagate.formats import atomic_path, prepare_output
+from propagate.formats import prepare_output
 
 DEFAULT_CACHE_BYTES = 20 * 10**9
 _KIND = "propagate features 1"

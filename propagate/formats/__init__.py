@@ -1,7 +1,5 @@
 """Files: masks, keypoints, overlay pictures and videos, and the record of a run. Nothing here needs torch."""
 
-from propagate.files.atomic import atomic_path
-from propagate.files.lock import locked
 from propagate.formats.keypoints.files import KeypointsFile, read_keypoints, read_keypoints_file
 from propagate.formats.keypoints.writer import KeypointsFormat, KeypointsWriter, write_keypoints
 from propagate.formats.masks.files import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
@@ -18,11 +16,9 @@ __all__ = [
     "KeypointsWriter",
     "MaskFile",
     "VideoWriter",
-    "atomic_path",
     "draw_keypoints",
     "draw_mask",
     "held_output",
-    "locked",
     "prepare_output",
     "read_indexed_png",
     "read_keypoints",

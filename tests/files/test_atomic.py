@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from propagate.errors import InputError
-from propagate.formats import atomic_path
+from propagate.files.atomic import atomic_path
 
 
 def fail_halfway(path: Path, error: BaseException) -> None:

@@ -10,8 +10,7 @@ import pytest
 from filelock import FileLock
 
 from propagate.errors import InputError
-from propagate.files.lock import LOCK
-from propagate.formats import locked
+from propagate.files.lock import LOCK, locked
 
 
 def test_a_second_run_is_refused_while_the_first_lasts(tmp_path: Path) -> None:
@@ -38,7 +37,9 @@ def test_two_folders_are_held_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
-    program = "import os, sys; from propagate.formats import locked\nwith locked(sys.argv[1]): os.kill(os.getpid(), 9)"
+    program = (
+        "import os, sys; from propagate.files.lock import locked\nwith locked(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
     assert (tmp_path / LOCK).exists()
     with locked(tmp_path):

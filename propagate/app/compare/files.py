@@ -33,7 +33,8 @@ from propagate.benchmarks.comparison.contact_sheet import (
     side_by_side,
 )
 from propagate.errors import InputError
-from propagate.formats import atomic_path, read_indexed_png
+from propagate.files.atomic import atomic_path
+from propagate.formats import read_indexed_png
 from propagate.formats.output.folder import MASKS
 from propagate.formats.output.run_record import json_text
 from propagate.provenance import versions

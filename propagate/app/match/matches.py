@@ -22,7 +22,8 @@ from propagate.features import FeatureExtractor, build_extractor, wanted_weights
 from propagate.features.anchoring import anchored
 from propagate.features.finite import check_finite
 from propagate.features.learned_prompts.label_reader import LabelReader
-from propagate.formats import atomic_path, read_keypoints_file, write_run_record
+from propagate.files.atomic import atomic_path
+from propagate.formats import read_keypoints_file, write_run_record
 from propagate.formats.output.folder import HEAT
 from propagate.formats.output.run_record import json_text
 from propagate.geometry import grid_size, grid_to_pixels, pixels_to_grid, resize_frame, to_tensor, working_size

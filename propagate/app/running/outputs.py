@@ -16,12 +16,12 @@ from numpy import ndarray
 
 from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
+from propagate.files.atomic import atomic_path
 from propagate.files.lock import LOCK
 from propagate.files.names import real_path
 from propagate.formats import (
     KeypointsWriter,
     VideoWriter,
-    atomic_path,
     draw_keypoints,
     draw_mask,
     held_output,

@@ -9,7 +9,7 @@ from propagate.app.terminal.progress import progress
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor
 from propagate.features.learned_prompts.label_reader import LabelReader
-from propagate.formats import atomic_path
+from propagate.files.atomic import atomic_path
 from propagate.pipeline import for_label
 from propagate.planning.fitting import check_fit
 from propagate.settings import Settings

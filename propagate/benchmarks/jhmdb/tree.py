@@ -25,9 +25,9 @@ from propagate.benchmarks.davis.tree import suggest_folder
 from propagate.benchmarks.jhmdb.matlab_file import read_numbers
 from propagate.benchmarks.poses import listed
 from propagate.errors import InputError, UsageError
+from propagate.files.atomic import atomic_path
 from propagate.files.documents import read_text
 from propagate.files.names import is_plain_name, reading
-from propagate.formats import atomic_path
 from propagate.video.folder import read_header
 
 JOINTS = (

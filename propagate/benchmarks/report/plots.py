@@ -19,7 +19,7 @@ from numpy import ndarray
 from PIL import Image
 
 from propagate.benchmarks.benchmark import Curve
-from propagate.formats import atomic_path
+from propagate.files.atomic import atomic_path
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is lost on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")

@@ -24,7 +24,8 @@ from propagate.benchmarks.report.plots import method_color
 from propagate.benchmarks.report.summary import MethodResult, memory_note, scored_share
 from propagate.benchmarks.report.worst import worst_frames
 from propagate.errors import PropagateError
-from propagate.formats import atomic_path, prepare_output
+from propagate.files.atomic import atomic_path
+from propagate.formats import prepare_output
 
 PAGE = "report.html"
 WORST, APART = 5, 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.benchmarks.benchmark import Benchmark, Scores, Table
-from propagate.formats import atomic_path
+from propagate.files.atomic import atomic_path
 from propagate.formats.output.run_record import json_text
 
 SUMMARY = "summary.json"

@@ -17,10 +17,10 @@ from propagate.benchmarks.running.records import (
     read_record,
 )
 from propagate.errors import UsageError
-from propagate.files.atomic import remove_leftovers, write_error
-from propagate.files.lock import LOCK
+from propagate.files.atomic import atomic_path, remove_leftovers, write_error
+from propagate.files.lock import LOCK, locked
 from propagate.files.names import is_plain_name, real_path
-from propagate.formats import atomic_path, locked, prepare_output
+from propagate.formats import prepare_output
 from propagate.formats.output.folder import is_vacant
 from propagate.formats.output.run_record import json_text
 
@@ -94,7 +94,7 @@ class Output:
         """Hold the folder for one run, and remove temporary files of runs that were killed.
 
         Yields:
-            Sentences for the user; see `propagate.formats.locked`.
+            Sentences for the user; see `propagate.files.lock.locked`.
 
         Raises:
             InputError: another run writes into it.

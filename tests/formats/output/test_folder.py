@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from propagate.errors import InputError, UsageError
+from propagate.files.atomic import atomic_path
 from propagate.files.lock import LOCK
-from propagate.formats import atomic_path, held_output, prepare_output
+from propagate.formats import held_output, prepare_output
 
 
 def test_it_is_created_with_its_parents_and_left_empty(tmp_path: Path) -> None:
