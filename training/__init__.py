@@ -1,1 +1,1 @@
-"""How the shipped compact weights were made. Importable only from a checkout."""
+"""Train the shipped compact weights. Importable only from a checkout."""

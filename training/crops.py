@@ -1,4 +1,4 @@
-"""Samples of the denoising stage: square crops of photographs."""
+"""Samples for the denoising stage: square crops of photographs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.photos import Photo
 
 
 def random_crop(photo: Photo, size: int, rng: np.random.Generator, widest: float = 2.8) -> Photo:
-    """A square crop of 1 to `widest` times `size`, resized to (size, size, 3), flipped half of the time."""
+    """Return a square crop with a side of 1 to `widest` times `size`, resized to (size, size, 3), flipped at random."""
     height, width = photo.shape[:2]
     side = int(min(rng.uniform(1, widest) * size, height, width))
     top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
@@ -23,7 +23,7 @@ def random_crop(photo: Photo, size: int, rng: np.random.Generator, widest: float
 
 
 class CropBatches(IterableDataset[torch.Tensor]):
-    """Endless batches of single crops, (batch, 3, size, size) uint8; batch n depends on the seed and n alone."""
+    """Endless batches of crops, (batch, 3, size, size) uint8. Batch n depends only on the seed and n."""
 
     def __init__(self, photos: list[Photo], *, batch: int, size: int, seed: int, start: int) -> None:
         self.photos, self.batch, self.size, self.seed, self.start = photos, batch, size, seed, start

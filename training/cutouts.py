@@ -1,4 +1,4 @@
-"""Cut-outs for the training scenes: parts of photographs along their own edges, pictures with transparency, blobs."""
+"""Cut-outs for the training scenes: parts of photographs cut along edges, pictures with transparency, and blobs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from training.photos import Photo, load_photos
 
 @dataclass(frozen=True)
 class Cutout:
-    """A picture (h, w, 3) uint8 and its outline (h, w) uint8, 255 inside."""
+    """A picture, (h, w, 3) uint8, and its opacity, (h, w) uint8, 255 inside."""
 
     picture: Photo
     alpha: Photo
 
 
 def segment_cutouts(photos: list[Photo], *, per_photo: int = 4, seed: int = 0) -> Iterator[Cutout]:
-    """Parts of photographs that are cut where the picture has edges (Felzenszwalb and Huttenlocher, IJCV 2004).
+    """Yield parts of photographs, cut along image edges (Felzenszwalb and Huttenlocher, IJCV 2004).
 
-    Regions of 4 to 40 % of the picture that do not lie along its rim, at two scales, and unions of two neighbours.
+    A part is a region, at one of two scales, or the union of two neighboring regions. It covers 4 to 40 % of the
+    picture and does not lie along its border.
     """
     rng = np.random.default_rng(seed)
     for photo in photos:
@@ -52,7 +53,7 @@ def _segments(photo: Photo, most: int, rng: np.random.Generator) -> list[Cutout]
 
 
 def _rim(region: NDArray[np.bool_]) -> float:
-    """Share of the picture's rim that belongs to the region."""
+    """Return the share of the picture's border that belongs to the region."""
     rim = np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]])
     return float(rim.mean())
 
@@ -61,7 +62,7 @@ def _cut(photo: Photo, region: NDArray[np.bool_]) -> Cutout:
     height, width = photo.shape[:2]
     closed = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(closed), outlines, -1, 255, cv2.FILLED)  # things have no holes
+    filled = cv2.drawContours(np.zeros_like(closed), outlines, -1, 255, cv2.FILLED)  # objects have no holes
     alpha = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 1.5)
     alpha = np.clip((alpha.astype(np.float32) - 127.5) * 3 + 127.5, 0, 255).astype(np.uint8)
@@ -71,7 +72,11 @@ def _cut(photo: Photo, region: NDArray[np.bool_]) -> Cutout:
 
 
 def read_cutouts(folder: Path, long_side: int = 256) -> list[Cutout]:
-    """Every .png with transparency of a folder, cut to its outline."""
+    """Read every .png of a folder as a cut-out, cropped to its opaque part.
+
+    Raises:
+        OSError: a file is not a picture with transparency.
+    """
     cutouts = []
     for path in sorted(folder.glob("*.png")):
         bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -87,7 +92,7 @@ def read_cutouts(folder: Path, long_side: int = 256) -> list[Cutout]:
 
 
 def blob(shape: tuple[int, int], rng: np.random.Generator) -> Photo:
-    """A closed random outline in the middle of a photograph, (H, W) uint8, 255 inside."""
+    """Return a random closed shape in the center of a picture of this size, (H, W) uint8, 255 inside."""
     height, width = shape
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     radius = np.ones_like(angles)
@@ -105,9 +110,9 @@ def blob(shape: tuple[int, int], rng: np.random.Generator) -> Photo:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cut parts out of photographs: python -m training.cutouts")
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder for one .png with transparency per part")
-    parser.add_argument("--per-photo", type=int, default=3)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of .jpg photographs")
+    parser.add_argument("--out", type=Path, required=True, help="write one .png with transparency per part here")
+    parser.add_argument("--per-photo", type=int, default=3, help="maximum number of parts per photograph")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for number, cutout in enumerate(segment_cutouts(load_photos(options.photos), per_photo=options.per_photo)):

@@ -1,6 +1,6 @@
-"""Write a run's averaged weights as the shipped model: `python -m training.export_compact --run DIR --out DIR`.
+"""Export the averaged weights of a run as a model folder: `python -m training.export_compact --run DIR --out DIR`.
 
-`OUT/model.safetensors` (float16) and `OUT/config.json`; the model card is written by hand beside them.
+Writes `OUT/model.safetensors` (float16) and `OUT/config.json`. The model card is written by hand.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from training.train_compact import read_weights
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--out", type=Path, required=True, help="write the model here")
     options = parser.parse_args()
     weights = {name: value.to(torch.float16).contiguous() for name, value in read_weights(options.run, "ema").items()}
     channels = [len(weights[f"down_blocks.{level}.resnets.0.conv1.weight"]) for level in range(4)]

@@ -1,9 +1,11 @@
-"""Which pictures of which Debian packages are photographs or cut-out objects; looked through by eye.
+"""The photographs and cut-out objects in Debian packages, selected by eye.
 
-Looked at and not taken as a whole: gnome-backgrounds, ukui-wallpapers, sway-backgrounds, xfdesktop4-data and
-ktuberling-data (renders and drawings); gimp-help-en (one photograph under many filters, not under a listed licence);
-opencv-doc and visp-images-data (test pictures of unclear origin, calibration boards, synthetic scenes); the faces of
-gnome-control-center-data (its copyright file does not name the photographers).
+Packages that were inspected and rejected:
+
+- gnome-backgrounds, ukui-wallpapers, sway-backgrounds, xfdesktop4-data and ktuberling-data: renders and drawings;
+- gimp-help-en: one photograph under many filters, not under a listed licence;
+- opencv-doc and visp-images-data: test pictures of unclear origin, calibration boards, synthetic scenes;
+- the faces of gnome-control-center-data: its copyright file does not name the photographers.
 """
 
 from __future__ import annotations
@@ -14,10 +16,17 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True)
 class Source:
-    """What one package gives: glob patterns of paths in the package; `*` also matches slashes.
+    """The pictures to take from one package.
 
-    `left_out` maps patterns to the reason why pictures that the other patterns match are not taken. `stated` is the
-    licence and the author by the package's own text on the pictures, where that says more than its copyright file.
+    Patterns are globs of paths in the package; `*` also matches slashes.
+
+    Attributes:
+        package: name of the Debian package.
+        photos: patterns of photographs.
+        cutouts: patterns of objects with transparency.
+        left_out: pattern of pictures to skip -> reason.
+        stated: licence and author from the package's own text on its pictures, where that text says more than the
+            copyright file.
     """
 
     package: str

@@ -1,15 +1,15 @@
-"""Freely licensed pictures for training without labels, taken from Debian packages.
+"""Download freely licensed pictures from Debian packages, for training without labels.
 
     python -m training.free_pictures --out DIR
 
-fetches the packages of `SOURCES` with `apt-get download`, unpacks them, and writes
+downloads the packages of `SOURCES` with `apt-get download`, unpacks them, and writes
 
-- `DIR/photos/<package>__<name>.jpg`: photographs and tiles of the large ones, RGB, short side at most 512;
+- `DIR/photos/<package>__<name>.jpg`: photographs and tiles of large ones, RGB, short side at most 512;
 - `DIR/cutouts/<package>__<name>.png`: single objects with transparency, RGBA, long side at most 384;
 - `DIR/sources.csv`: file, package, version, licence and author of every picture.
 
-A picture is kept only if its package's copyright file, or a statement lying beside the picture, puts it under a
-licence of `licence_allowed`. `SOURCES` names what is photographic; `looks_drawn` is the second look.
+A picture is kept only if the copyright file of its package, or a file beside the picture, states a licence that
+`licence_allowed` accepts. `SOURCES` selects photographs; `looks_drawn` rejects drawings among them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Terms:
-    """Under what and from whom a picture comes."""
+    """Licence and author of a picture."""
 
     licence: str
     author: str
@@ -50,7 +50,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of sources.csv."""
+    """A line of sources.csv."""
 
     file: str
     package: str
@@ -67,11 +67,11 @@ _ALLOWED = re.compile(
 
 
 def licence_allowed(licence: str) -> bool:
-    """Whether a licence, as a copyright file writes it, lets a trained model be given away.
+    """Return whether a licence, as written in a copyright file, permits the distribution of a trained model.
 
-    Of licences joined by "or" one suffices, of those joined by "and" or a comma each is needed. Everything that is
-    not named is refused: the noncommercial and no-derivatives forms of Creative Commons, the free documentation
-    licence, and what cannot be read.
+    If licences are joined by "or", one must be allowed; if they are joined by "and" or a comma, all must be. A licence
+    that is not listed is refused: the noncommercial and no-derivatives variants of Creative Commons, the free
+    documentation licence, and text that cannot be parsed.
     """
     alternatives = re.split(r"\s+or\s+", licence.strip(), flags=re.IGNORECASE)
     return any(
@@ -81,11 +81,10 @@ def licence_allowed(licence: str) -> bool:
 
 
 def package_terms(copyright_text: str, path: str) -> Terms | None:
-    """The terms of a file by a machine-readable Debian copyright file; None where it names none.
+    """Return the terms of a file from a machine-readable Debian copyright file, or None if it has no entry.
 
-    The paragraphs name files by their place in the source package, which the installed path seldom keeps whole, so
-    that a pattern also fits by its end or by its file name. The last paragraph that fits counts, as the format
-    prescribes, which puts `*` first and the exceptions after it.
+    Paragraphs name files by their path in the source package, and the installed path usually differs. So a pattern
+    also matches by its end or by the file name. The last matching paragraph counts, as the format requires.
     """
     found = None
     for paragraph in re.split(r"\n\s*\n", copyright_text):
@@ -108,9 +107,10 @@ def _fits(path: str, pattern: str) -> bool:
 
 
 def own_terms(picture: Path) -> Terms:
-    """What a description file beside the picture or up to two folders above says; empty strings where it is silent.
+    """Return the terms from a description file beside the picture or up to two folders above it.
 
-    Read are `.desktop` and `metadata.json` of the K desktop and `landscape.ini` of Stellarium.
+    Supported files are `.desktop` and `metadata.json` of KDE and `landscape.ini` of Stellarium. Missing values are
+    empty strings.
     """
     folders = (picture.parent, *picture.parent.parents)[:3]
     candidates = [picture.with_suffix(".desktop")]
@@ -131,10 +131,11 @@ def _first_group(match: re.Match[str] | None) -> str:
 
 
 def looks_drawn(rgb: Pixels, opaque: NDArray[np.bool_] | None = None) -> bool:
-    """Whether a picture has the even areas of drawings and gradients.
+    """Return whether a picture has the flat areas of drawings and gradients.
 
-    Measured on the wallpapers and stamps of `SOURCES`: of two neighbors in a row fewer than 65% have the same
-    brightness in every photograph, and its four most frequent colors (5 bits a channel) cover less than 65%.
+    The thresholds were measured on the wallpapers and stamps of `SOURCES`. In every photograph, fewer than 65 % of
+    horizontally adjacent pixels have equal brightness, and the four most frequent colors (5 bits per channel) cover
+    less than 65 %.
     """
     opaque = np.ones(rgb.shape[:2], bool) if opaque is None else opaque
     gray = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
@@ -145,7 +146,7 @@ def looks_drawn(rgb: Pixels, opaque: NDArray[np.bool_] | None = None) -> bool:
 
 
 def nearly_flat(rgb: Pixels) -> bool:
-    """Whether fewer than three in ten blocks of 16 x 16 pixels hold any structure: sky, fog, a blurred background."""
+    """Return whether fewer than 30 % of the 16 x 16 blocks have texture, as in sky, fog or a blurred background."""
     gray = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY).astype(np.float32)
     rows, columns = gray.shape[0] // 16, gray.shape[1] // 16
     blocks = gray[: rows * 16, : columns * 16].reshape(rows, 16, columns, 16)
@@ -153,7 +154,7 @@ def nearly_flat(rgb: Pixels) -> bool:
 
 
 def shrink(pixels: Pixels, side: int, short: bool) -> Pixels:
-    """The picture with its short (or long) side at most `side`; never larger than it was."""
+    """Return the picture reduced so that its short (or long) side is at most `side`. It is never enlarged."""
     height, width = pixels.shape[:2]
     scale = side / (min if short else max)(height, width)
     if scale >= 1:
@@ -163,9 +164,9 @@ def shrink(pixels: Pixels, side: int, short: bool) -> Pixels:
 
 
 def tiles(rgb: Pixels) -> Iterator[tuple[str, Pixels]]:
-    """The tiles of a large picture that are not nearly flat: side about 800, reduced to short side 400, with names.
+    """Yield (name suffix, tile) for the tiles of a large picture that are not nearly flat.
 
-    A picture of at most two megapixels has none.
+    Tiles have a side of about 800 and are reduced to short side 400. A picture of at most two megapixels has none.
     """
     height, width = rgb.shape[:2]
     if height * width <= TILED_FROM:
@@ -180,9 +181,9 @@ def tiles(rgb: Pixels) -> Iterator[tuple[str, Pixels]]:
 
 
 def photographs(rgba: Pixels) -> Iterator[tuple[str, Pixels]]:
-    """A photograph and its tiles, with the endings of their names; nothing for a drawing.
+    """Yield (name suffix, picture) for a photograph and its tiles; nothing for a drawing.
 
-    Of a panorama with a transparent sky the opaque rows are taken.
+    Of a panorama with a transparent sky, only the opaque rows are used.
     """
     opaque_rows = (rgba[..., 3] >= 250).mean(1) > 0.999
     first = len(opaque_rows) - int(np.argmin(opaque_rows[::-1])) if not opaque_rows.all() else 0
@@ -197,7 +198,10 @@ def photographs(rgba: Pixels) -> Iterator[tuple[str, Pixels]]:
 
 
 def cutout(rgba: Pixels) -> Pixels | None:
-    """An object cut to its opaque box, long side at most 384; None for a drawing, a full picture or a speck."""
+    """Return an object cropped to its opaque box, long side at most 384.
+
+    Drawings, pictures without transparency and objects that are too small give None.
+    """
     solid = rgba[..., 3] >= 128
     if not solid.any():
         return None
@@ -211,10 +215,10 @@ def cutout(rgba: Pixels) -> Pixels | None:
 
 
 def collect(source: Source, root: Path, version: str, out: Path) -> list[Entry]:
-    """Writes the pictures of an unpacked package below `out`; returns their lines for sources.csv.
+    """Write the pictures of an unpacked package below `out` and return their lines for sources.csv.
 
-    A picture that lies in the package twice is taken once; of different pictures of one name the later ones are
-    written with the name of their folder before it.
+    Duplicates are written once. If two different pictures have the same name, the later one gets the name of its folder
+    as a prefix.
 
     Raises:
         FileNotFoundError: the package holds no copyright file.
@@ -254,14 +258,14 @@ def collect(source: Source, root: Path, version: str, out: Path) -> list[Entry]:
 
 
 def _name(path: Path) -> str:
-    """The stem, or for a wallpaper named by its size alone, the folder of that wallpaper."""
+    """Return the stem; for a wallpaper named only by its size, return the name of the wallpaper's folder."""
     return path.parents[2].name if re.fullmatch(r"\d+x\d+", path.stem) else path.stem
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--packages", type=Path, help="folder of downloaded .deb files, used and filled")
+    parser.add_argument("--out", type=Path, required=True, help="write the pictures here")
+    parser.add_argument("--packages", type=Path, help="keep downloaded .deb files here and reuse them")
     options = parser.parse_args()
     for folder in ("photos", "cutouts"):
         (options.out / folder).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every training run does around its steps: options, a loss curve, checkpoints, and where it ends."""
+"""The loop that all training runs share: options, loss curve, checkpoints and the last step."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ MEAN_OF = 25  # steps per row of the loss curve
 
 
 class Trained(Protocol):
-    """Something that is trained step by step.
+    """A model that is trained step by step.
 
     Attributes:
-        step: steps that have been made.
+        step: number of finished steps.
     """
 
     step: int
 
     def train_step(self, batch: Any) -> dict[str, float]:
-        """One step on one batch; the losses by name."""
+        """Run one step on one batch and return the losses by name."""
         ...
 
     def save(self, run: Path) -> None:
-        """Write what a resumed run needs."""
+        """Write a checkpoint that a run can resume from."""
         ...
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that all runs have."""
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--cutouts", type=Path, nargs="*", default=[], help="folders of pictures with transparency")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the loss curve")
-    parser.add_argument("--steps", type=int, help="length of the schedule, instead of the recipe's number")
-    parser.add_argument("--stop-at", type=int, help="stop at this step, with the schedule unfinished")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=200)
+    """Add the options that all runs share."""
+    parser.add_argument("--photos", type=Path, required=True, help="folder of .jpg photographs")
+    parser.add_argument("--cutouts", type=Path, nargs="*", default=[], help="folders of .png cut-outs")
+    parser.add_argument("--run", type=Path, required=True, help="write checkpoints and the loss curve here")
+    parser.add_argument("--steps", type=int, help="length of the schedule; default: that of the recipe")
+    parser.add_argument("--stop-at", type=int, help="stop at this step, before the schedule ends")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise")
+    parser.add_argument("--save-every", type=int, default=200, help="write a checkpoint every N steps")
 
 
 def best_device() -> torch.device:
@@ -48,9 +48,9 @@ def best_device() -> torch.device:
 
 
 def train(trained: Trained, batches: Iterable[Any], run: Path, *, until: int, save_every: int) -> None:
-    """Go on to step `until`, with a checkpoint every `save_every` steps and at the end.
+    """Train up to step `until`. Save a checkpoint every `save_every` steps and at the end.
 
-    `RUN/loss.csv` gets a row of the step and the mean losses every `MEAN_OF` steps.
+    Every `MEAN_OF` steps, append a row to `RUN/loss.csv`: the step and the mean losses.
     """
     began, first = time.monotonic(), trained.step
     sums: dict[str, float] = {}

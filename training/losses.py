@@ -18,7 +18,7 @@ def velocity_target(
     timesteps: Int[Tensor, " b"],
     alphas_cumprod: Float[Tensor, " t"],
 ) -> Float[Tensor, "b c h w"]:
-    """What a v-prediction network has to answer (Salimans and Ho 2022): sqrt(abar) noise - sqrt(1 - abar) clean."""
+    """Return the target of a v-prediction network (Salimans and Ho 2022): sqrt(abar) noise - sqrt(1 - abar) clean."""
     kept = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     return kept.sqrt() * noise - (1 - kept).sqrt() * clean
 
@@ -34,12 +34,20 @@ def matching_loss(
     blind_radius: float = 1.25,
     other_pictures: int = 3,
 ) -> Float[Tensor, ""]:
-    """InfoNCE between the cells of two views.
+    """Return the InfoNCE loss between the cells of two views.
 
-    A cell of A is to find its own place in B (`partner`, (x, y) in cells, sampled bilinearly) among all of B's cells
-    and those of `other_pictures` other pictures of the batch. Cells of B within `blind_radius` cells of the true place
-    are neither right nor wrong and are left out. The mean is over the cells that have a partner, and of those over the
-    `chosen` ones only (flat indices), where all would be too many.
+    The positive of a cell of A is the feature of B at its partner. The negatives are all cells of B farther than
+    `blind_radius` from that place, and all cells of other pictures of the batch.
+
+    Args:
+        features_a: features of the first view.
+        features_b: features of the second view.
+        partner: (x, y) in cells of B for each cell of A; B is sampled there bilinearly.
+        has_partner: which cells of A have a partner. The loss is the mean over these.
+        chosen: flat indices of the cells of A to use; None: all.
+        temperature: of the softmax.
+        blind_radius: in cells; nearer cells of B are neither positives nor negatives.
+        other_pictures: number of other pictures that negatives are taken from.
     """
     batch, _, height, width = features_b.shape
     query = F.normalize(features_a.flatten(2).transpose(1, 2), dim=-1)
@@ -68,11 +76,18 @@ def label_transfer_loss(
     *,
     temperature: float = 0.07,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy between what a view shows and what the transfer step would say of it.
+    """Return the cross-entropy between the layers of a view and the layers carried to it from other views.
 
-    The layers' shares of the `keys` views are carried to the `query` view by the softmax over all of their cells, as
-    `affinity` does with labels. Unlike the matching loss it also teaches cells without a partner: ground that has
-    just been uncovered has to resemble other ground more than the thing that stood before it.
+    A softmax over all cells of the `keys` views carries their layer shares to the `query` view, like labels in the
+    transfer step. Unlike the matching loss, this loss also trains cells without a partner: background that was just
+    uncovered must resemble other background more than the object that covered it.
+
+    Args:
+        query: features of the view that receives labels.
+        keys: features of the other views.
+        query_shares: share of each layer per cell of the query view.
+        key_shares: share of each layer per cell, one tensor per key view.
+        temperature: of the softmax.
     """
     cells = F.normalize(query.flatten(2).transpose(1, 2), dim=-1)
     bank = torch.cat([F.normalize(view.flatten(2), dim=1) for view in keys], -1)
@@ -83,15 +98,15 @@ def label_transfer_loss(
 def scene_losses(
     views: Sequence[Float[Tensor, "b c h w"]], scenes: Mapping[str, Tensor], *, chosen: Int[Tensor, " m"]
 ) -> dict[str, Float[Tensor, ""]]:
-    """Both losses of a batch of scenes on the grid of stride 8, each the mean over `PAIRS`.
+    """Return both losses of a batch of scenes on the grid of stride 8, each the mean over `PAIRS`.
 
     Args:
-        views: features of the first, the second and the third views.
+        views: features of the first, second and third views.
         scenes: a batch of `training.scenes.SceneBatches`.
-        chosen: cells that are matched, see `matching_loss`; labels are carried to all.
+        chosen: cells to match, see `matching_loss`. Labels are carried to all cells.
 
     Returns:
-        "match" and "transfer".
+        The losses "match" and "transfer".
     """
     match, transfer = [], []
     for pair, (a, b) in enumerate(PAIRS):

@@ -1,4 +1,4 @@
-"""The training photographs, decoded once and kept in memory."""
+"""Training photographs, decoded once and kept in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ Photo = NDArray[np.uint8]
 
 
 def load_photos(folder: Path, short_side: int = 256) -> list[Photo]:
-    """Every .jpg of a folder, in name order, as RGB uint8 with the given short side.
+    """Read every .jpg of a folder, in name order, as RGB uint8. Larger pictures are reduced to this short side.
 
     1,500 photographs of short side 256 take about 0.4 GB.
 
     Raises:
         FileNotFoundError: the folder holds no .jpg.
+        OSError: a file cannot be decoded.
     """
     photos = list(_read(sorted(folder.glob("*.jpg")), short_side))
     if not photos:

@@ -1,9 +1,11 @@
-"""Training scenes for the matching stage: a photograph, cut-out things that move in front of it, three views.
+"""Training scenes for the matching stage: a photograph with moving cut-outs in front of it, in three views.
 
-A scene is seen at three moments. Its background moves as under a moving camera (a homography and a smooth bend), and
-each of up to `max_pieces` cut-outs moves, turns, grows and bends on its own, passes in front of the others, leaves
-and uncovers what was behind it: what a video shows. Every cell of a view comes with the place of its partner in another
-view (or with none, where the partner is covered or outside), and with the shares of the layers that it shows.
+The three views show the scene at three moments. The background moves as under a moving camera (a homography and a
+smooth bend). Up to `max_pieces` cut-outs move, turn, scale and bend independently. They occlude each other, leave the
+picture and uncover the background, as in a video.
+
+For each cell of a view, a scene gives the position of its partner in another view, or none where the partner is covered
+or outside, and the share of each layer in the cell.
 """
 
 from __future__ import annotations
@@ -28,16 +30,16 @@ PAIRS = ((0, 1), (1, 2), (2, 0))
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """How much happens in a scene."""
+    """Ranges of the random motion in a scene."""
 
     size: int = 160
     strides: tuple[int, ...] = (8, 4)
     max_pieces: int = 3
     crop: tuple[float, float] = (0.5, 1.8)  # of the background, times `size`
-    piece: tuple[float, float] = (0.25, 1.0)  # extent of a piece, share of the side
-    zoom: float = 0.45  # logarithm of the greatest zoom between first and last view
+    piece: tuple[float, float] = (0.25, 1.0)  # extent of a piece, as a share of the side
+    zoom: float = 0.45  # logarithm of the largest zoom between first and last view
     turn: float = 0.35  # radians, standard deviation between first and last view
-    shift: tuple[float, float] = (0.15, 0.4)  # of the background in most scenes and in a fast pan, share of the side
+    shift: tuple[float, float] = (0.15, 0.4)  # of the background, as a share of the side: usual, fast pan
     piece_shift: float = 0.3
     perspective: float = 0.1  # corner jitter, share of the side
     bend: tuple[float, float] = (2.0, 5.0)  # pixels, amplitude of the smooth field: background, pieces
@@ -45,11 +47,14 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class Scene:
-    """Three views.
+    """Three views of a scene.
 
-    `views`: (3, size, size, 3) uint8. `shares`: (3, cells, layers) float32, what each cell of the coarse grid shows.
-    `partners`: per stride (3, cells, 2) float32, place of the cells of PAIRS[i][0] in the grid of PAIRS[i][1], (x, y)
-    in cells, centers at integers. `visible`: per stride (3, cells) bool.
+    Attributes:
+        views: (3, size, size, 3) uint8.
+        shares: (3, cells, layers) float32, the share of each layer in each cell of the coarse grid.
+        partners: per stride (3, cells, 2) float32, position of the cells of PAIRS[i][0] in the grid of PAIRS[i][1],
+            (x, y) in cells, centers at integers.
+        visible: per stride (3, cells) bool, whether a cell has a partner.
     """
 
     views: Photo
@@ -60,7 +65,7 @@ class Scene:
 
 @dataclass
 class Layer:
-    """One thing of a scene: its picture, its outline (None: everywhere), and where it is in each view."""
+    """One layer of a scene: its picture, its opacity (None: opaque everywhere) and its placement in each view."""
 
     picture: Photo
     alpha: Photo | None
@@ -72,7 +77,15 @@ class Layer:
 def make_scene(
     photo: Photo, cutouts: list[list[Cutout]], photos: list[Photo], rng: np.random.Generator, settings: SceneSettings
 ) -> Scene:
-    """A scene before `photo`, with pieces from the sets of `cutouts` (each as often) and, as blobs, from `photos`."""
+    """Return a scene with a photograph as background.
+
+    Args:
+        photo: the background.
+        cutouts: sets of foreground pieces; each set is used equally often.
+        photos: foreground pieces can also be blobs cut from these.
+        rng: source of all random choices.
+        settings: ranges of the motion.
+    """
     size = settings.size
     moments = (0.0, rng.uniform(0.3, 0.8), 1.0)
     layers = [_background(photo, moments, rng, settings)]
@@ -162,7 +175,7 @@ def _moving(
     rng: np.random.Generator,
     settings: SceneSettings,
 ) -> Layer:
-    """The layer's way through the views: even in zoom, turn, shift, slant and bend, with a little unrest."""
+    """Add the layer's motion through the views: steady zoom, turn, shift, slant and bend, with a little jitter."""
     size = settings.size
     zoom = rng.uniform(-settings.zoom, settings.zoom) * rng.random()
     angle = rng.normal(0, settings.turn) * rng.random()
@@ -188,7 +201,7 @@ def _moving(
 
 
 def _render(layers: list[Layer], view: int, size: int) -> tuple[Photo, Photo]:
-    """The picture and, per pixel, the number of the layer on top."""
+    """Return the picture and the number of the top layer per pixel."""
     grid = np.stack(np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32)), -1)
     canvas = np.zeros((size, size, 3), np.uint8)
     ids = np.zeros((size, size), np.uint8)
@@ -208,7 +221,7 @@ def _render(layers: list[Layer], view: int, size: int) -> tuple[Photo, Photo]:
 
 
 def _shrinkable(picture: Photo, placement: Matrix) -> Photo:
-    """Blurred as much as the placement makes it smaller: shrinking without it would alias."""
+    """Return the picture, blurred in proportion to its reduction, to avoid aliasing."""
     scale = np.sqrt(abs(np.linalg.det(placement[:2, :2])))
     if scale > 0.75:
         return picture
@@ -216,7 +229,7 @@ def _shrinkable(picture: Photo, placement: Matrix) -> Photo:
 
 
 def _through(matrix: NDArray[np.floating], points: Points) -> Points:
-    """Points through a homography."""
+    """Return the points after a homography."""
     matrix32 = matrix.astype(np.float32)
     homogeneous = points @ matrix32[:, :2].T + matrix32[:, 2]
     return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
@@ -242,7 +255,7 @@ def _partners(
         for _ in range(6):  # view b shows p + field(p) at p: solve p + field(p) = straight by fixed point
             there = straight - _sample(layer.fields[b], np.clip(there, 0, size - 1))
         within = ((there >= 0) & (there <= size - 1)).all(1)
-        if layer.alpha is None:  # beyond the photograph's rim the picture is a reflection of itself
+        if layer.alpha is None:  # beyond its border the photograph is mirrored
             height, width = layer.picture.shape[:2]
             within &= ((source >= 0) & (source <= [width - 1, height - 1])).all(1)
         rounded = np.clip(there.round().astype(int), 0, size - 1)
@@ -259,7 +272,7 @@ def _sample(displacements: NDArray[np.float32], points: Points) -> Points:
 
 @dataclass(frozen=True)
 class _Look:
-    """Light and color of a whole scene; each view differs from it a little, and has its own blur and compression."""
+    """Light and color of a scene. Each view varies them slightly and has its own blur and compression."""
 
     contrast: float
     brightness: float
@@ -299,7 +312,7 @@ class _Look:
 
 
 def _streak(rng: np.random.Generator) -> NDArray[np.float32]:
-    """The kernel of a motion blur of 3 to 9 pixels."""
+    """Return the kernel of a motion blur of 3 to 9 pixels."""
     length = int(rng.integers(3, 10))
     kernel = np.zeros((length, length), np.float32)
     angle = rng.uniform(0, np.pi)
@@ -311,10 +324,11 @@ def _streak(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 class SceneBatches(IterableDataset[dict[str, torch.Tensor]]):
-    """Endless batches of scenes; batch n depends on the seed and n alone.
+    """Endless batches of scenes. Batch n depends only on the seed and n.
 
-    Yields `views` (3 * batch, 3, size, size) uint8, first views before second before third; `shares` (3, batch, cells,
-    layers); per stride s `partner_s` (3, batch, cells, 2) and `visible_s` (3, batch, cells), by pair.
+    A batch holds `views` (3 * batch, 3, size, size) uint8, all first views, then all second, then all third; `shares`
+    (3, batch, cells, layers); and for each stride s `partner_s` (3, batch, cells, 2) and `visible_s` (3, batch, cells),
+    by pair.
     """
 
     def __init__(

@@ -1,12 +1,16 @@
 """Train the compact diffusion model: `python -m training.train_compact --photos DIR --run DIR --stage STAGE`.
 
-Stage `denoise` is a plain diffusion model on small crops. Stage `match` goes on from its last weights, on scenes of
-three views (`training.scenes`), each noised to the timestep of use: the matching loss on the tapped block at stride 8
-and at stride 4, the label transfer loss, and the denoising loss at random timesteps on some of the views, so that the
-model stays a diffusion model. Stage `refine` is the same with three times the weight on label transfer. All are
-deterministic for a seed (batch n is a function of seed and n), keep an exponential moving average of the weights, and
-write `RUN/checkpoint.safetensors` + `RUN/state.pt` every `--save-every` steps, from which a stopped run goes on.
-`RUN/loss.csv` holds the loss curve. Export the average with `python -m training.export_compact`.
+Stages:
+
+- `denoise` trains a plain diffusion model on small crops.
+- `match` continues from its last weights, on scenes of three views (`training.scenes`), noised to the timestep used for
+  features. Losses: matching on the tapped block at stride 8 and at stride 4, label transfer, and denoising at random
+  timesteps on some of the views, so that the model remains a diffusion model.
+- `refine` is `match` with three times the weight on label transfer.
+
+All stages are deterministic for a seed (batch n is a function of seed and n) and keep an exponential moving average of
+the weights. Every `--save-every` steps they write `RUN/checkpoint.safetensors` and `RUN/state.pt`; a stopped run
+resumes from these. `RUN/loss.csv` holds the loss curve. Export the average with `python -m training.export_compact`.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ CHANNELS: Sequence[int] = UNET_CONFIG["block_out_channels"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of one stage."""
+    """Hyperparameters of one stage."""
 
     steps: int
     batch: int
@@ -52,13 +56,13 @@ class Recipe:
     matching_weight: float = 0.0
     fine_weight: float = 0.0
     transfer_weight: float = 0.0
-    coarse_cells: int = 200  # of a view that are matched, drawn anew in each step: all of them cost a fifth more time
+    coarse_cells: int = 200  # cells matched per view, drawn again in each step; all cells take a fifth more time
     fine_cells: int = 128
-    denoised_views: int | None = None  # None: all of the batch
+    denoised_views: int | None = None  # None: the whole batch
     block: int = 2
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: a linear warm-up, then a cosine down to a fiftieth."""
+        """Return the learning rate of a step: a linear warm-up, then a cosine decay to a fiftieth."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         share = (step - self.warmup) / max(self.steps - self.warmup, 1)
@@ -85,7 +89,7 @@ RECIPES = {
 
 
 class Trainer:
-    """One stage: model, average, optimizer and the step that has been reached."""
+    """One stage: model, average, optimizer and the number of finished steps."""
 
     def __init__(self, recipe: Recipe, device: torch.device, seed: int, channels: Sequence[int] = CHANNELS) -> None:
         torch.manual_seed(seed)
@@ -103,7 +107,7 @@ class Trainer:
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def train_step(self, batch: Any) -> dict[str, float]:
-        """One optimizer step on one batch; the losses by name."""
+        """Run one optimizer step on one batch and return the losses by name."""
         recipe = self.recipe
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         if recipe.matching_weight:
@@ -171,7 +175,7 @@ class Trainer:
             self.average[name].lerp_(value, 1 - decay)
 
     def save(self, run: Path) -> None:
-        """Weights and average without pickle; the optimizer's own state in a file that only a resumed run reads."""
+        """Write weights and average without pickle, and the optimizer state in a file that only a resumed run reads."""
         names = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         names |= {f"ema.{name}": value for name, value in self.average.items()}
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in names.items()}
@@ -189,7 +193,7 @@ class Trainer:
 
 
 def read_weights(run: Path, kind: str) -> dict[str, Tensor]:
-    """The `model` or the `ema` weights of a run's last checkpoint."""
+    """Return the `model` or the `ema` weights of a run's last checkpoint."""
     tensors = load_file(run / "checkpoint.safetensors")
     return {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(f"{kind}.")}
 
@@ -202,16 +206,16 @@ def batches(recipe: Recipe, photos_folder: Path, cutouts: list[Path], seed: int,
         data: Any = SceneBatches(photos, pieces, settings, batch=recipe.batch, seed=seed, start=start)
     else:
         data = CropBatches(photos, batch=recipe.batch, size=recipe.size, seed=seed, start=start)
-    # One worker only: batch n must not depend on how many there are.
+    # One worker: batch n must not depend on the number of workers.
     return iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--stage", choices=sorted(RECIPES), required=True)
-    parser.add_argument("--start-from", type=Path, help="run whose last weights this stage begins with")
-    parser.add_argument("--channels", type=int, nargs=4, default=CHANNELS, help="of the four levels")
+    parser.add_argument("--stage", choices=sorted(RECIPES), required=True, help="recipe to run")
+    parser.add_argument("--start-from", type=Path, help="start from the last weights of this run")
+    parser.add_argument("--channels", type=int, nargs=4, default=CHANNELS, help="channels of the four levels")
     options = parser.parse_args()
 
     recipe = RECIPES[options.stage]

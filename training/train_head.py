@@ -1,13 +1,13 @@
 """Train a head for the compact model: `python -m training.train_head --photos DIR --cutouts DIR --model DIR --run DIR`.
 
-The model (`--model`: a folder with `config.json` and `model.safetensors`) stays as it is. What is trained is the
-aggregation network of Diffusion Hyperfeatures over several layers of its decoder, on the scenes of
-`training.scenes`, whose partners are known because their motion is made up: no labels. The losses are those of stage
-`match` of `training.train_compact` on the grid of stride 8, with the same weights.
+The model (`--model`: a folder with `config.json` and `model.safetensors`) stays frozen. The head is the aggregation
+network of Diffusion Hyperfeatures over several layers of its decoder. It is trained on the scenes of `training.scenes`.
+Their motion is synthetic, so corresponding cells are known without labels. The losses and their weights are those of
+stage `match` of `training.train_compact`, on the grid of stride 8.
 
-Deterministic for a seed. `RUN/checkpoint.safetensors` and `RUN/state.pt`, from which a stopped run goes on, and
-`RUN/head.safetensors`, which `features.head` takes, are written every `--save-every` steps; `RUN/loss.csv` holds the
-loss curve.
+Training is deterministic for a seed. Every `--save-every` steps it writes `RUN/checkpoint.safetensors` and
+`RUN/state.pt`, from which a stopped run resumes, and `RUN/head.safetensors` for `features.head`. `RUN/loss.csv` holds
+the loss curve.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ LAYERS = (
 
 
 class HeadTrainer:
-    """A head, its optimizer and the step that has been reached.
+    """A head, its optimizer and the number of finished steps.
 
     Args:
-        unet: the model; it is not changed.
-        recipe: its losses' weights, sizes and learning rate.
-        device: where everything is computed.
-        seed: of the head's first weights, of noise and chosen cells.
-        layers: that the head reads, by their names in `CompactNetwork.layers`.
-        timesteps: at which it reads them.
-        projection: channels of its features.
-        norm_groups: of its group norms.
+        unet: the model; it stays frozen.
+        recipe: weights of the losses, sizes and learning rate.
+        device: device of the model and the head.
+        seed: seed of the initial weights, the noise and the choice of cells.
+        layers: names of the input layers, as in `CompactNetwork.layers`.
+        timesteps: timesteps of the inputs.
+        projection: number of output channels.
+        norm_groups: number of groups of the group norms.
 
     Raises:
-        KeyError: the decoder has no such layer.
+        KeyError: the decoder does not have one of the layers.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class HeadTrainer:
         self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
 
     def train_step(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """One optimizer step on one batch of scenes; the losses by name."""
+        """Run one optimizer step on one batch of scenes and return the losses by name."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         scenes = {name: part.to(self.device) for name, part in batch.items()}
         views = self._features(rearranged(scenes["views"]), generator).chunk(3)
@@ -116,7 +116,7 @@ class HeadTrainer:
         return torch.stack(shares).sum(0)
 
     def save(self, run: Path) -> None:
-        """The head as it is used, its weights in full precision, and the optimizer's state for a resumed run."""
+        """Write the head for use, its weights in full precision, and the optimizer state for a resumed run."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         save_file(tensors, run / "checkpoint.tmp", metadata={"step": str(self.step)})
         (run / "checkpoint.tmp").replace(run / "checkpoint.safetensors")
@@ -134,10 +134,10 @@ class HeadTrainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the compact model's weights")
-    parser.add_argument("--layers", nargs="+", default=LAYERS, help="that the head reads")
-    parser.add_argument("--timesteps", type=int, nargs="+", default=(TRAINING_TIMESTEP,), help="at which it reads them")
-    parser.add_argument("--projection", type=int, default=128, help="channels of the head's features")
+    parser.add_argument("--model", type=Path, required=True, help="folder with the weights of the compact model")
+    parser.add_argument("--layers", nargs="+", default=LAYERS, help="input layers of the head")
+    parser.add_argument("--timesteps", type=int, nargs="+", default=(TRAINING_TIMESTEP,), help="timesteps of inputs")
+    parser.add_argument("--projection", type=int, default=128, help="number of output channels")
     options = parser.parse_args()
 
     recipe = replace(RECIPE, steps=options.steps or RECIPE.steps)
