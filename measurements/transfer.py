@@ -29,7 +29,7 @@ from propagate.propagation.affinity import normalize, propagate_labels
 from propagate.propagation.cuda import transfer as affinity_triton
 from propagate.propagation.dense import dense_transfer
 from propagate.propagation.torch import transfer as torch_backend
-from propagate.propagation.window import Window
+from propagate.propagation.window import Rule, Window
 
 
 class Setting(NamedTuple):
@@ -58,18 +58,17 @@ def steps(
     keys = normalize(torch.randn(frames, setting.channels, *grid, generator=generator))
     labels = torch.rand(frames, 2, *grid, generator=generator).to(device)
     query, keys = query.to(device), keys.to(device, memory_format=torch.channels_last)
+    rule = Rule(Window("square", setting.radius), setting.top_k, setting.temperature)
     if device.type == "cuda":
         keys = keys.half()
-        assert affinity_triton.can_transfer(query, keys, labels, setting.top_k, "cut"), "Triton does not run here"
+        assert affinity_triton.can_transfer(query, keys, labels, rule), "Triton does not run here"
     common: dict[str, Any] = {"top_k": setting.top_k, "temperature": setting.temperature}
-    window, kept = Window("square", setting.radius), Kept()
+    window, kept = rule.window, Kept()
     return {
         WAYS[device.type][0]: lambda: propagate_labels(
             query, keys, labels, window=window, **common, **kept.next(frames)
         ),
-        "torch": lambda: torch_backend.transfer(
-            query, keys, labels, window=window, ties="cut", tile_scores=None, **common
-        ),
+        "torch": lambda: torch_backend.transfer(query, keys, labels, rule),
         "dense": lambda: dense_transfer(query, keys, labels, window=window, **common),
     }
 

@@ -1,1 +1,1 @@
-"""The transfer step, the memory bank and the propagator. Knows tensors, no files and no pictures."""
+"""The transfer step and the memory it reads: tensors in, tensors out. Imports no features, labels or files."""

@@ -1,7 +1,7 @@
 """The transfer step: exact windowed top-k cosine affinity. Defines it in words and dispatches to a backend.
 
 For every query cell: the cosines with all reachable cells of all context frames, the k best of their union, a softmax
-over these at a temperature, and the mean of the context's labels, so weighted. This is the propagation rule of DIFT
+over these at a temperature, and the weighted mean of the context's labels. This is the propagation rule of DIFT
 (Tsingularity/dift, `eval_davis.py`), DINO (`eval_video_segmentation.py`) and CRW (ajabri/videowalk, `test.py`), which
 differ only in the window and in how ties are broken.
 
@@ -9,8 +9,6 @@ Backends: `cuda` (a Triton kernel), `cpu` (compiled loops with int8 scores and a
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +19,12 @@ from propagate.propagation.cpu import transfer as cpu_backend
 from propagate.propagation.cpu.keys import RoundedKeys
 from propagate.propagation.cuda import transfer as cuda_backend
 from propagate.propagation.torch import transfer as torch_backend
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Rule, Ties, Window
 
 
 def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
-    """Features of unit length per cell (floor 1e-12: a zero feature stays zero and has cosine 0 with everything)."""
-    # sums are rounded by the order in memory, which is another one in a batch, alone and from a cache: here always one
+    """Scale features to unit length per cell (floor 1e-12: a zero feature stays zero and has cosine 0 with all)."""
+    # sums round by their order in memory, which differs between a batch, a single frame and a cache: fix the order
     return F.normalize(features.movedim(-3, -1).contiguous(), dim=-1).movedim(-1, -3)
 
 
@@ -44,7 +42,7 @@ def propagate_labels(
     rounded: RoundedKeys | None = None,
     stamps: tuple[int, ...] | None = None,
 ) -> Float[Tensor, "l h w"]:
-    """Labels of the query frame from the labels of its context.
+    """Return the labels of the query frame, carried from its context.
 
     Args:
         query: (C, h, w) features of the frame to label, of unit length per cell.
@@ -52,35 +50,24 @@ def propagate_labels(
             `torch.channels_last`, the memory bank's layout. May be of lower precision than the query.
         labels: (N, L, h, w) labels of the context frames, not necessarily summing to 1.
         window: which keys a query can reach; None: all.
-        top_k: keys that count; where fewer can be reached, all of these do.
+        top_k: number of keys that count, or fewer where fewer can be reached.
         temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
         ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
-        tile_scores: scores that are held at a time; None: `default_tile_scores`. The labels do not depend on it. The
-            Triton kernel (`propagate.propagation.cuda.transfer`) holds none.
-        rounded, stamps: what `cpu.transfer` may keep of the keys between the steps with one memory, and a
-            number for every context frame that stays as long as its keys do. They save time and change no bit.
+        tile_scores: scores held at a time; None: `default_tile_scores`. The labels do not depend on it. The Triton
+            kernel (`propagate.propagation.cuda.transfer`) holds none.
+        rounded: cache of the CPU backend, for steps with one memory; saves time and changes no bit.
+        stamps: version of each context frame's keys, for `rounded`; changes whenever the keys change.
 
     Returns:
-        (L, h, w) in the labels' dtype. A query that reaches no key at all (a circle of radius 0 without exempt
-        frames) has label 0 everywhere. A query whose feature is zero weighs all its keys alike: `ties` decides which.
+        (L, h, w) in the labels' dtype. A query that reaches no key (a circle of radius 0 without exempt frames) has
+        label 0 everywhere. A zero query feature weighs all its keys alike: `ties` decides which.
 
     Raises:
-        ValueError: top_k below 1, or a temperature that is not above 0.
+        ValueError: top_k is below 1, or the temperature is not above 0.
     """
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, not {top_k}")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
-
-    if cuda_backend.can_transfer(query, keys, labels, top_k, ties):
-        return cuda_backend.transfer(query, keys, labels, window=window, top_k=top_k, temperature=temperature)
-    options: dict[str, Any] = {
-        "window": window,
-        "top_k": top_k,
-        "temperature": temperature,
-        "ties": ties,
-        "tile_scores": tile_scores,
-    }
+    rule = Rule(window, top_k, temperature, ties)
+    if cuda_backend.can_transfer(query, keys, labels, rule):
+        return cuda_backend.transfer(query, keys, labels, rule)
     if cpu_backend.can_transfer(query, keys, labels, top_k):
-        return cpu_backend.transfer(query, keys, labels, rounded=rounded, stamps=stamps, **options)
-    return torch_backend.transfer(query, keys, labels, **options)
+        return cpu_backend.transfer(query, keys, labels, rule, tile_scores=tile_scores, rounded=rounded, stamps=stamps)
+    return torch_backend.transfer(query, keys, labels, rule, tile_scores)

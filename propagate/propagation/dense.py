@@ -1,4 +1,4 @@
-"""The transfer step as the papers' scripts write it: the yardstick for `propagation.affinity`, and no part of a run.
+"""The transfer step as the papers' scripts write it: the yardstick for `propagation.affinity`, not used in a run.
 
 DIFT (`eval_davis.py`, `label_propagation`), after DINO's `eval_video_segmentation.py`: every query against every key of
 every context frame, exp, window mask, everything below the k-th set to zero, divided by the sum, one product with all
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from propagate.propagation.window import Window
+from propagate.propagation.window import Window, split_frames
 
 
 @torch.no_grad()
@@ -24,21 +24,10 @@ def dense_transfer(
     top_k: int,
     temperature: float,
 ) -> Float[Tensor, "l h w"]:
-    """Labels of the query frame, as `affinity.propagate_labels` gives them, in N * (h * w)^2 numbers.
+    """Return the labels of the query frame, computed with N * (h * w)^2 scores.
 
-    Keys that equal the k-th all count (`ties="keep"`). Nothing is subtracted before exp, as in the scripts: in float32
-    it overflows at temperatures below 1 / 88.
-
-    Args:
-        query: (C, h, w) features of unit length per cell.
-        keys: (N, C, h, w) features of the context frames, of unit length per cell.
-        labels: (N, L, h, w) labels of the context frames.
-        window: which keys a query can reach; None: all.
-        top_k: keys that count; where fewer can be reached, all of these do.
-        temperature: of the softmax.
-
-    Returns:
-        (L, h, w) in the labels' dtype; NaN for a query that reaches no key.
+    Arguments and result as `affinity.propagate_labels` with `ties="keep"`, but NaN for a query that reaches no key.
+    Like the scripts it subtracts nothing before exp: float32 overflows at temperatures below 1 / 88.
     """
     frames, _, height, width = keys.shape
     cells = height * width
@@ -48,9 +37,8 @@ def dense_transfer(
         ys = torch.arange(cells, device=query.device) // width
         xs = torch.arange(cells, device=query.device) % width
         inside = window.contains(ys - ys[:, None], xs - xs[:, None])
-        for frame in range(frames):
-            if frame not in window.exempt:
-                weights[:, frame] *= inside
+        for frame in split_frames(window, frames)[0]:
+            weights[:, frame] *= inside
     weights = weights.flatten(1)
     weights[weights < weights.topk(min(top_k, frames * cells)).values[:, -1:]] = 0
     weights /= weights.sum(1, keepdim=True)

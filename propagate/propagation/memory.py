@@ -1,4 +1,4 @@
-"""The memory bank: what the transfer step looks back at."""
+"""The memory bank: the context frames of the transfer step."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from torch import Tensor
 
 
 class MemoryBank:
-    """Features and labels of the context frames: anchors for ever, the last predictions in a ring, some older ones.
+    """Features and labels of the context frames: all anchors, the last predictions in a ring, some older ones.
 
-    Of the predictions (the first one added has number 1) those are held
-
-    - whose number is among the last `n_last`,
-    - and, of those before, the last `n_older` whose number is a multiple of `older_every`.
-
-    Memory is taken at the first frame and grows only when an anchor is added beyond `anchors`:
+    Predictions are numbered from 1. The bank holds the last `n_last` of them and, of those before, the last `n_older`
+    whose number is a multiple of `older_every`. It allocates at the first frame and grows only when an anchor is added
+    beyond `anchors`:
 
         bytes = (anchors + n_last + n_older) * h * w * (C * feature_bytes + L * 4)
 
-    whatever the length of the video. Features come in normalized (`propagate.propagation.affinity.normalize`). Slots
-    0 .. anchors - 1 hold the anchors in the order in which they came, the ring follows, the older frames come last.
+    whatever the length of the video. Features must be normalized (`propagate.propagation.affinity.normalize`). Slots
+    0 .. anchors - 1 hold the anchors in order, the ring follows, the older frames come last.
 
     Args:
-        n_last: length of the ring; 0 keeps none of the last.
-        anchors: annotated frames to make room for.
-        n_older: predictions that are kept when they leave the ring, the oldest making way for the newest; 0: none.
-        older_every: one in so many predictions is kept so; 1: all, which is a longer ring.
+        n_last: length of the ring; may be 0.
+        anchors: annotated frames to reserve room for.
+        n_older: number of predictions kept after they leave the ring, the newest ones; 0: none.
+        older_every: keep one in this many; 1 keeps all, like a longer ring.
         dtype: of the stored features; None: `suitable_precision` of their device. Labels are float32.
     """
 
@@ -44,79 +41,76 @@ class MemoryBank:
         if n_older < 0 or older_every < 1:
             raise ValueError(f"n_older must be at least 0 and older_every at least 1, not {n_older} and {older_every}")
         self.n_last, self.n_older, self.older_every, self.dtype = n_last, n_older, older_every, dtype
+        self.anchors = 0
         self._room = anchors
-        self._anchors = 0
         self._predictions = 0
-        self._keys: Tensor | None = None
-        self._labels: Tensor | None = None
+        self._keys: Tensor = torch.empty(0)
+        self._labels: Tensor = torch.empty(0)
         self._stamps: list[int] = []
         self._writes = 0
 
     def __len__(self) -> int:
         """Context frames held now."""
-        return self._anchors + self._held
-
-    @property
-    def anchors(self) -> int:
-        """Anchors held now."""
-        return self._anchors
+        return self.anchors + self._held
 
     @property
     def nbytes(self) -> int:
-        """Bytes taken, full or not; 0 before the first frame."""
-        return sum(t.element_size() * t.nelement() for t in (self._keys, self._labels) if t is not None)
+        """Bytes allocated, used or not; 0 before the first frame."""
+        return self._keys.nbytes + self._labels.nbytes
 
     def add_anchor(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> None:
-        """Keep an annotated frame for ever.
+        """Add an annotated frame, which is never evicted.
 
         Raises:
             ValueError: channels, labels or grid differ from the frames before.
         """
-        if self._keys is not None and self._anchors == self._room:
-            self._make_room()
-        self._write(self._anchors, features, labels)
-        self._anchors += 1
+        if self._stamps and self.anchors == self._room:
+            self._keys = _with_slot(self._keys, self._room).contiguous(memory_format=torch.channels_last)
+            self._labels = _with_slot(self._labels, self._room)
+            self._stamps.insert(self._room, 0)
+            self._room += 1
+        self._write(self.anchors, features, labels)
+        self.anchors += 1
 
     def add_prediction(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> None:
-        """Keep a propagated frame until `n_last` newer ones have come, and longer if it is one of the older frames.
+        """Add a propagated frame; it stays until `n_last` newer ones have come, longer as one of the older frames.
 
         Raises:
             ValueError: channels, labels or grid differ from the frames before.
         """
-        number = self._predictions + 1
-        leaving = number - self.n_last  # it has no place in the ring any more
-        older = self._older_slot(leaving)
+        older = self._older_slot(self._predictions + 1 - self.n_last)  # of the prediction that leaves the ring
         if self.n_last:
             slot = self._room + self._predictions % self.n_last
             if older is not None:
-                self._copy(slot, older)
+                self._keys[older], self._labels[older] = self._keys[slot], self._labels[slot]
+                self._stamp(older)
             self._write(slot, features, labels)
         elif older is not None:
             self._write(older, features, labels)
-        self._predictions = number
+        self._predictions += 1
 
     def context(self) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n l h w"]]:
-        """Keys of unit length and labels: the anchors, then the others (in slot order; the transfer takes a union).
+        """Return keys of unit length and labels: the anchors, then the others, in slot order.
 
-        Views of the bank without a copy, as long as there are as many anchors as room was made for.
+        Views of the bank while it holds as many anchors as it has room for, else copies.
 
         Raises:
             ValueError: the bank is empty.
         """
-        if self._keys is None or self._labels is None:
+        if not self._stamps:
             raise ValueError("the memory is empty: add an anchor first")
-        if self._anchors == self._room:
+        if self.anchors == self._room:
             return self._keys[: len(self)], self._labels[: len(self)]
         return self._keys[self._used], self._labels[self._used]
 
     @property
     def stamps(self) -> tuple[int, ...]:
-        """A number for every frame of `context`, which stays as long as what is stored of the frame does."""
+        """The version of each frame of `context`; it changes when the slot is written."""
         return tuple(self._stamps[slot] for slot in self._used)
 
     @property
     def _used(self) -> list[int]:
-        return [*range(self._anchors), *range(self._room, self._room + self._held)]
+        return [*range(self.anchors), *range(self._room, self._room + self._held)]
 
     @property
     def _held(self) -> int:
@@ -125,29 +119,20 @@ class MemoryBank:
         return min(self._predictions, self.n_last) + min(left // self.older_every, self.n_older)
 
     def _older_slot(self, number: int) -> int | None:
-        """Where the prediction of this number is kept after the ring; None where it is not."""
+        """The slot of this prediction after it leaves the ring; None if it is dropped."""
         if not self.n_older or number < 1 or number % self.older_every:
             return None
         return self._room + self.n_last + (number // self.older_every - 1) % self.n_older
 
-    def _copy(self, source: int, target: int) -> None:
-        assert self._keys is not None
-        assert self._labels is not None
-        self._keys[target], self._labels[target] = self._keys[source], self._labels[source]
-        self._stamp(target)
-
     def _write(self, slot: int, features: Tensor, labels: Tensor) -> None:
-        if self._keys is None or self._labels is None:
-            slots = self._room + self.n_last + self.n_older
-            self.dtype = self.dtype or suitable_precision(features.device)
-            # cells of all channels side by side: the transfer step gathers cells
+        if not self._stamps:
+            slots, device = self._room + self.n_last + self.n_older, features.device
+            self.dtype = self.dtype or suitable_precision(device)
+            # channels_last, because the transfer step gathers whole cells
             self._keys = torch.empty(
-                (slots, *features.shape),
-                dtype=self.dtype,
-                device=features.device,
-                memory_format=torch.channels_last,
+                (slots, *features.shape), dtype=self.dtype, device=device, memory_format=torch.channels_last
             ).zero_()
-            self._labels = torch.zeros(slots, *labels.shape, device=features.device)
+            self._labels = torch.zeros(slots, *labels.shape, device=device)
             self._stamps = [0] * slots
         if features.shape != self._keys.shape[1:] or labels.shape != self._labels.shape[1:]:
             raise ValueError(
@@ -162,17 +147,9 @@ class MemoryBank:
         self._writes += 1
         self._stamps[slot] = self._writes
 
-    def _make_room(self) -> None:
-        assert self._keys is not None
-        assert self._labels is not None
-        self._keys = _with_slot(self._keys, self._room).contiguous(memory_format=torch.channels_last)
-        self._labels = _with_slot(self._labels, self._room)
-        self._stamps.insert(self._room, 0)
-        self._room += 1
-
 
 def suitable_precision(device: torch.device) -> torch.dtype:
-    """Of stored features: float16 on CUDA, where the transfer step takes half precision several times faster."""
+    """Return the dtype for stored features: float16 on CUDA, where it speeds up the transfer step several times."""
     return torch.float16 if device.type == "cuda" else torch.float32
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -13,7 +14,7 @@ from propagate.propagation.cpu.keys import RoundedKeys
 from propagate.propagation.finer import by_cell, finer_factor, from_cells, refine_labels
 from propagate.propagation.memory import MemoryBank
 from propagate.propagation.torch.transfer import best_keys
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Ties, Window, grid_of
 
 
 class LabelPropagator:
@@ -21,18 +22,18 @@ class LabelPropagator:
 
     Args:
         n_last: most recent frames kept in memory beside the anchors.
-        n_older, older_every: frames before these that are kept, too, see `propagate.propagation.memory.MemoryBank`.
+        n_older, older_every: earlier frames kept as well, see `propagate.propagation.memory.MemoryBank`.
         top_k, temperature, ties: see `propagate.propagation.affinity.propagate_labels`.
         window: "square", "circle" or "none".
-        radius: of the window, in grid cells; with `finer`, too, in those of the features.
-        exempt_anchors: the window does not bind the anchors (CRW).
-        memory_dtype: "float32", "float16", "bfloat16", of the features in memory; or "auto": float16 on a CUDA device
+        radius: of the window, in cells of the features' grid, also with `finer`.
+        exempt_anchors: search anchors without a window (CRW).
+        memory_dtype: "float32", "float16" or "bfloat16" for the features in memory; "auto": float16 on a CUDA device
             unless `ties` is "keep", which compares scores for equality, else float32.
-        finer: carry labels on the grid of finer features, which come with the others: these are searched, and the
-            finer cells of what was found are compared (`propagate.propagation.finer`).
-        finer_from: so many keys are found for that; `top_k` is of their finer cells then.
-        anchors: annotated frames to make room for; more may come.
-        tile_scores: see `affinity.propagate_labels`; of finer features, `finer.refine_labels`.
+        finer: carry labels on the grid of finer features: the coarse features are searched, and the finer cells of the
+            keys found are compared (`propagate.propagation.finer`).
+        finer_from: keys to search for that; `top_k` then counts their finer cells.
+        anchors: annotated frames to reserve room for; more can be added.
+        tile_scores: see `affinity.propagate_labels` and `finer.refine_labels`.
 
     Example:
         >>> propagator = LabelPropagator(top_k=5, radius=12)
@@ -58,24 +59,21 @@ class LabelPropagator:
         anchors: int = 1,
         tile_scores: int | None = None,
     ) -> None:
-        self.top_k, self.temperature, self.ties = top_k, temperature, ties
-        self.tile_scores = tile_scores
+        self.top_k, self.temperature, self.ties, self.tile_scores = top_k, temperature, ties, tile_scores
         self.window, self.radius, self.exempt_anchors = window, radius, exempt_anchors
-        self._exempt: list[int] = []
         self.finer_from = finer_from
-
-        def bank() -> MemoryBank:
-            return MemoryBank(
-                n_last,
-                anchors=anchors,
-                n_older=n_older,
-                older_every=older_every,
-                dtype=_stored(memory_dtype, ties),
-            )
-
-        self.memory = bank()
+        self._exempt: list[int] = []
         self._rounded = RoundedKeys()
-        # with it, the labels are here, by cell as the features are, and those of the other bank have no channels
+        bank = partial(
+            MemoryBank,
+            n_last,
+            anchors=anchors,
+            n_older=n_older,
+            older_every=older_every,
+            dtype=_stored_dtype(memory_dtype, ties),
+        )
+        self.memory = bank()
+        # if set, it holds the labels, by cell like its features, and the labels in `memory` have no channels
         self.finer_memory = bank() if finer else None
 
     def anchor(
@@ -86,15 +84,14 @@ class LabelPropagator:
         *,
         window: Literal["none"] | None = None,
     ) -> Float[Tensor, "l y x"]:
-        """Take in an annotated frame; it stays in memory for ever. Returns its labels as they were given.
+        """Add an annotated frame, which stays in memory. Return its labels unchanged.
 
         Args:
             features: (C, h, w), not necessarily normalized.
             labels: (L, h, w), or on the grid of the finer features.
-            finer: (D, f h, f w) finer features of the frame, for any whole f; they have to be there if, and only if,
-                the propagator is one for them.
-            window: "none": this anchor is searched everywhere, because it is another picture, in which the place of a
-                thing says nothing of its place in the video; None: as the propagator's window and `exempt_anchors` say.
+            finer: (D, f h, f w) finer features of the frame, for any whole f; required with `finer=True`, else None.
+            window: "none": search this anchor everywhere, for another picture whose positions mean nothing in the
+                video; None: follow the propagator's window and `exempt_anchors`.
         """
         if window not in (None, "none"):
             raise ValueError(f'window of an anchor must be "none" or None, not {window!r}')
@@ -103,8 +100,8 @@ class LabelPropagator:
         if self.finer_memory is None or finer is None:
             self.memory.add_anchor(query, labels)
         else:
-            factor = finer_factor(_grid(features), _grid(finer))
-            self.memory.add_anchor(query, _no_labels(query))
+            factor = finer_factor(grid_of(features), grid_of(finer))
+            self.memory.add_anchor(query, query[:0])
             self.finer_memory.add_anchor(by_cell(normalize(finer), factor), by_cell(labels, factor))
         if window == "none":
             self._exempt.append(self.memory.anchors - 1)
@@ -113,7 +110,7 @@ class LabelPropagator:
     def step(
         self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None = None
     ) -> Float[Tensor, "l y x"]:
-        """The soft labels of the next frame, which then becomes the newest of the memory.
+        """Return the soft labels of the next frame and add it to the memory.
 
         Args:
             features: (C, h, w), not necessarily normalized.
@@ -123,20 +120,20 @@ class LabelPropagator:
             (L, h, w) float32, or on the grid of the finer features: neither hardened nor renormalized.
 
         Raises:
-            ValueError: no anchor has been given yet.
+            ValueError: there is no anchor yet.
         """
-        return self._carried(features, finer, remember=True)
+        return self._carry(features, finer, remember=True)
 
     def predict(
         self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None = None
     ) -> Float[Tensor, "l y x"]:
-        """The soft labels that `step` would give; the memory stays as it is.
+        """Return the soft labels that `step` would give, without changing the memory.
 
         For an annotated frame that leaves some objects to the prediction. Arguments, result and errors as `step`.
         """
-        return self._carried(features, finer, remember=False)
+        return self._carry(features, finer, remember=False)
 
-    def _carried(
+    def _carry(
         self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None, *, remember: bool
     ) -> Float[Tensor, "l y x"]:
         if not self.memory.anchors:
@@ -144,12 +141,10 @@ class LabelPropagator:
         self._check(finer)
         query = normalize(features)
         if self.finer_memory is not None and finer is not None:
-            return self._finer_carried(query, finer, self.finer_memory, remember=remember)
-        keys, labels = self.memory.context()
+            return self._carry_finer(query, finer, self.finer_memory, remember=remember)
         soft = propagate_labels(
             query,
-            keys,
-            labels,
+            *self.memory.context(),
             window=self._window(),
             top_k=self.top_k,
             temperature=self.temperature,
@@ -162,10 +157,10 @@ class LabelPropagator:
             self.memory.add_prediction(query, soft)
         return soft
 
-    def _finer_carried(
+    def _carry_finer(
         self, query: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"], memory: MemoryBank, *, remember: bool
     ) -> Float[Tensor, "l y x"]:
-        factor = finer_factor(_grid(query), _grid(finer))
+        factor = finer_factor(grid_of(query), grid_of(finer))
         finer_query = by_cell(normalize(finer), factor)
         keys, _ = self.memory.context()
         found = best_keys(query, keys, window=self._window(), top_k=self.finer_from, tile_scores=self.tile_scores)
@@ -180,7 +175,7 @@ class LabelPropagator:
             tile_scores=self.tile_scores,
         )
         if remember:
-            self.memory.add_prediction(query, _no_labels(query))
+            self.memory.add_prediction(query, query[:0])
             memory.add_prediction(finer_query, soft)
         return from_cells(soft, factor)
 
@@ -195,17 +190,8 @@ class LabelPropagator:
         return Window(self.window, self.radius, exempt)
 
 
-def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:
-    _, height, width = features.shape
-    return height, width
-
-
-def _no_labels(query: Float[Tensor, "c h w"]) -> Float[Tensor, "0 h w"]:
-    return query[:0]
-
-
-def _stored(memory_dtype: str, ties: Ties) -> torch.dtype | None:
-    """What the memory keeps features in; None: what suits the device, which the first features tell."""
+def _stored_dtype(memory_dtype: str, ties: Ties) -> torch.dtype | None:
+    """The dtype of features in memory; None: choose by the device of the first features."""
     if memory_dtype != "auto":
         return cast("torch.dtype", getattr(torch, memory_dtype))
     return torch.float32 if ties == "keep" else None

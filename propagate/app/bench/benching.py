@@ -19,21 +19,14 @@ from propagate.benchmarks.running.resources import machine, peak_device_memory, 
 from propagate.benchmarks.speed.generated_clip import generate_clip, shapes_mask
 from propagate.benchmarks.speed.stage_times import STAGES, OpenSink, Stages, Subject, end_to_end
 from propagate.benchmarks.speed.timing import Timing
-from propagate.benchmarks.speed.transfer_step import (
-    DenseComparison,
-    Rule,
-    Shape,
-    Transfer,
-    Way,
-    against_dense,
-    memory_of,
-)
+from propagate.benchmarks.speed.transfer_step import DenseComparison, Shape, Transfer, Way, against_dense, memory_of
 from propagate.errors import UsageError
 from propagate.features import build_extractor, wanted_weights
 from propagate.formats import read_mask_file
 from propagate.formats.output.folder import MASKS
 from propagate.pipeline import for_label
 from propagate.planning.fitting import check_fit
+from propagate.propagation.window import Rule
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Mask
 from propagate.video import VideoReader, open_video

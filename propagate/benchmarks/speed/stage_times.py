@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from propagate.benchmarks.speed.timing import Timing, timed
-from propagate.benchmarks.speed.transfer_step import Rule, Transfer
+from propagate.benchmarks.speed.transfer_step import Transfer
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor
 from propagate.features.finer import both_maps
@@ -25,7 +25,7 @@ from propagate.labels import codec_for
 from propagate.pipeline import extract, label_stride, maps_of, track, with_frames
 from propagate.propagation.affinity import normalize
 from propagate.propagation.propagator import LabelPropagator
-from propagate.propagation.window import Window
+from propagate.propagation.window import Rule, Window
 from propagate.settings import Settings
 from propagate.types import Frame, Mask, Prediction
 from propagate.video import VideoReader

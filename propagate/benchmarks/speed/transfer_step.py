@@ -14,19 +14,9 @@ from propagate.benchmarks.speed.timing import Timing, synchronize, timed
 from propagate.propagation.affinity import normalize, propagate_labels
 from propagate.propagation.cpu.keys import RoundedKeys
 from propagate.propagation.dense import dense_transfer
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Rule, Ties
 
 Way = Literal["ours", "dense"]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How labels are transferred; see `propagate.propagation.affinity.propagate_labels`."""
-
-    window: Window | None
-    top_k: int
-    temperature: float
-    ties: Ties
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compiled inner loop of `propagation.finer`; only that module imports it, when labels are refined on a CPU."""
+"""Compiled inner loop of `propagation.finer`, which loads it when it refines labels on a CPU."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from propagate.propagation.cpu.vectors import compiled
 @compiled
 @no_type_check
 def refine(query, keys, labels, found, first, k, temperature, keep, out):
-    """Labels of the children of some cells.
+    """Write labels of the children of `len(out)` cells from `first` on. See `propagation.finer.refine_labels`.
 
     Args:
         query: (cells, f^2, c) float32.
-        keys: (n * all cells, f^2, c) float32.
-        labels: (n * all cells, f^2, l) float32.
+        keys, labels: (n * cells, f^2, c) and (n * cells, f^2, l) float32.
         found: (cells, m) int64: rows of `keys`; -1: none.
-        first: the cell to begin with; how many are done, `out` says.
-        k, temperature: see `propagate.propagation.finer.refine_labels`.
         keep: every child that equals the k-th counts too.
-        out: (some cells, f^2, l) float32, written.
+        out: (some cells, f^2, l) float32.
     """
     children, channels = query.shape[1], query.shape[2]
     scores = np.empty((children, found.shape[1] * children), np.float32)

@@ -1,6 +1,6 @@
-"""Compiled inner loops of `propagate.propagation.cpu.transfer`, which says what they do and why it is exact.
+"""Compiled inner loops of `propagate.propagation.cpu.transfer`, which explains them and why they are exact.
 
-Only that module imports this one, and only when a transfer step is due: numba takes half a second to load.
+Only that module imports this one, at the first transfer step, because numba takes half a second to load.
 """
 
 from __future__ import annotations
@@ -23,15 +23,7 @@ from propagate.propagation.cpu.selection import (
 )
 from propagate.propagation.cpu.vectors import LANES, QUERIES, compiled, multiplies_integers, multiply_one, multiply_pair
 
-__all__ = [
-    "LANES",
-    "QUERIES",
-    "multiplies_integers",
-    "round_keys",
-    "round_queries",
-    "select",
-    "select_by_integers",
-]
+__all__ = ["LANES", "QUERIES", "multiplies_integers", "round_keys", "round_queries", "select", "select_by_integers"]
 
 
 @compiled
@@ -40,37 +32,33 @@ def select(
     scores, row_begin, row_first, line, box, half, tile, across, frames, row_keys, errors, query_facts, bounds, mean,
     query, keys, table, labels, k, temperature, keep, out,
 ):  # fmt: skip
-    """Labels of the queries of one tile.
+    """Write the labels of one tile of queries; return the number of keys scored exactly.
 
-    Keys are numbered (row, place in the row), where a row of `row_keys` places begins with all frames of its first
-    column, all of the next, and so on, for the frames inside the window; then (cell, frame) for the free frames.
+    Keys inside the window are numbered by (row, column, frame), `row_keys` to a row; then the free frames' by (cell,
+    frame).
 
     Args:
         scores: (m + 15 or more,) float32, in units of the query's scale: for every row of keys that the tile reaches
             (rows of queries that reach it, across, keys of the box in it); then for all queries (queries, free keys).
-        row_begin, row_first: (h + 1,) int64 and (h,) int64: where a row's scores begin, the free ones last, and the
-            first row of queries that they belong to.
-        line: place in its row of the key whose score comes first; from the scores of one query with a row to the next
-            query's; the same with the free keys.
+        row_begin, row_first: (h + 1,) and (h,) int64: offset of each row's scores (free ones last), and the first row
+            of queries they belong to.
+        line: number in its row of the key with the first score; stride from one query to the next in a row's scores;
+            the same stride in the free ones.
         box: (first row, end row, first column, end column) of keys inside the window that the tile reaches.
-        half: (reach + 1,) int64: columns that a query reaches to either side, by the distance of rows; -1: none.
+        half: (reach + 1,) int64: columns that a query reaches to each side, by the distance of rows; -1: none.
         tile: (first row, first column, rows, columns) of the queries.
-        across: queries of a row that there are scores of, at least the tile's columns.
-        frames: (n,) int64, frames inside the window, and (m,) int64, frames that it does not bind.
-        errors: (keys,) float32: length of what rounding took from each key.
-        query_facts: (scales, errors, lengths) of all queries as `round_queries` gives them, (h, w) float32 each.
+        across: queries of a row in `scores`, at least the tile's columns.
+        frames: (n,) and (m,) int64: frames inside the window, and free ones.
+        errors: (keys,) float32: length of each key's rounding error.
+        query_facts: (scales, errors, lengths) of all queries, see `round_queries`, (h, w) float32 each.
         bounds: the largest error and the largest length of the rounded keys.
-        mean: (c,) float32: what the keys were less when they were rounded.
+        mean: (c,) float32, subtracted from the keys before rounding.
         query: (h, w, c) float32.
-        keys: (n, h, w, c) float32, or uint16: places in `table`.
-        table: (65536,) float32, or None.
+        keys: (n, h, w, c) float32, or uint16 indices into `table`, (65536,) float32 or None.
         labels: (n, h, w, l) float32.
         k, temperature: see `propagate.propagation.affinity.propagate_labels`.
         keep: every key that equals the k-th counts too.
         out: (h, w, l) float32, written.
-
-    Returns:
-        How many keys were scored exactly.
     """
     scale_of, error_of, length_of = query_facts
     worst_error, longest = bounds
@@ -101,14 +89,14 @@ def select(
 
             best_scores(scores, runs[:count], peaks[:count], best, place)
 
-            # Those k, scored exactly: the k-th best of all exact scores is not below their least.
+            # Score those k exactly: the k-th best of all exact scores is not below their minimum.
             scale, last, last_key = scale_of[y, x], np.float32(np.inf), -1
             threshold, share = np.float32(-np.inf), np.float32(0)
             candidates = 0
             if scale > 0 and place[k - 1] >= 0:
                 last, last_key = best[k - 1], place[k - 1]
                 least = np.float32(np.inf)
-                for i in range(k):  # not as a slice: numba would compile the text of an error for seconds
+                for i in range(k):  # not a slice, whose error message takes numba seconds to compile
                     where[i] = place[i]
                 score_exactly(vector, keys, table, frames, bound_keys, row_keys, where[:k], found, 0)
                 for i in range(k):
@@ -120,7 +108,7 @@ def select(
                 share = (length + error_of[y, x]) / scale * np.float32(1.001)
                 threshold = (least - product(vector, mean, None) - slack) / scale
 
-            # Every other key whose exact score can be as good.
+            # All other keys whose exact score may be as good.
             chosen, candidates = candidates, list_candidates(
                 scores, runs[:count], peaks[:count], errors, worst_error, share, threshold, last, last_key, where,
                 candidates,
@@ -153,13 +141,12 @@ def select(
 @compiled
 @no_type_check
 def multiply_row(codes, scales, blocks, queries, offsets, out, begin, step):
-    """Coarse scores of some rows of QUERIES queries each with blocks of a row of keys.
+    """Write coarse scores of some rows of QUERIES queries each with blocks (first, end) of a row of keys.
 
     Args:
-        codes, scales: of that row, see `round_keys`.
-        blocks: (first, end).
+        codes, scales: of the row of keys, see `round_keys`.
         queries, offsets: (rows, QUERIES, s) int8 and (rows, QUERIES) int32.
-        out: float32, written from `begin` on: every `step` one query's.
+        out: float32, written from `begin` on, one query every `step`.
     """
     groups = codes.shape[1]
     keys, scale, query, offset = codes.ctypes.data, scales.ctypes.data, queries.ctypes.data, offsets.ctypes.data
@@ -187,17 +174,13 @@ def select_by_integers(
     near, free, queries, offsets, strip, tall, half, frames, row_keys, errors, query_facts, bounds, mean, query, keys,
     table, labels, k, temperature, keep, out,
 ):  # fmt: skip
-    """Labels of the queries of a strip of at most QUERIES columns, some rows at a time.
+    """Write the labels of a strip of at most QUERIES columns, `tall` rows at a time; return as `select`.
 
     Args:
         near, free: (codes, scales) of the keys inside the window and of the free frames, see `round_keys`.
         queries, offsets: of all queries, see `round_queries`.
         strip: (first row, first column, rows, columns) of the queries.
-        tall: rows at a time.
         half and so on: see `select`.
-
-    Returns:
-        How many keys were scored exactly.
     """
     height, width = out.shape[:2]
     rows_off, columns_off, each = len(half) - 1, half.max(), len(frames[0])

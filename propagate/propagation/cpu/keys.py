@@ -1,4 +1,4 @@
-"""Vectors rounded to int8 for the transfer step on a CPU; those of a memory can be kept from step to step."""
+"""Vectors quantized to int8 for the transfer step on a CPU; the keys of a memory are cached from step to step."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ _LANES = 16  # keys of a block
 
 
 class Codes(NamedTuple):
-    """Rounded keys, as `propagate.propagation.cpu.rounding.round_keys` gives them.
-
-    Attributes:
-        codes: one row of blocks for each row of the grid, or one for all of it; no blocks where there are no frames.
-        scales, errors, lengths: of every key of a row, 16 to a block; 0 beyond the last key.
-    """
+    """Output of `propagate.propagation.cpu.rounding.round_keys`; scales and so on are 0 beyond the last key."""
 
     codes: UInt32[ndarray, "rows blocks fours 16"]
     scales: Float32[ndarray, "rows keys"]
@@ -32,10 +27,9 @@ class Codes(NamedTuple):
 
 
 class RoundedKeys:
-    """Rounded keys of the context frames. Kept from step to step, they save rounding the frames that stay.
+    """A cache of rounded keys for one memory, one step at a time; frames that stay are not rounded again.
 
-    It serves one memory, and one step at a time. It takes as many bytes as the keys have channels, and 12 more, for
-    every cell of every frame.
+    It takes (channels + 12) bytes for every cell of every frame.
     """
 
     def __init__(self) -> None:
@@ -51,27 +45,28 @@ class RoundedKeys:
         stamps: tuple[int, ...] | None,
         run: Run,
     ) -> tuple[Codes, Codes, Float32[Tensor, " c"]]:
-        """The rounded keys of the frames inside the window and of the free ones, and the mean that was taken off first.
+        """Return the rounded keys of the frames inside the window and of the free ones, and the mean subtracted first.
 
         Args:
             loops: `propagate.propagation.cpu.kernels`.
             rows: the keys of all frames.
-            parts: which of these are inside the window, and which are free.
-            stamps: a number for every frame, the same only if its keys are; None: nothing is known of them.
+            parts: numbers of the frames inside the window, and of the free ones.
+            stamps: a version of each frame's keys; None: round all.
             run: see `propagate.threads.in_threads`.
         """
         numbers = [tuple(stamps[frame] if stamps else -1 for frame in part) for part in parts]
         shape = (*rows.shape[1:], *(len(part) for part in parts))
         if stamps is None or shape != self._shape:
-            # any vector will do: this one is close to the keys' mean, which makes them short
+            # any vector works: this one is close to the keys' mean, which makes them short
             self._mean = rows[:, ::4, ::4].flatten(0, 2).float().mean(0)
             self._shape = shape
             self._parts = [((-1,) * len(part), _no_codes(shape, len(part), i == 1)) for i, part in enumerate(parts)]
         for i, (part, new) in enumerate(zip(parts, numbers, strict=True)):
             old, codes = self._parts[i]
             places = np.array([p for p in range(len(part)) if new[p] == -1 or new[p] != old[p]], np.int64)
-            self._parts[i] = ((-1,) * len(part), codes)  # should rounding be interrupted
-            _round(loops, rows, part[places], places, len(part), self._mean, codes, run)
+            self._parts[i] = ((-1,) * len(part), codes)  # in case rounding is interrupted
+            if len(places):
+                _round(loops, rows, part[places], places, len(part), self._mean, codes, run)
             self._parts[i] = (new, codes)
         return self._parts[0][1], self._parts[1][1], self._mean
 
@@ -102,13 +97,12 @@ def _round(
             given, first, which = rows[frames, band[0] : band[1]].float(), band[0], np.arange(len(frames))
         loops.round_keys(given.numpy(), which, places, each, band, first, mean.numpy(), *codes)
 
-    if len(frames):
-        height = rows.shape[1]
-        run(one_band, [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)])
+    height = rows.shape[1]
+    run(one_band, [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)])
 
 
 class RoundedQueries(NamedTuple):
-    """As `propagate.propagation.cpu.rounding.round_queries` gives them; (scales, errors, lengths) are the facts."""
+    """Output of `propagate.propagation.cpu.rounding.round_queries`; the facts are (scales, errors, lengths)."""
 
     codes: Int8[ndarray, "h v s"]
     offsets: Int32[ndarray, "h v"]
@@ -116,7 +110,7 @@ class RoundedQueries(NamedTuple):
 
 
 def rounded_queries(loops: ModuleType, rows: Float32[Tensor, "h w c"], multiple: int) -> RoundedQueries:
-    """Every query's int8, the columns filled with zeros to a multiple of some number."""
+    """Round every query to int8, the columns padded with zeros to a multiple."""
     height, width, channels = rows.shape
     padded = -(-width // multiple) * multiple
     codes = np.zeros((height, padded, -(-channels // 4) * 4), np.int8)

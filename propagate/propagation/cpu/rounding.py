@@ -1,7 +1,7 @@
-"""Compiled loops that round vectors to int8 for `propagate.propagation.cpu.transfer`, which says why that is exact.
+"""Compiled loops that quantize vectors to int8 for `propagate.propagation.cpu.transfer`, which proves it exact.
 
-Keys lie as `vectors.multiply_pair` takes them: rows of blocks of 16 keys; of each block the first
-four channels of all 16, the next four, and so on; 128 is added to every code, since one side has to be unsigned.
+Keys lie as `vectors.multiply_pair` reads them: rows of blocks of 16 keys; in each block the first four channels of all
+16, the next four, and so on; 128 is added to every code, because one factor must be unsigned.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from propagate.propagation.cpu.vectors import LANES, compiled
 
-_UNDERFLOW = np.float32(1e-17)  # more than what squares below 1e-38, which count as 0, add to a length
+_UNDERFLOW = np.float32(1e-17)  # above what squares below 1e-38, which underflow to 0, add to a length
 
 
 @compiled
@@ -24,13 +24,13 @@ def _round(vector, mean, code):
         value = vector[c] - mean[c]
         top = max(top, abs(value))
         square += value * value
-    # tiny vectors have no inverse scale: of them everything is remainder
+    # tiny vectors have no inverse scale: all of them is remainder
     scale = top / np.float32(127) if top > np.float32(1e-30) else np.float32(0)
     inverse = np.float32(127) / top if top > np.float32(1e-30) else np.float32(0)
     error = np.float32(0)
     for c in range(len(vector)):
         value = vector[c] - mean[c]
-        # to the nearest: cut off above 0, since that is what vector units have an instruction for
+        # to the nearest: truncated above 0, for which vector units have an instruction
         rounded = np.int32(value * inverse + np.float32(128.5)) - np.int32(128)
         code[c] = rounded
         remainder = value - scale * np.float32(rounded)
@@ -41,15 +41,13 @@ def _round(vector, mean, code):
 @compiled
 @no_type_check
 def round_queries(rows, codes, offsets, scales, errors, lengths):
-    """Round the vectors of queries.
+    """Round the vectors of queries, (h, w, c) float32. All other arrays are written.
 
     Args:
-        rows: (h, w, c) float32.
-        codes: (h, v, s) int8, v >= w, s >= c a multiple of 4, zeros; written: rows = scales * codes + remainder.
-        offsets: (h, v) int32, zeros; written: -128 times the sum of the codes, which takes back what `round_keys` adds.
-        scales: (h, w) float32, written; 0 where the vector is.
-        errors: (h, w) float32, written: length of the remainder, at least.
-        lengths: (h, w) float32, written: length of rows, at least.
+        codes: (h, v, s) int8, v >= w, s >= c a multiple of 4, zeros: rows = scales * codes + remainder.
+        offsets: (h, v) int32, zeros: -128 times the sum of the codes, which cancels what `round_keys` adds.
+        scales: (h, w) float32; 0 for a zero vector.
+        errors, lengths: (h, w) float32: upper bounds on the lengths of the remainder and of rows.
     """
     height, width, channels = rows.shape
     none = np.zeros(channels, np.float32)
@@ -66,21 +64,20 @@ def round_queries(rows, codes, offsets, scales, errors, lengths):
 @compiled
 @no_type_check
 def round_keys(rows, which, places, each, band, first, mean, codes, scales, errors, lengths):
-    """Round the vectors of some frames' keys, less `mean`.
+    """Round the vectors of some frames' keys, less `mean`, into codes, scales, errors and lengths.
 
     Args:
         rows: (n, h, w, c) float32.
-        which: (m,) int64: the frames to do.
-        places: (m,) int64: the place of each among the frames of a cell.
-        each: frames of a cell: a row of codes holds all frames of the first column, all of the next, and so on.
-        band: (first row, end row) to do.
-        first: the row of the grid that is the first of `rows`.
+        which: (m,) int64: the frames to round.
+        places: (m,) int64: the place of each among the `each` frames of a cell; a row of codes holds all frames of the
+            first column, all of the next, and so on.
+        band: (first row, end row) to round.
+        first: the row of the grid that `rows` starts with.
         mean: (c,) float32.
-        codes: (h or 1, blocks, s, 16) uint32, written: four codes of 8 bits, the first in the lowest, 4 s >= c. If
-            there is one row, it holds the whole grid's.
-        scales: (h or 1, keys) float32, written: rows - mean = scales * (codes - 128) + remainder; 0 where that is.
-        errors: (h or 1, keys) float32, written: length of the remainder, at least.
-        lengths: (h or 1, keys) float32, written: length of rows - mean, at least.
+        codes: (h or 1, blocks, s, 16) uint32: four codes of 8 bits, the first in the lowest, 4 s >= c. A single row
+            holds the whole grid.
+        scales: (h or 1, keys) float32: rows - mean = scales * (codes - 128) + remainder; 0 for a zero vector.
+        errors, lengths: (h or 1, keys) float32: upper bounds on the lengths of the remainder and of rows - mean.
     """
     width, groups = rows.shape[2], codes.shape[2]
     code = np.zeros(4 * groups, np.int8)

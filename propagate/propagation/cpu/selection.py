@@ -1,7 +1,4 @@
-"""Compiled parts of `kernels.select`: of the coarse scores those that count, and their exact ones.
-
-What the arguments are stands there.
-"""
+"""Compiled parts of `kernels.select`, which documents the arguments: selection by coarse scores, exact scores."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ import numpy as np
 
 from propagate.propagation.cpu.vectors import LANES, compiled, lane_maxima, lanes_reaching, prefetch
 
-RUN = 16 * LANES  # neighbouring scores of which 16 maxima are kept: of every 16th, from the first, the second, ... one
-_AHEAD = 3  # keys whose memory is asked for before their turn
+RUN = 16 * LANES  # neighbouring scores with 16 maxima: of every 16th score from the first, the second, ... one
+_AHEAD = 3  # keys to prefetch
 
 
 @compiled
 @no_type_check
 def insert(values, keys, value, key):
-    """Into the descending list, which loses its last; of equals the lower key comes first."""
+    """Insert into the descending list and drop its last; the lower key of equals comes first."""
     last = len(values) - 1
     if value > values[last] or (value == values[last] and key < keys[last]):
         at = last
@@ -31,7 +28,7 @@ def insert(values, keys, value, key):
 @compiled
 @no_type_check
 def product(vector, key, table):
-    """In float32: the exact score of a key, which lies as numbers or, with a table, as places in it."""
+    """Return the exact score of a key in float32; with a table, the key holds indices into it."""
     total = np.float32(0)
     if table is None:
         for c in range(len(vector)):
@@ -45,7 +42,7 @@ def product(vector, key, table):
 @compiled
 @no_type_check
 def find(key, frames, bound_keys, row_keys, width):
-    """(frame, row, column) of a key."""
+    """Return (frame, row, column) of a key."""
     near, free = frames
     if key < bound_keys:
         row, key = key // row_keys, key % row_keys
@@ -58,7 +55,7 @@ def find(key, frames, bound_keys, row_keys, width):
 @compiled
 @no_type_check
 def score_exactly(vector, keys, table, frames, bound_keys, row_keys, where, found, first):
-    """Exact scores of the keys listed from `first` on; memory is asked for some of them ahead of their turn."""
+    """Write exact scores of the keys listed from `first` on, prefetching their memory."""
     width, size = keys.shape[2], keys.shape[3] * keys.itemsize
     begin = keys.ctypes.data
     for i in range(first - _AHEAD, len(where)):
@@ -75,7 +72,7 @@ def score_exactly(vector, keys, table, frames, bound_keys, row_keys, where, foun
 @compiled
 @no_type_check
 def list_runs(begin, key, length, address, runs, peaks, count):
-    """Cut neighbouring scores into runs (first score, first key, length) and find the maxima of each."""
+    """Append runs (first score, first key, length) of neighbouring scores and their maxima; return the new count."""
     for start in range(0, length, RUN):
         size = min(RUN, length - start)
         runs[count, 0], runs[count, 1], runs[count, 2] = begin + start, key + start, size
@@ -87,9 +84,9 @@ def list_runs(begin, key, length, address, runs, peaks, count):
 @compiled
 @no_type_check
 def best_scores(scores, runs, peaks, best, keys):
-    """The best scores of some runs, and their keys, into lists of some length; -infinity and -1 where there are fewer.
+    """Write the best scores of some runs and their keys; -infinity and -1 where there are fewer.
 
-    Every maximum is another key's, so the last of the list is not below the last of as long a list of maxima.
+    The maxima belong to different keys, so the k-th best score is not below the k-th best maximum.
     """
     maxima = peaks.ctypes.data
     best[:], keys[:] = -np.inf, -1
@@ -114,7 +111,7 @@ def best_scores(scores, runs, peaks, best, keys):
 @compiled
 @no_type_check
 def list_candidates(scores, runs, peaks, errors, worst_error, share, threshold, last, last_key, keys, count):
-    """Append the keys whose score and `share` of error reach the threshold, and that come after the last of a list."""
+    """Append the keys whose score plus `share` of error reaches the threshold, and that rank after the last key."""
     maxima, least = peaks.ctypes.data, threshold - share * worst_error * np.float32(1.001)
     for run in range(len(runs)):
         lanes, lane = lanes_reaching(maxima + run * 4 * LANES, least), 0
@@ -133,8 +130,8 @@ def list_candidates(scores, runs, peaks, errors, worst_error, share, threshold, 
 @compiled
 @no_type_check
 def with_ties(found, where, best, place):
-    """The best scores and their keys, then all others that equal the last of them, the lowest keys first."""
-    # sorted and joined by hand: numba compiles its own functions for that for two seconds
+    """Return the best scores and their keys, then all others that equal the last of them, the lowest keys first."""
+    # sorted and joined by hand: numba's own functions take two seconds to compile
     k, count = len(best), len(best)
     scores, keys = np.empty(k + len(found), np.float32), np.empty(k + len(found), np.int64)
     for i in range(k):

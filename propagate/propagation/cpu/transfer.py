@@ -1,6 +1,6 @@
 """The transfer step on a CPU: coarse scores by products of small integers, exact scores of the few keys that count.
 
-The definition is that of `affinity.propagate_labels`, which comes here where it can. The result is exact:
+`affinity.propagate_labels` defines the step and calls this backend where it applies. The result is exact:
 
 Let q be a query and k a key, both real vectors, and m any fixed vector (the keys' mean: it makes them shorter). The
 order of the keys by q.k is their order by q.(k - m). Rounding gives q = q' + e and k - m = k' + d with q', k' of int8
@@ -8,18 +8,17 @@ times a scale each, whose product is computed in integers, without error. By Cau
 
     |q.(k - m) - q'.k'| = |e.(k - m) + q'.d| <= |e| max |k - m| + (|q| + |e|) |d|.
 
-All lengths on the right are measured. The k keys that are best by q'.k' are scored in float32 on the vectors
-themselves; the k-th best of all float32 scores is not below the least of these. A key whose coarse score plus its bound
-is below that least cannot be among the best and is left out; all others are scored in float32 too, and the best of them
-are the result. A float32 sum of c products is off by at most c 2^-24 |q| |k|, in whatever order; the bound takes four
-times that, for the three such sums that meet and for what else is rounded. So which keys are left out depends on tiles,
-threads and the coarse scores' precision, and the result does not.
+All lengths on the right are measured. The k best keys by q'.k' are scored in float32 on the vectors themselves; the
+k-th best of all float32 scores is not below the minimum of these. A key whose coarse score plus its bound is below that
+minimum cannot be among the best and is skipped; all others are scored in float32, and the best of them are the result.
+The error of a float32 sum of c products is at most c 2^-24 |q| |k|, in any order; the bound takes four times that, for
+the three such sums involved and for other rounding. So the set of skipped keys depends on tiles, threads and the coarse
+scores' precision, and the result does not.
 
-What makes it fast: where the CPU has VNNI, integers multiply four times as fast as float32; keys lie in the order (row,
-column, frame), so that those of one row that a strip of queries can reach are neighbours, and meet only the rows of
-queries that can reach them; their scores are read while they are in the cache; what was rounded can be kept until the
-next step (`cpu.keys`), at which one frame of the memory is new; and tiles are done by threads that never
-wait for each other.
+Why it is fast: with VNNI, integers multiply four times as fast as float32; keys lie in the order (row, column, frame),
+so that the keys of one row within reach of a strip of queries are neighbours, and meet only rows of queries that reach
+them; scores are read while in the CPU's cache; rounded keys are cached between steps (`cpu.keys`), since a step adds
+one frame to the memory; and threads process tiles without waiting for each other.
 """
 
 from __future__ import annotations
@@ -37,34 +36,31 @@ from numpy import ndarray
 from torch import Tensor
 
 from propagate.propagation.cpu.keys import Codes, RoundedKeys, rounded_queries
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Rule, Window, are_plain, load_kernels, split_frames
 from propagate.threads import MOST_THREADS, in_threads, usual_threads
 
 Precision = Literal["int8", "float32"]
+_OneTile = Callable[[tuple[int, int, int, int]], None]
+_Parts = tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]]
 
-_TILE_SCORES = 2**22  # 16 MiB of scores per thread, where they are products of whole matrices
-_STRIP_SCORES = 2**17  # 512 KiB, where they are read while they are in the cache
-_STRIP_ROWS = 15  # at least: so many pieces there are for threads to share
-_WIDE = 8  # columns of a tile: wider ones meet more keys in vain, narrower ones make the products small
+_TILE_SCORES = 2**22  # 16 MiB of scores per thread, for products of whole matrices
+_STRIP_SCORES = 2**17  # 512 KiB, which stay in the CPU's cache
+_STRIP_ROWS = 15  # a balance between few large pieces and enough of them for all threads
+_WIDE = 8  # columns of a tile: wider ones score more unreachable keys, narrower ones make the products small
 MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with its length
-_MOST_CHANNELS = 8192  # up to here rounding of the measured lengths is within the 0.1 % that are added to them
+_MOST_CHANNELS = 8192  # up to here rounding of the measured lengths is within the 0.1 % added to them
 
 
 @cache
 def kernels() -> ModuleType | None:
-    """The compiled inner loops, or None where numba is not to be had."""
-    try:
-        from propagate.propagation.cpu import kernels as affinity_kernels
-    except (ImportError, OSError):
-        return None
-    return affinity_kernels
+    """Return the compiled inner loops; None where numba cannot be imported."""
+    return load_kernels("propagate.propagation.cpu.kernels")
 
 
 def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int) -> bool:
-    """Whether `transfer` knows these tensors and is the faster way."""
+    """Return whether `transfer` supports these tensors and is the faster backend."""
     return (
-        type(query) is type(keys) is type(labels) is Tensor  # others may have no memory that numpy could read
-        and query.device.type == keys.device.type == labels.device.type == "cpu"
+        are_plain("cpu", query, keys, labels)
         and query.dtype == labels.dtype == torch.float32
         and keys.dtype in (torch.float32, torch.float16, torch.bfloat16)
         and top_k <= MOST_TOP_K
@@ -75,12 +71,9 @@ def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int) -> boo
 
 @cache
 def fastest_precision() -> Precision:
-    """Of the coarse scores: "int8" where the CPU multiplies integers fast."""
+    """Return the precision of coarse scores: "int8" where the CPU multiplies integers fast."""
     loops = kernels()
     return "int8" if loops is not None and loops.multiplies_integers() else "float32"
-
-
-_OneTile = Callable[[tuple[int, int, int, int]], None]
 
 
 @torch.no_grad()
@@ -88,11 +81,8 @@ def transfer(
     query: Float32[Tensor, "c h w"],
     keys: Float[Tensor, "n c h w"],
     labels: Float32[Tensor, "n l h w"],
+    rule: Rule,
     *,
-    window: Window | None,
-    top_k: int,
-    temperature: float,
-    ties: Ties = "cut",
     tile_scores: int | None = None,
     rounded: RoundedKeys | None = None,
     stamps: tuple[int, ...] | None = None,
@@ -102,10 +92,8 @@ def transfer(
     """See `propagate.propagation.affinity.propagate_labels`.
 
     Args:
-        query, keys, labels, window, top_k, temperature, ties: as there; the features may be of any length.
+        query, keys, labels, rule, rounded, stamps: as there; the features may be of any length.
         tile_scores: scores (4 bytes each) that one thread holds at a time, if that is enough for the smallest tile.
-        rounded: what is kept of the keys between the steps with one memory; None: nothing.
-        stamps: a number for every context frame, the same as in an earlier step only if its keys are the same.
         precision: of the coarse scores; None: `fastest_precision`. The result does not depend on it.
         threads: None: as many as torch would take. The result does not depend on it.
     """
@@ -118,13 +106,13 @@ def transfer(
     rows = keys.detach().permute(0, 2, 3, 1).contiguous()
     query_rows = query.detach().permute(1, 2, 0).contiguous()
     label_rows = labels.detach().permute(0, 2, 3, 1).contiguous()
-    near, free, half = _reach(window, frames, (height, width))
+    near, free, half = _reach(rule.window, frames, (height, width))
     if not len(near) + len(free):
         return torch.zeros_like(labels[0])
     result = torch.empty(height, width, label_rows.shape[3])
     exact = (
-        query_rows.numpy(), *_readable(rows), label_rows.numpy(), top_k, float(temperature), ties == "keep",
-        result.numpy(),
+        query_rows.numpy(), *_readable(rows), label_rows.numpy(), rule.top_k, float(rule.temperature),
+        rule.ties == "keep", result.numpy(),
     )  # fmt: skip
     if precision == "float32":
         one_tile, size = _by_floats(loops, query_rows, rows, (near, free), half, tile_scores or _TILE_SCORES, exact)
@@ -139,19 +127,17 @@ def _by_integers(
     loops: ModuleType,
     query_rows: Float32[Tensor, "h w c"],
     rounded: tuple[Codes, Codes, Float32[Tensor, " c"]],
-    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    parts: _Parts,
     half: Int64[ndarray, " rows"],
     tile_scores: int | None,
     exact: tuple[Any, ...],
 ) -> tuple[_OneTile, tuple[int, int]]:
-    """What does one tile with integer products, and how large tiles are."""
+    """Return the function for one tile with integer products, and the size of tiles."""
     near, free, mean = rounded
     queries = rounded_queries(loops, query_rows, loops.QUERIES)
     errors = np.concatenate([near.errors.ravel(), free.errors.ravel()])
     bounds = np.float32(errors.max()), max(np.float32(part.lengths.max(initial=0)) for part in (near, free))
-    given = (
-        half, parts, near.scales.shape[1], errors, queries.facts, bounds, mean.numpy(), *exact,
-    )  # fmt: skip
+    given = half, parts, near.scales.shape[1], errors, queries.facts, bounds, mean.numpy(), *exact
     height, width, _ = query_rows.shape
     row_scores = loops.QUERIES * _reached((height, width), half, parts, loops.QUERIES)
     tall = max(1, (tile_scores or _STRIP_SCORES) // max(1, row_scores))
@@ -168,12 +154,12 @@ def _by_floats(
     loops: ModuleType,
     query_rows: Float32[Tensor, "h w c"],
     rows: Float[Tensor, "n h w c"],
-    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
+    parts: _Parts,
     half: Int64[ndarray, " rows"],
     tile_scores: int,
     exact: tuple[Any, ...],
 ) -> tuple[_OneTile, tuple[int, int]]:
-    """What does one tile with products in float32, by torch, and how large tiles are."""
+    """Return the function for one tile with float32 products by torch, and the size of tiles."""
     height, width, channels = query_rows.shape
     near, free = parts
     near_keys, free_keys = (rows[part].float().permute(1, 2, 0, 3).contiguous() for part in parts)
@@ -198,14 +184,13 @@ def _by_floats(
             )
         mine = query_rows[top : top + tall, left : left + wide].reshape(tall * wide, channels)
         step = (box[3] - box[2]) * len(near)
-        # where the scores of each row of keys begin and with which row of queries; the free keys come last
+        # where the scores of each row of keys begin, and with which row of queries; the free keys come last
         begin, first = np.zeros(height + 1, np.int64), np.zeros(height, np.int64)
         pairs, done = [], 0
         for row in range(box[0], box[1]):
             low, high = max(top, row - rows_off), min(top + tall, row + rows_off + 1)
-            pairs.append(
-                (mine[(low - top) * wide : (high - top) * wide], near_keys[row, box[2] : box[3]].flatten(0, 1))
-            )
+            reached = mine[(low - top) * wide : (high - top) * wide]
+            pairs.append((reached, near_keys[row, box[2] : box[3]].flatten(0, 1)))
             begin[row], first[row] = done, low
             done += (high - low) * wide * step
         begin[height] = done
@@ -219,20 +204,16 @@ def _by_floats(
 def _reach(
     window: Window | None, frames: int, grid: tuple[int, int]
 ) -> tuple[Int64[ndarray, " near"], Int64[ndarray, " free"], Int64[ndarray, " rows"]]:
-    """Frames inside the window, frames that none binds, and columns reached to either side by the distance of rows."""
-    everything = np.arange(frames)
-    if window is None:
-        return everything[:0], everything, np.zeros(1, np.int64)
-    free = everything[np.isin(everything, window.exempt)]
-    if window.reach < 0:
-        return everything[:0], free, np.zeros(1, np.int64)
+    """Frames inside the window, frames searched everywhere, and columns reached to a side by the distance of rows."""
+    near, free = (np.array(part, np.int64) for part in split_frames(window, frames))
+    if window is None or window.reach < 0:
+        return near[:0], free, np.zeros(1, np.int64)
     dy, dx = torch.arange(min(window.reach + 1, grid[0])), torch.arange(grid[1])
-    half = window.contains(dy[:, None], dx[None]).sum(1).numpy() - 1
-    return everything[~np.isin(everything, window.exempt)], free, half
+    return near, free, window.contains(dy[:, None], dx[None]).sum(1).numpy() - 1
 
 
 def _readable(rows: Float[Tensor, "n h w c"]) -> tuple[Shaped[ndarray, "n h w c"], Float32[ndarray, " values"] | None]:
-    """The vectors as numpy knows them: half precision as its 16 bits, beside a table of the numbers these stand for."""
+    """The vectors for numpy: half precision as its 16 bits, with a table of the numbers that these encode."""
     if rows.dtype == torch.float32:
         return rows.numpy(), None
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.uint16)
@@ -240,7 +221,7 @@ def _readable(rows: Float[Tensor, "n h w c"]) -> tuple[Shaped[ndarray, "n h w c"
 
 
 def _products(pairs: list[tuple[Float32[Tensor, "_ c"], Float32[Tensor, "_ c"]]], beyond: int) -> Float32[Tensor, " m"]:
-    """Products of all queries with all keys of each pair, one after the other, and some values more."""
+    """Products of all queries with all keys of each pair, one after the other, and `beyond` unused values."""
     scores = torch.empty(sum(len(queries) * len(keys) for queries, keys in pairs) + beyond)
     done = 0
     for queries, keys in pairs:
@@ -250,25 +231,17 @@ def _products(pairs: list[tuple[Float32[Tensor, "_ c"], Float32[Tensor, "_ c"]]]
     return scores
 
 
-def _reached(
-    grid: tuple[int, int],
-    half: Int64[ndarray, " rows"],
-    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
-    wide: int,
-) -> int:
-    """The most keys in reach of a query and its neighbours, so many side by side."""
+def _reached(grid: tuple[int, int], half: Int64[ndarray, " rows"], parts: _Parts, wide: int) -> int:
+    """The largest number of keys within reach of `wide` queries side by side."""
     near, free = (len(part) for part in parts)
     rows, columns = min(2 * len(half) - 1, grid[0]), min(wide + 2 * int(half.max()), grid[1])
     return rows * columns * near + grid[0] * grid[1] * free
 
 
 def _tile_size(
-    grid: tuple[int, int],
-    half: Int64[ndarray, " rows"],
-    parts: tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]],
-    tile_scores: int,
+    grid: tuple[int, int], half: Int64[ndarray, " rows"], parts: _Parts, tile_scores: int
 ) -> tuple[int, int]:
-    """(rows, columns) of the queries of a tile, as many as the scores allow, at least one."""
+    """(rows, columns) of a tile of queries, as many as the scores allow, at least one."""
     wide = min(_WIDE, grid[1])
     while wide > 1 and wide * _reached(grid, half, parts, wide) > tile_scores:
         wide //= 2

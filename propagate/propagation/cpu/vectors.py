@@ -1,6 +1,6 @@
-"""What the compiled loops of the transfer step are made with: options, and instructions that numba has no words for.
+"""Compiler options for the loops of the transfer step, and instructions that numba does not offer.
 
-Addresses are those of the arrays' first values, in bytes; nothing is checked.
+Addresses are byte addresses of the arrays' first values and are not checked.
 """
 
 from __future__ import annotations
@@ -15,33 +15,36 @@ from numba import types
 from numba.extending import intrinsic
 
 LANES = 16  # 32-bit numbers that a vector holds
-QUERIES = 8  # that are multiplied at a time: with two vectors of keys, all products are kept in registers
+QUERIES = 8  # multiplied at a time: with two vectors of keys, all products stay in registers
 
-llvm.initialize_native_asmparser()  # which the instruction written out below needs, and numba does without
+llvm.initialize_native_asmparser()  # for the inline assembly below
 _INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _INTS, _FLOATS = ir.VectorType(_INT, LANES), ir.VectorType(_FLOAT, LANES)
 
-
-# Sums in any order, and no NaN: what vector units need. Infinities stay infinities.
+# sums in any order and no NaN, as vector units need; infinities stay infinities
 _MATH = {"reassoc", "contract", "arcp", "nsz", "nnan"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile by numba at the first call, and keep the code on disk."""
+    """Compile with numba at the first call, and cache the code on disk."""
     options: dict[str, Any] = {"nogil": True, "fastmath": _MATH, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that compiled code could be kept in
+    except RuntimeError:  # no writable folder for compiled code
         return numba.njit(**options)(function)
 
 
 def multiplies_integers() -> bool:
-    """Whether `multiply_pair` and `multiply_one` run here: they need AVX-512 with VNNI."""
-    chosen = numba.config.CPU_NAME or numba.config.CPU_FEATURES  # code is made for another CPU than this one
+    """Return whether `multiply_pair` and `multiply_one` run here: they need AVX-512 with VNNI."""
+    chosen = numba.config.CPU_NAME or numba.config.CPU_FEATURES  # numba compiles for another CPU
     try:
         return not chosen and bool(llvm.get_host_cpu_features().get("avx512vnni"))
     except RuntimeError:  # unknown on this system
         return False
+
+
+def _number(value: int) -> ir.Constant:
+    return ir.Constant(_LONG, value)
 
 
 def _pointer(builder: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
@@ -63,44 +66,40 @@ def _multiply(vectors: int) -> Any:
     @intrinsic
     @no_type_check
     def multiply(typing_context, keys, queries, query_bytes, offsets, scales, steps, out, out_bytes):
-        """Coarse scores of `QUERIES` queries with 16 keys, or 32.
+        """Write coarse scores of `QUERIES` queries with 16 keys, or 32.
 
         Args:
             keys: of uint8 (16 keys or 2 x 16 keys, steps, 16, 4): key codes + 128.
-            queries: of int8 (4 * steps,): the first query's codes; the others' follow at `query_bytes`.
+            queries: of int8 (4 * steps,): the first query's codes; the next ones follow every `query_bytes`.
             offsets: of int32 (QUERIES,): -128 times the sum of each query's codes.
             scales: of float32 (keys,).
-            out: of float32 (keys,): where (key codes . query codes) * scales goes, the next query's at `out_bytes`.
+            out: of float32 (keys,): (key codes . query codes) * scales; the next queries follow every `out_bytes`.
         """
         signature = types.void(*[types.int64] * 8)
 
         def generate(context, builder, _signature, values):
             keys, queries, query_bytes, offsets, scales, steps, out, out_bytes = values
-
-            def number(value):
-                return ir.Constant(_LONG, value)
-
             kind = ir.FunctionType(_INTS, [_INTS, _INTS, _INTS])
             starts = [
-                _splat(builder, _load(builder, builder.add(offsets, number(4 * q)), _INT), _INTS)
+                _splat(builder, _load(builder, builder.add(offsets, _number(4 * q)), _INT), _INTS)
                 for q in range(QUERIES)
             ]
-            rows = [builder.add(queries, builder.mul(query_bytes, number(q))) for q in range(QUERIES)]
+            rows = [builder.add(queries, builder.mul(query_bytes, _number(q))) for q in range(QUERIES)]
             before = builder.block
             loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
             builder.branch(loop)
             builder.position_at_end(loop)
             step = builder.phi(_LONG)
-            step.add_incoming(number(0), before)
+            step.add_incoming(_number(0), before)
             sums = [[builder.phi(_INTS) for _ in range(vectors)] for _ in range(QUERIES)]
             codes = []
             for v in range(vectors):
-                place = builder.add(builder.mul(steps, number(v)), step)
-                address = builder.add(keys, builder.mul(place, number(64)))
+                place = builder.add(builder.mul(steps, _number(v)), step)
+                address = builder.add(keys, builder.mul(place, _number(64)))
                 codes.append(_load(builder, address, _INTS))
-            following = builder.add(step, number(1))
+            following = builder.add(step, _number(1))
             for q in range(QUERIES):
-                address = builder.add(rows[q], builder.mul(step, number(4)))
+                address = builder.add(rows[q], builder.mul(step, _number(4)))
                 query = _splat(builder, _load(builder, address, _INT), _INTS)
                 for v in range(vectors):
                     sums[q][v].add_incoming(starts[q], before)
@@ -112,11 +111,11 @@ def _multiply(vectors: int) -> Any:
             builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
             builder.position_at_end(done)
             for v in range(vectors):
-                scale = _load(builder, builder.add(scales, number(64 * v)), _FLOATS)
+                scale = _load(builder, builder.add(scales, _number(64 * v)), _FLOATS)
                 for q in range(QUERIES):
                     total = sums[q][v].incomings[1][0]
                     score = builder.fmul(builder.sitofp(total, _FLOATS), scale)
-                    address = builder.add(out, builder.add(builder.mul(out_bytes, number(q)), number(64 * v)))
+                    address = builder.add(out, builder.add(builder.mul(out_bytes, _number(q)), _number(64 * v)))
                     builder.store(score, _pointer(builder, address, _FLOATS)).align = 4
             return context.get_dummy_value()
 
@@ -131,12 +130,12 @@ multiply_pair, multiply_one = _multiply(2), _multiply(1)
 @intrinsic
 @no_type_check
 def lane_maxima(typing_context, scores, length, out):
-    """Of every 16th score, from the first, the second, ... one: the largest; -infinity where there are none.
+    """Write the maximum of every 16th score from the first, the second, ... one; -infinity where there are none.
 
     Args:
-        scores: of float32 (length,); may be read up to 15 values beyond.
+        scores: of float32 (length,); up to 15 values beyond may be read.
         length: at least 1.
-        out: of float32 (16,), written.
+        out: of float32 (16,).
     """
     signature = types.void(types.int64, types.int64, types.int64)
 
@@ -146,20 +145,17 @@ def lane_maxima(typing_context, scores, length, out):
         def larger(a, b):
             return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
-        def number(value):
-            return ir.Constant(_LONG, value)
-
         least = ir.Constant(_FLOATS, [float("-inf")] * LANES)
-        whole = builder.sub(length, builder.urem(length, number(LANES)))
+        whole = builder.sub(length, builder.urem(length, _number(LANES)))
         before = builder.block
         loop, last, done = (builder.append_basic_block(name) for name in ("loop", "last", "done"))
-        builder.cbranch(builder.icmp_signed(">", whole, number(0)), loop, last)
+        builder.cbranch(builder.icmp_signed(">", whole, _number(0)), loop, last)
         builder.position_at_end(loop)
         at, peaks = builder.phi(_LONG), builder.phi(_FLOATS)
-        at.add_incoming(number(0), before)
+        at.add_incoming(_number(0), before)
         peaks.add_incoming(least, before)
-        more = larger(_load(builder, builder.add(scores, builder.mul(at, number(4))), _FLOATS), peaks)
-        following = builder.add(at, number(LANES))
+        more = larger(_load(builder, builder.add(scores, builder.mul(at, _number(4))), _FLOATS), peaks)
+        following = builder.add(at, _number(LANES))
         at.add_incoming(following, loop)
         peaks.add_incoming(more, loop)
         builder.cbranch(builder.icmp_signed("<", following, whole), loop, last)
@@ -169,7 +165,7 @@ def lane_maxima(typing_context, scores, length, out):
         found.add_incoming(more, loop)
         rest = builder.trunc(builder.sub(length, whole), _INT)
         inside = builder.icmp_signed("<", ir.Constant(_INTS, list(range(LANES))), _splat(builder, rest, _INTS))
-        tail = _load(builder, builder.add(scores, builder.mul(whole, number(4))), _FLOATS)
+        tail = _load(builder, builder.add(scores, builder.mul(whole, _number(4))), _FLOATS)
         found = larger(builder.select(inside, tail, least), found)
         builder.store(found, _pointer(builder, out, _FLOATS)).align = 4
         builder.branch(done)
@@ -182,12 +178,7 @@ def lane_maxima(typing_context, scores, length, out):
 @intrinsic
 @no_type_check
 def lanes_reaching(typing_context, values, threshold):
-    """Which of 16 values are not below a threshold: an integer's bits, the lowest stands for the first.
-
-    Args:
-        values: of float32 (16,).
-        threshold: a number, not an address.
-    """
+    """Return which of 16 float32 values are not below a threshold (a number), as bits, the lowest for the first."""
     signature = types.int64(types.int64, types.float32)
 
     def generate(_context, builder, _signature, given):
@@ -201,7 +192,7 @@ def lanes_reaching(typing_context, values, threshold):
 @intrinsic
 @no_type_check
 def prefetch(typing_context, address):
-    """Begin to bring the 64 bytes around an address into the cache."""
+    """Prefetch the 64 bytes around an address."""
     signature = types.void(types.int64)
 
     def generate(context, builder, _signature, given):

@@ -1,6 +1,6 @@
 """The kernel of `cuda.transfer`: scores, selection, softmax and labels of a tile of queries, in one launch.
 
-Whoever imports this needs Triton. Annotations are Triton's: a `tl.constexpr` is known when the kernel is compiled.
+Importing this needs Triton. Annotations are Triton's: a `tl.constexpr` is a compile-time constant.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 @triton.jit
 @no_type_check
 def _number(position, frames, top, left, region_width, area, width, cells, mask):
-    """Which key lies at a position of the region's cells, frame after frame; with its row and column."""
+    """Return number, row and column of the key at a position among the region's cells, frame after frame."""
     cell = position % area
     row = top + cell // region_width
     column = left + cell % region_width
@@ -29,7 +29,7 @@ def _scan(
     cells, reach, limit, WINDOWED: tl.constexpr, CIRCLE: tl.constexpr, CHANNELS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Take the keys of `count` frames' regions into the lists of the best."""
+    """Merge the keys of `count` frames' regions into the lists of the best."""
     place = tl.arange(0, BLOCK_KEYS)
     for start in range(0, count * area, BLOCK_KEYS):
         known = start + place < count * area
@@ -54,8 +54,8 @@ def _scan(
                 visible &= (tl.abs(dy) <= reach) & (tl.abs(dx) <= reach)
         scores = tl.where(visible, scores, -float("inf"))
 
-        # Most blocks hold few keys that get into a list, if any: one pass takes the best key of every query, and the
-        # passes end when no query's best gets in. What a query's list refuses once it will not take later either.
+        # Few keys of a block enter a list: each pass inserts the best key of every query, and the passes end when no
+        # query's best enters. A key rejected once stays rejected.
         highest, at = tl.max(scores, 1, return_indices=True)
         lowest, slot = tl.min(best, 1, return_indices=True)
         while tl.max((highest > lowest).to(tl.int32), 0) > 0:
@@ -70,7 +70,7 @@ def _scan(
     return best, places
 
 
-# numbers that would be compiled in where they are 1 or multiples of 16: each video's first frames would wait for that
+# else numbers that are 1 or multiples of 16 become constants, and each video's first frames wait for the compiler
 _NUMBERS = ["bound", "free", "height", "width", "kinds", "reach", "limit", "top_k"]
 
 
@@ -81,26 +81,21 @@ def transfer(
     sharpness, CIRCLE: tl.constexpr, CHANNELS: tl.constexpr, SLOTS: tl.constexpr, TALL: tl.constexpr,
     WIDE: tl.constexpr, BLOCK_KEYS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Labels of the queries of one tile, TALL rows and WIDE columns; the grid of programs is that of the tiles.
+    """Write the labels of one tile of queries, TALL rows and WIDE columns; one program per tile.
 
     Args:
-        query: (h, w, CHANNELS) in the keys' dtype.
-        exact_query: the same in float32.
+        query, exact_query: (h, w, CHANNELS) in the keys' dtype, and in float32.
         keys: (n, h, w, CHANNELS) float16 or bfloat16.
         labels: (n, kinds, h, w) float32.
-        result: (kinds, h, w) float32, to be written.
-        frames: (bound + free,) int32: numbers of the frames that the window binds, then of those that it does not.
-        bound, free: how many.
-        height, width: h and w.
-        kinds: labels.
+        result: (kinds, h, w) float32, written.
+        frames: (bound + free,) int32: numbers of the frames searched within the window, then of the others.
         reach: the largest |dy| and |dx| inside the window.
-        limit: the largest dy^2 + dx^2 inside, of a circle.
+        limit: the largest dy^2 + dx^2 inside a circle.
         top_k: at most SLOTS.
         sharpness: 1 / temperature.
-        CIRCLE: the window is one, else a square.
-        CHANNELS: of a feature.
-        SLOTS: of a query's list, a power of two.
-        TALL, WIDE: powers of two, at least 16 together.
+        CIRCLE: the window is a circle, else a square.
+        SLOTS: length of a query's list, a power of two.
+        TALL, WIDE: powers of two, with a product of at least 16.
         BLOCK_KEYS, BLOCK_CHANNELS: of one matrix product, powers of two, at least 16 each.
     """
     across = tl.cdiv(width, WIDE)
@@ -130,7 +125,7 @@ def transfer(
         cells, reach, limit, False, CIRCLE, CHANNELS, BLOCK_KEYS, BLOCK_CHANNELS,
     )  # fmt: skip
 
-    # the weights are those of the scores of the float32 query: its rounding has decided no more than who is weighed
+    # weights use scores of the float32 query: its rounding affects only which keys are selected
     weighed = (slots < top_k)[None, :] & (best > -float("inf"))
     for slot in range(top_k):
         mine = slots[None, :] == slot

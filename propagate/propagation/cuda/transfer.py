@@ -1,14 +1,14 @@
 """The transfer step on a GPU: one Triton kernel, with a half-precision memory.
 
-The definition is that of `affinity.propagate_labels`, which comes here where it can. A program of the kernel
-takes a tile of queries, goes through the keys that some of them can reach in blocks, and keeps each query's k best in
-registers; no score is ever written to memory.
+`affinity.propagate_labels` defines the step and calls this backend where it applies. A program of the kernel takes a
+tile of queries, reads the keys they can reach in blocks, and keeps each query's k best in registers; scores are never
+written to memory.
 
-The scores that decide which keys are the best are products of half-precision numbers, added up in float32: the query is
-rounded to the keys' dtype. By Cauchy and Schwarz such a score is off by at most u |q| |k| (`rounding`), for features of
-unit length 2^-11 in float16 and 2^-8 in bfloat16. So a key can only be missed whose score is within twice that of one
-that is taken. The weights come from scores of the float32 query with the keys as they are stored: where the k-th best
-key is clear, the labels are those of the torch way within float32's rounding.
+The scores that select the best keys are half-precision products accumulated in float32: the query is rounded to the
+keys' dtype. By Cauchy and Schwarz the error of such a score is at most u |q| |k| (`rounding`), for features of unit
+length 2^-11 in float16 and 2^-8 in bfloat16. So a missed key scores within twice that of a selected one. The weights
+come from scores of the float32 query with the keys as stored: where the k-th best key is clear, the labels equal those
+of the torch backend within float32 rounding.
 """
 
 from __future__ import annotations
@@ -23,62 +23,46 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from propagate.errors import PropagateWarning
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Rule, Window, are_plain, load_kernels, split_frames
 
-MOST_TOP_K = 32
-"""The lists of the best lie in registers, and each key that gets in costs a pass over its query's list."""
-
-_TILE = 4, 8  # queries of a program, (rows, columns): fewer leave tensor cores idle, more leave some of the GPU idle
-_BLOCK_KEYS = 128
-_BLOCK_CHANNELS = 64
-_LARGEST = 3e38  # of float32, about
+MOST_TOP_K = 32  # the lists of the best lie in registers, and each insertion costs a pass over the query's list
+_LARGEST = 3e38  # about the largest float32
 
 
 class SlowTransferWarning(PropagateWarning):
-    """The kernel does not run on this GPU, and torch's operations take its place."""
+    """The kernel does not run on this GPU; the torch backend replaces it."""
 
 
 class Blocks(NamedTuple):
-    """What one program of the kernel takes at a time; powers of two, products of matrices need 16.
+    """Block sizes of one program of the kernel: powers of two, at least 16 for matrix products."""
 
-    Attributes:
-        tile: (rows, columns) of queries.
-        keys, channels: of one product.
-    """
-
-    tile: tuple[int, int] = _TILE
-    keys: int = _BLOCK_KEYS
-    channels: int = _BLOCK_CHANNELS
+    tile: tuple[int, int] = (4, 8)  # (rows, columns) of queries: fewer idle the tensor cores, more idle part of the GPU
+    keys: int = 128
+    channels: int = 64
 
 
 @cache
 def kernel() -> ModuleType | None:
-    """The kernel's module, or None where Triton is not to be had; torch for CUDA on Linux brings it along."""
-    try:
-        from propagate.propagation.cuda import kernel as affinity_triton_kernel
-    except (ImportError, OSError):
-        return None
-    return affinity_triton_kernel
+    """Return the kernel's module; None without Triton, which torch for CUDA installs on Linux."""
+    return load_kernels("propagate.propagation.cuda.kernel")
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """The most by which a choosing score is off, for features of unit length: half of what the dtype tells apart."""
+    """Return the largest error of a selecting score, for features of unit length: half the dtype's epsilon."""
     return torch.finfo(dtype).eps / 2
 
 
-def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int, ties: Ties) -> bool:
-    """Whether `transfer` knows these tensors, and its kernel runs on their device.
+def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, rule: Rule) -> bool:
+    """Return whether `transfer` supports these tensors, and its kernel runs on their device.
 
-    Float32 keys ask for float32 scores, and "keep" for a list without end: both stay with torch's operations.
+    Float32 keys need float32 scores, and ties="keep" a list of any length: both stay with the torch backend.
     """
     return (
-        type(query) is type(keys) is type(labels) is Tensor  # others may have no memory
-        and query.device == keys.device == labels.device
-        and keys.device.type == "cuda"
+        are_plain("cuda", query, keys, labels)
         and query.dtype == labels.dtype == torch.float32
         and keys.dtype in (torch.float16, torch.bfloat16)
-        and ties == "cut"
-        and top_k <= MOST_TOP_K
+        and rule.ties == "cut"
+        and rule.top_k <= MOST_TOP_K
         and min(*keys.shape, *labels.shape) > 0
         and kernel() is not None
         and runs_on(keys.device)
@@ -87,20 +71,20 @@ def can_transfer(query: Tensor, keys: Tensor, labels: Tensor, top_k: int, ties: 
 
 @cache
 def runs_on(device: torch.device) -> bool:
-    """Whether the kernel can be compiled and run there, by trying; a `SlowTransferWarning` says why not.
+    """Try to compile and run the kernel there; a `SlowTransferWarning` says why it fails.
 
-    Triton's tensor-core products ask for compute capability 8.0, its launcher for a C compiler.
+    Triton's tensor-core products need compute capability 8.0, its launcher a C compiler.
     """
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
     keys = torch.ones(1, 16, 1, 1, dtype=torch.float16, device=device)
     try:
-        transfer(keys[0].float(), keys, keys[:, :1].float(), window=None, top_k=1, temperature=1.0)
+        transfer(keys[0].float(), keys, keys[:, :1].float(), Rule(None, 1, 1.0))
         torch.cuda.synchronize(device)
-    except Exception as error:  # what a compiler, linker, driver or Triton's own checks raise has no class in common
+    except Exception as error:  # compiler, linker, driver and Triton raise unrelated classes
         warnings.warn(
-            f"the transfer step's Triton kernel does not run here ({type(error).__name__}: {error}); torch's own "
-            "operations do the step, more slowly",
+            f"The Triton kernel of the transfer step does not run here ({type(error).__name__}: {error}). The torch "
+            "backend, which is slower, replaces it.",
             SlowTransferWarning,
             stacklevel=2,
         )
@@ -113,25 +97,22 @@ def transfer(
     query: Float32[Tensor, "c h w"],
     keys: Float[Tensor, "n c h w"],
     labels: Float32[Tensor, "n l h w"],
+    rule: Rule,
     *,
-    window: Window | None,
-    top_k: int,
-    temperature: float,
     blocks: Blocks | None = None,
 ) -> Float32[Tensor, "l h w"]:
-    """See `propagate.propagation.affinity.propagate_labels`, with `ties="cut"`.
+    """See `propagate.propagation.affinity.propagate_labels`.
 
     Args:
-        query, keys, labels, window, temperature: as there; the keys in float16 or bfloat16, without a copy in
-            `torch.channels_last`, the memory bank's layout.
-        top_k: at most `MOST_TOP_K`.
-        blocks: None: `Blocks()`. The labels do not depend on them but for keys that `rounding` cannot tell apart.
+        query, keys, labels: as there; the keys in float16 or bfloat16, copied unless in `torch.channels_last`.
+        rule: with ties="cut" and top_k up to `MOST_TOP_K`.
+        blocks: None: `Blocks()`. They affect the labels only where `rounding` makes keys indistinguishable.
     """
     loaded = kernel()
     assert loaded is not None
     blocks = blocks or Blocks()
     frames, channels, height, width = keys.shape
-    bound, free, reach, limit = _reach(window, frames, (height, width))
+    bound, free, reach, limit = _reach(rule.window, frames, (height, width))
     exact_rows = query.permute(1, 2, 0).contiguous()
     result = torch.empty(labels.shape[1:], dtype=labels.dtype, device=labels.device)
     tall, wide = blocks.tile
@@ -151,11 +132,11 @@ def transfer(
             labels.shape[1],
             reach,
             limit,
-            top_k,
-            min(1 / temperature, _LARGEST),
-            CIRCLE=window is not None and window.shape == "circle",
+            rule.top_k,
+            min(1 / rule.temperature, _LARGEST),
+            CIRCLE=rule.window is not None and rule.window.shape == "circle",
             CHANNELS=channels,
-            SLOTS=1 << (top_k - 1).bit_length(),
+            SLOTS=1 << (rule.top_k - 1).bit_length(),
             TALL=tall,
             WIDE=wide,
             BLOCK_KEYS=blocks.keys,
@@ -165,15 +146,12 @@ def transfer(
 
 
 def _reach(window: Window | None, frames: int, grid: tuple[int, int]) -> tuple[list[int], list[int], int, int]:
-    """Frames inside the window, frames that none binds, the largest |dy| or |dx| and the largest dy^2 + dx^2 inside."""
-    everything = list(range(frames))
-    if window is None:
-        return [], everything, 0, 0
-    free = [frame for frame in everything if frame in window.exempt]
-    if window.reach < 0:
+    """Frames inside the window, frames searched everywhere, the largest |dy| or |dx| and the largest dy^2 + dx^2."""
+    bound, free = split_frames(window, frames)
+    if window is None or window.reach < 0:
         return [], free, 0, 0
     reach = min(window.reach, max(grid))
     offsets = torch.arange(reach + 1)
     inside = window.contains(offsets[:, None], offsets[None])
     limit = int((offsets[:, None] ** 2 + offsets[None] ** 2)[inside].max())
-    return [frame for frame in everything if frame not in window.exempt], free, reach, limit
+    return bound, free, reach, limit

@@ -1,7 +1,7 @@
 """The transfer step in torch operations: any device, any precision.
 
-Queries are taken in tiles. A tile gathers only the keys that one of its queries can reach, so the working memory is
-one tile's scores and the whole affinity is never stored.
+Queries are processed in tiles. A tile gathers only the keys that its queries can reach, so the working memory is one
+tile's scores and the full affinity is never stored.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from propagate.propagation.window import Ties, Window
+from propagate.propagation.window import Rule, Window, grid_of, split_frames
 
 # On a CPU a tile's scores should stay in the cache between the passes over them; a GPU needs large tiles to be busy.
-_TILE_SCORES_CPU = 2**20
-
-
-_TILE_SCORES_GPU = 2**26
-
-
+_TILE_SCORES_CPU, _TILE_SCORES_GPU = 2**20, 2**26
 _GROUP = 16
 
 
@@ -31,25 +26,21 @@ def transfer(
     query: Float[Tensor, "c h w"],
     keys: Float[Tensor, "n c h w"],
     labels: Float[Tensor, "n l h w"],
-    *,
-    window: Window | None,
-    top_k: int,
-    temperature: float,
-    ties: Ties,
-    tile_scores: int | None,
+    rule: Rule,
+    tile_scores: int | None = None,
 ) -> Float[Tensor, "l h w"]:
-    """`propagate_labels` in operations of torch: for any device and precision."""
+    """See `propagate.propagation.affinity.propagate_labels`; for any device and precision."""
     frames, _, height, width = keys.shape
     label_rows = labels.permute(0, 2, 3, 1).reshape(frames * height * width, -1)
     result = torch.empty(height, width, label_rows.shape[1], dtype=labels.dtype, device=labels.device)
-    for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
+    for ys, xs, scores, columns in _scored_tiles(query, keys, rule.window, tile_scores):
         if not len(columns):
             result[ys, xs] = 0
             continue
-        if ties == "keep":
-            soft = _weigh_all(scores, label_rows[columns], top_k, temperature)
+        if rule.ties == "keep":
+            soft = _weigh_all(scores, label_rows[columns], rule.top_k, rule.temperature)
         else:
-            soft = _weigh_best(scores, label_rows, columns, top_k, temperature)
+            soft = _weigh_best(scores, label_rows, columns, rule.top_k, rule.temperature)
         result[ys, xs] = soft.view(_length(ys), _length(xs), -1)
     return result.permute(2, 0, 1)
 
@@ -63,16 +54,12 @@ def best_keys(
     top_k: int,
     tile_scores: int | None = None,
 ) -> Int[Tensor, "h w k"]:
-    """The keys that `propagate_labels` with `ties="cut"` would weigh, for every query cell, in no order.
-
-    Args:
-        query, keys, window, top_k, tile_scores: as there.
+    """Return the keys that `propagate_labels` with `ties="cut"` would weigh, for every query cell, in no order.
 
     Returns:
         (h, w, top_k) int64: frame * h * w + row * w + column of each key; -1 where no more keys can be reached.
     """
-    height, width = query.shape[1:]
-    result = torch.full((height, width, top_k), -1, device=keys.device)
+    result = torch.full((*grid_of(query), top_k), -1, device=keys.device)
     for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
         values, chosen = _best(scores, top_k)
         found = columns[chosen.clamp_(max=len(columns) - 1)].masked_fill_(values == -torch.inf, -1)
@@ -86,13 +73,12 @@ def _scored_tiles(
     window: Window | None,
     tile_scores: int | None,
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "q p"], Int[Tensor, " m"]]]:
-    """Rows and columns of every tile of queries, its scores with all keys it reaches, and the numbers of these keys."""
+    """Yield rows and columns of every tile of queries, its scores with all keys it reaches, and these keys' numbers."""
     frames, channels, height, width = keys.shape
     key_rows = keys.permute(0, 2, 3, 1).contiguous()
     query_rows = query.permute(1, 2, 0)
     index = torch.arange(frames * height * width, device=keys.device).view(frames, height, width)
-    bound = [f for f in range(frames) if window is not None and f not in window.exempt]
-    free = [f for f in range(frames) if f not in bound]
+    bound, free = split_frames(window, frames)
     everywhere = key_rows[free].reshape(-1, channels), index[free].flatten()
     bound_rows, bound_index = (key_rows[bound], index[bound]) if free else (key_rows, index)
 
@@ -179,32 +165,29 @@ def _softmax(scores: Float[Tensor, "q k"], temperature: float) -> Float[Tensor, 
 
 
 def default_tile_scores(device_type: str) -> int:
-    """Scores of a tile that keep a device of this type ("cpu", "cuda", ...) busy."""
+    """Return the tile size, in scores, that keeps a device of this type ("cpu", "cuda", ...) busy."""
     return _TILE_SCORES_CPU if device_type == "cpu" else _TILE_SCORES_GPU
 
 
 def tile_size(grid: tuple[int, int], bound: int, free: int, window: Window | None, tile_scores: int) -> tuple[int, int]:
-    """(rows, columns) of the queries of one tile: nearly square, as large as the scores allow, at least one query.
+    """Return (rows, columns) of a tile of queries: nearly square, as large as the scores allow, at least one query.
 
     Args:
         grid: (rows, columns) of all cells.
-        bound: context frames that the window binds.
-        free: context frames that it does not.
-        window: None: all of them are free.
-        tile_scores: the most scores of a tile with its keys.
+        bound, free: numbers of context frames that are searched within the window, and everywhere.
+        window: None: all frames are free.
+        tile_scores: limit on the scores of a tile with its keys.
     """
-    height, width = grid
-    side = 1
-    while (
-        side < max(grid) and (side + 1) ** 2 * tile_keys(grid, (side + 1, side + 1), bound, free, window) <= tile_scores
-    ):
+    (height, width), side = grid, 2
+    while side <= max(grid) and side**2 * tile_keys(grid, (side, side), bound, free, window) <= tile_scores:
         side += 1
+    side -= 1
     rows, columns = math.ceil(height / side), math.ceil(width / side)
     return math.ceil(height / rows), math.ceil(width / columns)
 
 
 def tile_keys(grid: tuple[int, int], tile: tuple[int, int], bound: int, free: int, window: Window | None) -> int:
-    """The most keys that the queries of a tile of (rows, columns) reach together; see `tile_size`."""
+    """Return the largest number of keys that the queries of a tile of (rows, columns) reach; see `tile_size`."""
     reach = window.reach if window is not None else 0
     (height, width), (tall, wide) = grid, tile
     region = min(max(tall + 2 * reach, 0), height) * min(max(wide + 2 * reach, 0), width)
@@ -226,13 +209,9 @@ def _reachable(tile: slice, length: int, reach: int) -> slice:
 def _hiding(
     tile: tuple[int, int], region: tuple[int, int], offset: tuple[int, int], window: Window, device: torch.device
 ) -> Float[Tensor, "q r"]:
-    """(queries of the tile, cells of the region): 0 where the window reaches, -inf where it does not.
+    """(queries of the tile, cells of the region): 0 inside the window, -inf outside.
 
-    Tiles in the middle of the grid share theirs, and all frames of a video do.
-
-    Args:
-        tile, region: (rows, columns).
-        offset: of the region's first cell from the tile's.
+    Tiles in the middle of the grid share one mask. `offset` leads from the tile's first cell to the region's.
     """
 
     def offsets(axis: int) -> Int[Tensor, "a b"]:

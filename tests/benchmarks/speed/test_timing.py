@@ -5,8 +5,8 @@ import torch
 
 from propagate.benchmarks.speed import timing
 from propagate.benchmarks.speed.timing import Timing, ratio, timed
-from propagate.benchmarks.speed.transfer_step import Rule, Shape, against_dense, random_transfer
-from propagate.propagation.window import Window
+from propagate.benchmarks.speed.transfer_step import Shape, against_dense, random_transfer
+from propagate.propagation.window import Rule, Window
 
 SHAPE = Shape(frames=3, channels=8, labels=2, grid=(6, 9), keys_dtype=torch.float32, device=torch.device("cpu"))
 

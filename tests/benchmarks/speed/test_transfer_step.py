@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from propagate.benchmarks.speed.transfer_step import Kept, Rule, Transfer
+from propagate.benchmarks.speed.transfer_step import Kept, Transfer
 from propagate.propagation.affinity import normalize
-from propagate.propagation.window import Window
+from propagate.propagation.window import Rule, Window
 
 
 def test_one_frame_is_new_at_each_step():

@@ -7,8 +7,8 @@ import torch
 from propagate.propagation.affinity import normalize
 from propagate.propagation.cpu import transfer as affinity_cpu
 from propagate.propagation.cpu.keys import RoundedKeys, rounded_queries
-from propagate.propagation.cpu.transfer import transfer
 from propagate.propagation.window import Window
+from tests.propagation.cpu.test_transfer import transfer
 from tests.propagation.test_affinity import dense, problem
 
 pytestmark = pytest.mark.skipif(affinity_cpu.fastest_precision() != "int8", reason="no fast integer products here")

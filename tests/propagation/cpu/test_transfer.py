@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 
 from propagate.propagation.affinity import normalize, propagate_labels
 from propagate.propagation.cpu import transfer as affinity_cpu
-from propagate.propagation.cpu.transfer import transfer
-from propagate.propagation.torch.transfer import transfer as transfer_by_torch
-from propagate.propagation.window import Window
+from propagate.propagation.torch import transfer as torch_backend
+from propagate.propagation.window import Rule, Window
 from tests.places import CHECKOUT
 from tests.propagation.test_affinity import dense, problem, windows
 
 pytestmark = pytest.mark.skipif(affinity_cpu.kernels() is None, reason="numba does not run here")
 
 PRECISIONS = ["float32", "int8"]
+
+
+def transfer(*tensors, window, top_k, temperature, ties="cut", **options):
+    return affinity_cpu.transfer(*tensors, Rule(window, top_k, temperature, ties), **options)
 
 
 @pytest.fixture(params=PRECISIONS)
@@ -205,7 +208,7 @@ def test_without_numba_torch_does_it(monkeypatch):
     affinity_cpu.kernels.cache_clear()
     try:
         soft = propagate_labels(query, keys, labels, **options)
-        assert torch.equal(soft, transfer_by_torch(query, keys, labels, **options, tile_scores=None))
+        assert torch.equal(soft, torch_backend.transfer(query, keys, labels, Rule(**options)))
         assert not affinity_cpu.can_transfer(query, keys, labels, 5)
     finally:
         affinity_cpu.kernels.cache_clear()

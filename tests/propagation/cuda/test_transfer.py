@@ -11,8 +11,8 @@ import torch
 
 from propagate.propagation.affinity import propagate_labels
 from propagate.propagation.cuda import transfer as affinity_triton
-from propagate.propagation.cuda.transfer import MOST_TOP_K, Blocks, SlowTransferWarning, can_transfer, rounding
-from propagate.propagation.window import Window
+from propagate.propagation.cuda.transfer import MOST_TOP_K, Blocks, SlowTransferWarning, rounding
+from propagate.propagation.window import Rule, Window
 from tests.places import CHECKOUT
 from tests.propagation.test_affinity import problem
 
@@ -82,10 +82,14 @@ class _OnGpu(torch.Tensor):
     device = torch.device("cuda", 0)
 
 
+def can_transfer(query, keys, labels, top_k, ties):
+    return affinity_triton.can_transfer(query, keys, labels, Rule(None, top_k, 0.1, ties))
+
+
 @pytest.fixture
 def on_gpu(monkeypatch):
     """A problem that seems to lie on a GPU on which the kernel runs."""
-    monkeypatch.setattr(affinity_triton, "Tensor", _OnGpu)
+    monkeypatch.setattr("propagate.propagation.window.Tensor", _OnGpu)
     monkeypatch.setattr(affinity_triton, "kernel", lambda: affinity_triton)
     monkeypatch.setattr(affinity_triton, "runs_on", lambda device: device.type == "cuda")
     query, keys, labels = problem(0)
@@ -124,10 +128,10 @@ def test_it_is_what_propagate_labels_takes(monkeypatch):
     query, keys, labels = problem(1)
     asked = []
     monkeypatch.setattr(affinity_triton, "can_transfer", lambda *given: asked.append(given) or True)
-    monkeypatch.setattr(affinity_triton, "transfer", lambda *_, **rule: labels[0] * rule["top_k"])
+    monkeypatch.setattr(affinity_triton, "transfer", lambda *given: labels[0] * given[3].top_k)
     soft = propagate_labels(query, keys, labels, window=Window("square", 1), top_k=3, temperature=0.1, tile_scores=9)
     assert torch.equal(soft, labels[0] * 3)
-    assert [given[3:] for given in asked] == [(3, "cut")]
+    assert [given[3] for given in asked] == [Rule(Window("square", 1), 3, 0.1)]
 
 
 def test_a_gpu_on_which_it_fails_is_told_of_and_left_to_torch(monkeypatch):

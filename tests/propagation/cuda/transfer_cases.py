@@ -19,7 +19,7 @@ from propagate.propagation.affinity import normalize
 from propagate.propagation.cuda.transfer import MOST_TOP_K, Blocks, kernel, rounding, transfer
 from propagate.propagation.dense import dense_transfer
 from propagate.propagation.torch import transfer as torch_backend
-from propagate.propagation.window import Window
+from propagate.propagation.window import Rule, Window
 from tests.propagation.test_affinity import problem, windows
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -80,7 +80,7 @@ def weighed(best: Tensor, scores: Tensor, labels: Tensor, temperature: float) ->
 
 
 def on_device(query, keys, labels, blocks=None, **options) -> Tensor:
-    return transfer(query.to(DEVICE), keys.to(DEVICE), labels.to(DEVICE), blocks=blocks, **options).cpu()
+    return transfer(query.to(DEVICE), keys.to(DEVICE), labels.to(DEVICE), Rule(**options), blocks=blocks).cpu()
 
 
 def check(query, keys, labels, *, window, top_k, temperature, blocks=None) -> Tensor:
@@ -98,7 +98,7 @@ def check(query, keys, labels, *, window, top_k, temperature, blocks=None) -> Te
     torch.testing.assert_close(soft[:, told_apart], expected[:, told_apart], atol=1e-5, rtol=0)
     _, exact_gap = chosen(exact, top_k)
     clear = (exact_gap > 2 * rounding(keys.dtype) + 1e-5).view(soft.shape[1:])
-    by_torch = torch_backend.transfer(query, keys, labels, **options, ties="cut", tile_scores=None)
+    by_torch = torch_backend.transfer(query, keys, labels, Rule(**options))
     torch.testing.assert_close(soft[:, clear], by_torch[:, clear], atol=1e-5, rtol=0)
     return soft
 
