@@ -1,1 +1,1 @@
-"""The label of a frame from other pictures: search, crop, matching."""
+"""Label a frame from other annotated pictures. Imports features, labels, planning and propagation, not the pipeline."""

@@ -1,4 +1,4 @@
-"""The label of a frame, found from references: other pictures of the same kind of thing, with labels of their own."""
+"""Label a frame from references: other pictures of the same kind of object, with their own labels."""
 
 from __future__ import annotations
 
@@ -23,40 +23,26 @@ from propagate.labels import KeypointCodec, LabelCodec, codec_for, label_channel
 from propagate.labels.masks import objects_of
 from propagate.planning.budget import MemoryPlan, plan_memory
 from propagate.planning.fitting import check_fit
+from propagate.propagation.window import grid_of
 from propagate.references.crop import Piece, pieces
 from propagate.references.search import TOP_K, FoundLabels, label_frame
 from propagate.settings import PropagationSettings, Settings
 from propagate.types import Frame, Keypoints, Label, LabelLike, Mask, as_label
 
+# A mask below either is weak. With `compact`, 54 labels found from unrelated pictures had a cosine of 0.49 to 0.69 and
+# a share of mutual matches of 0.21 to 0.76: all are weak. So are 9 of 17 labels of the same object; the other 8 have a
+# J of 0.57 or more. Other features have other cosines.
 LOW_SHARE, LOW_COSINE = 0.45, 0.68
-"""Below either a mask is called weak. With `compact`, 54 labels found from pictures that have nothing in common had a
-cosine of 0.49 to 0.69 and a share of mutual matches of 0.21 to 0.76: all of them are called weak. So are 9 of 17 labels
-of the same thing; the other 8 have a J of 0.57 or more. Other features have other cosines."""
-
+# A joint below this confidence is weak. Of the 16 of `sample_videos/rendered`, rendered again scaled and turned, the 10
+# above lay within 10 pixels of 640; of the 6 below, 2 lay 60 away and one was absent.
 LOW_JOINT = 0.15
-"""Below this confidence a joint is called weak. Of the 16 of `sample_videos/rendered`, seen anew in another scale and
-turned, the 10 above lay within 10 pixels of 640; of the 6 below 2 lay 60 away and one was absent."""
-
-# in cells; 0.7, 1.5 and 2.5 brought 8, 10 and 9 of those 16 to within 12 pixels
-_SIGMA = 1.5
-
-# how often the references' features are in memory at a time: as they came, normalized, and as rows to be compared
-_COPIES = 3
-
-_REMEDY = (
-    "Choose a reference that shows the object from the same side and about as large, or features that know kinds of "
-    "things (dift_sd_semantic, dinov2_davis); or label the first frame itself."
-)
+_SIGMA = 1.5  # in cells; 0.7, 1.5 and 2.5 brought 8, 10 and 9 of those 16 to within 12 pixels
+_COPIES = 3  # of the references' features in memory: as computed, normalized, and as rows for the comparison
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Reference:
-    """A picture and its label.
-
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        label: its mask, of the same size (or an array of ids, see `Mask`), or its keypoints.
-    """
+    """A picture, (H, W, 3) uint8 RGB, and its label: keypoints, or a mask of its size (or an array of ids)."""
 
     pixels: UInt8[ndarray, "h w 3"]
     label: Label
@@ -68,12 +54,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a label rests on.
+    """The evidence for a label.
 
     Attributes:
-        mutual: of an object: the share of its cells in the frame whose match is mutual; of a joint: the share of its
+        mutual: for an object, the share of its cells in the frame with a mutual match; for a joint, the share of its
             label that arrived by mutual matches, which is its confidence.
-        cosine: of an object: the mean over its mutual matches; of a joint: of the cell where it was found.
+        cosine: for an object, the mean over its mutual matches; for a joint, that of its cell.
     """
 
     mutual: float
@@ -81,18 +67,17 @@ class Evidence:
 
     @property
     def weak(self) -> bool:
-        """Pictures that have nothing in common can reach as much."""
+        """Whether unrelated pictures can reach the same values."""
         return self.mutual < LOW_SHARE or self.cosine < LOW_COSINE
 
 
 @dataclass(frozen=True, eq=False)
 class FoundLabel:
-    """The label of a frame.
+    """The label found for a frame.
 
     Attributes:
-        label: a mask or keypoints, as if somebody had drawn them.
-        confidence: in [0, 1], per object id or joint name: cosine times share (objects), the share of the label that
-            arrived (joints).
+        label: a mask or keypoints.
+        confidence: in [0, 1], per object id (cosine times share) or joint name (share).
         evidence: per object id or joint name that was found.
         notes: sentences for the user.
     """
@@ -109,21 +94,21 @@ def label_from_references(
     """Label a frame from other pictures.
 
     An extractor that fits a basis fits it on the frame and all references together, which `settings.max_memory` does
-    not count; a note says so. Else the pictures go through the network one at a time, and how much of one and of the
-    matching is done at a time follows from that limit. The frame's index stands for the index of all.
+    not count; a note says so. Else the pictures go through the network one at a time, and the limit sets the size of
+    steps. All pictures use the frame's index.
 
     Args:
         frame: the frame to label.
-        references: one or more, all with masks or all with keypoints of the same names. The same object id, or the same
-            joint, in several of them is one.
-        extractor: where the features come from.
-        settings: of sizes and label codecs.
+        references: one or more, all with masks or all with keypoints of the same names. An object id, or a joint, means
+            the same object in all of them.
+        extractor: computes the features.
+        settings: sizes, label codecs and the memory limit.
 
     Raises:
-        InputError: not one object or joint was found, or a mask's size differs from its picture's.
-        UsageError: masks and keypoints together, or other joints, or an extractor that learns from the first frame's
+        InputError: no object or joint was found, or a mask's size differs from its picture's.
+        UsageError: masks mixed with keypoints, joints that differ, or an extractor that learns from the first frame's
             own label; see also `check_fit`.
-        OutOfMemoryError: `settings.max_memory` is too little.
+        OutOfMemoryError: `settings.max_memory` is too small.
     """
     if isinstance(extractor, LabelReader):
         raise UsageError(
@@ -139,24 +124,29 @@ def label_from_references(
     pictures = [resize_frame(frame.pixels, canvas), *(piece.pixels(reference.pixels) for reference, piece in shown)]
     features = _features(pictures, extractor if plan is None else Passes(extractor, plan.passes), frame.index)
     query, keys = features[0], features[1:]
-    grid = (query.shape[1], query.shape[2])
-    encoded = torch.stack([_encoded(reference.label, piece, codec, grid) for reference, piece in shown]).to(query)
-    found = label_frame(query, keys, encoded, tile_scores=None if plan is None else plan.tile_scores)
+    encoded = [_encode(reference.label, piece, codec, grid_of(query)) for reference, piece in shown]
+    found = label_frame(
+        query, keys, torch.stack(encoded).to(query), tile_scores=None if plan is None else plan.tile_scores
+    )
     if isinstance(codec, KeypointCodec):
-        label = _found_keypoints(frame, codec, found)
+        label = _keypoints_label(frame, codec, found)
     else:
         mask = codec.decode(found.soft, frame).mask
         assert mask is not None
-        label = _found_mask(mask, objects_of(label for label in labels if isinstance(label, Mask)), found)
+        label = _mask_label(mask, objects_of(label for label in labels if isinstance(label, Mask)), found)
     if plan is not None and isinstance(extractor, AnchoredExtractor):
-        return replace(label, notes=(*label.notes, _uncounted(len(pictures))))
+        note = (
+            f"These features may fit a basis, on the frame and the references' {len(shown)} pictures together; "
+            "max_memory does not count that."
+        )
+        return replace(label, notes=(*label.notes, note))
     return label
 
 
 def _plan(
     frame: Frame, pictures: int, channels: int, extractor: FeatureExtractor, settings: Settings
 ) -> MemoryPlan | None:
-    """How much is done at a time, the pictures being anchors without a window; None where there is no limit."""
+    """The size of steps, with the pictures as anchors without a window; None without a limit."""
     if settings.max_memory is None:
         return None
     propagation = PropagationSettings(n_last=0, top_k=TOP_K, window="none")
@@ -165,21 +155,14 @@ def _plan(
     return plan_memory(extractor, frame.size, alike, anchors=_COPIES * pictures, labels=channels)
 
 
-def _uncounted(pictures: int) -> str:
-    return (
-        f"These features may fit a basis, on the frame and the references' {pictures - 1} pictures together; "
-        "max_memory does not count that."
-    )
-
-
 def _codec(labels: Sequence[Label], stride: int, settings: Settings) -> LabelCodec[Any]:
-    """That of the settings; joints as wide spots, whose middle is found although few of their cells are."""
+    """The codec of the settings, but wide spots for joints: their center is found from a few of their cells."""
     codec = codec_for(labels, stride, settings.labels)
     first = labels[0]
     return KeypointCodec(first.names, first.skeleton, sigma=_SIGMA) if isinstance(first, Keypoints) else codec
 
 
-def _encoded(label: Label, piece: Piece, codec: LabelCodec[Any], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+def _encode(label: Label, piece: Piece, codec: LabelCodec[Any], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
     if isinstance(label, Mask):
         return codec.encode(piece.mask(label), piece.canvas, grid)
     positions = piece.points(label.positions.astype(np.float64)).astype(np.float32)
@@ -208,7 +191,7 @@ def _features(
     )
 
 
-def _found_mask(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabel:
+def _mask_label(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabel:
     owner = found.soft.argmax(0)
     evidence = {}
     for channel, object_id in enumerate(ids, start=1):
@@ -219,50 +202,46 @@ def _found_mask(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabe
                 float(matched.sum() / cells.sum()), float(found.cosine[matched].mean().clamp(0, 1))
             )
     if not evidence:
-        raise _nothing("The mask matches nothing")
-    kept = np.where(np.isin(mask.ids, list(evidence)), mask.ids, 0).astype(np.uint8)
+        raise _no_match("The mask matches nothing")
+    ids_found = np.where(np.isin(mask.ids, list(evidence)), mask.ids, 0).astype(np.uint8)
     confidence = {i: evidence[i].mutual * evidence[i].cosine if i in evidence else 0.0 for i in ids}
-    notes = [_told(f"object {i}", known) for i, known in evidence.items()]
+    notes = [_note(f"object {i}", known) for i, known in evidence.items()]
     lost = [str(i) for i in ids if i not in evidence]
     if lost:
         notes.append(f"Object {', '.join(lost)} of the references was not found in the frame.")
-    return FoundLabel(Mask(kept), confidence, evidence, tuple(notes))
+    return FoundLabel(Mask(ids_found), confidence, evidence, tuple(notes))
 
 
-def _told(what: str, evidence: Evidence) -> str:
+def _note(what: str, evidence: Evidence) -> str:
     sentence = (
         f"The label of {what} comes from a reference: {evidence.mutual:.0%} of its cells match both ways, with a mean "
         f"cosine of {evidence.cosine:.2f}."
     )
     if evidence.weak:
-        sentence += " That is weak: pictures that have nothing in common can reach it. Look at the overlay first."
+        sentence += " That is weak: unrelated pictures can reach it. Check the overlay first."
     return sentence
 
 
-def _found_keypoints(frame: Frame, codec: KeypointCodec, found: FoundLabels) -> FoundLabel:
+def _keypoints_label(frame: Frame, codec: KeypointCodec, found: FoundLabels) -> FoundLabel:
     prediction = codec.decode(found.voted, frame)
     keypoints = prediction.keypoints
     assert keypoints is not None
     present = np.flatnonzero(keypoints.present)
     if len(present) == 0:
-        raise _nothing("Not one joint matches anything")
-    cells = pixels_to_grid(keypoints.positions[present].astype(np.float64), frame.size, _grid(found))
-    columns, rows = (np.clip(np.round(cells), 0, np.array(_grid(found))[::-1] - 1)).astype(int).T
+        raise _no_match("Not one joint matches anything")
+    grid = grid_of(found.cosine)
+    cells = pixels_to_grid(keypoints.positions[present].astype(np.float64), frame.size, grid)
+    columns, rows = (np.clip(np.round(cells), 0, np.array(grid)[::-1] - 1)).astype(int).T
     cosines = found.cosine.cpu().numpy()[rows, columns]
     evidence = {
         keypoints.names[joint]: Evidence(float(keypoints.confidence[joint]), float(np.clip(cosine, 0, 1)))
         for joint, cosine in zip(present.tolist(), cosines, strict=True)
     }
     confidence = dict(zip(keypoints.names, keypoints.confidence.tolist(), strict=True))
-    return FoundLabel(keypoints, confidence, evidence, _told_of_joints(keypoints, evidence))
+    return FoundLabel(keypoints, confidence, evidence, _joint_notes(keypoints, evidence))
 
 
-def _grid(found: FoundLabels) -> tuple[int, int]:
-    height, width = found.cosine.shape
-    return height, width
-
-
-def _told_of_joints(label: Keypoints, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+def _joint_notes(label: Keypoints, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
     mean = float(np.mean([known.mutual for known in evidence.values()]))
     cosine = float(np.mean([known.cosine for known in evidence.values()]))
     notes = [
@@ -271,12 +250,16 @@ def _told_of_joints(label: Keypoints, evidence: Mapping[str, Evidence]) -> tuple
     ]
     weak = [name for name, known in evidence.items() if known.mutual < LOW_JOINT]
     if weak:
-        notes.append(f"Weak, and as likely wrong as right: {', '.join(weak)}. Look at the overlay first.")
+        notes.append(f"Weak, and as likely wrong as right: {', '.join(weak)}. Check the overlay first.")
     lost = [name for name in label.names if name not in evidence]
     if lost:
         notes.append(f"Absent in the references, or not found: {', '.join(lost)}.")
     return tuple(notes)
 
 
-def _nothing(what: str) -> InputError:
-    return InputError(f"{what} in the first frame: no cell of it and of the references match both ways.", _REMEDY)
+def _no_match(problem: str) -> InputError:
+    return InputError(
+        f"{problem} in the first frame: no cell of it and of the references match both ways.",
+        "Choose a reference that shows the object from the same side and about as large, or features that recognize "
+        "kinds of objects (dift_sd_semantic, dinov2_davis); or label the first frame itself.",
+    )

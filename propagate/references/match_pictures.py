@@ -11,7 +11,7 @@ from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 8  # pixels between the two pictures
-_ENLARGED = 2**24  # pixels: no picture is enlarged beyond this
+_ENLARGED = 2**24  # size limit of enlarged pictures, in pixels
 _HEAT = 0.55  # weight of the heat over the picture
 _WHEEL = 0.65  # weight of the wheel's colors
 
@@ -24,23 +24,21 @@ def draw_lines(
     cosine: Float[ndarray, " n"],
     mutual: Bool[ndarray, " n"],
 ) -> UInt8[ndarray, "r c 3"]:
-    """Both pictures side by side, a numbered line from each point to its match.
+    """Draw both pictures side by side, with a numbered line from each point to its match.
 
-    The color goes from red (cosine 0) over yellow to green (1); a match that is not mutual has a thin line and rings
-    for dots.
+    Colors go from red (cosine 0) over yellow to green (1); a match that is not mutual has a thin line and open dots.
+    The smaller picture is enlarged to the other's height, or to 16 million pixels.
 
     Args:
-        a, b: RGB; the smaller is enlarged to the other's height, or to 16 million pixels.
-        points: (x, y) in pixels of A.
-        matches: (x, y) in pixels of B.
+        a, b: RGB.
+        points, matches: (x, y) in pixels of A, and of B.
         cosine, mutual: of the matches.
     """
     height = max(len(a), len(b), 360)
     left, right = _enlarged(a, height), _enlarged(b, height)
-    drawn = _side_by_side(left, right, height)
     starts = (points + 0.5) * (len(left) / len(a)) - 0.5
     ends = (matches + 0.5) * (len(right) / len(b)) - 0.5 + np.array([left.shape[1] + _GAP, 0])
-    image = Image.fromarray(drawn)
+    image = Image.fromarray(_side_by_side(left, right, height))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(12, height // 30))
     radius = max(3, height // 110)
     for number, (start, end, value, sure) in enumerate(zip(starts, ends, cosine, mutual, strict=True), start=1):
@@ -48,24 +46,17 @@ def draw_lines(
         color = round(255 * red), round(255 * green), round(255 * blue)
         draw.line([*start.tolist(), *end.tolist()], fill=color, width=3 if sure else 1)
         for x, y in (start.tolist(), end.tolist()):
-            draw.ellipse(
-                [x - radius, y - radius, x + radius, y + radius], fill=color if sure else None, outline=color, width=2
-            )
-            draw.text(
-                (x + radius + 2, y - radius - 2),
-                str(number),
-                fill="white",
-                stroke_fill="black",
-                stroke_width=2,
-                font=font,
-            )
+            box = [x - radius, y - radius, x + radius, y + radius]
+            draw.ellipse(box, fill=color if sure else None, outline=color, width=2)
+            place = (x + radius + 2, y - radius - 2)
+            draw.text(place, str(number), fill="white", stroke_fill="black", stroke_width=2, font=font)
     return np.array(image)
 
 
 def draw_heat(
     picture: UInt8[ndarray, "h w 3"], similarity: Float[ndarray, "y x"], match: Float[ndarray, "2"]
 ) -> UInt8[ndarray, "h w 3"]:
-    """A similarity map over its picture, blue its least and red its greatest value; a cross on the match.
+    """Overlay a similarity map on its picture, from blue (lowest) to red (highest), with a cross on the match.
 
     Args:
         picture: RGB.
@@ -90,9 +81,9 @@ def draw_wheel(
     field: Float[ndarray, "r c 2"],
     mutual: Bool[ndarray, "r c"],
 ) -> UInt8[ndarray, "p q 3"]:
-    """B painted with a color wheel (direction from its middle: hue; distance: saturation), A in its matches' colors.
+    """Paint B with a color wheel (hue: direction from the center; saturation: distance), A in its matches' colors.
 
-    A cell of A whose match is not mutual keeps its gray: it is not known where it lies.
+    Cells of A without a mutual match stay gray.
 
     Args:
         a, b: RGB.
@@ -113,7 +104,7 @@ def draw_wheel(
 
 
 def _enlarged(picture: UInt8[ndarray, "h w 3"], height: int) -> UInt8[ndarray, "p q 3"]:
-    """A picture of this height, or as high as `_ENLARGED` allows: a narrow strip beside a wide one stays small."""
+    """Resize to this height, or as far as `_ENLARGED` allows: a narrow strip beside a wide one stays small."""
     rows, columns, _ = picture.shape
     scale = min(height / rows, max(1.0, (_ENLARGED / (rows * columns)) ** 0.5))
     return np.asarray(cv2.resize(picture, (round(columns * scale), round(rows * scale))))

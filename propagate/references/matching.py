@@ -1,8 +1,7 @@
-"""Where the cells of one picture lie in another: nearest neighbors over the whole grid. Pure functions on tensors.
+"""Match the cells of one picture in another: nearest neighbors over the whole grid. Pure functions on tensors.
 
-A match is *mutual* where the way back, from the best cell of the other picture to its own best cell, ends within
-`TOLERANCE` cells of where it began. Cosines tell features of one extractor apart, and differ from one to the next;
-mutuality is a measure without a unit.
+A match is *mutual* if the match of the best cell, back in the first picture, lies within `TOLERANCE` cells of the
+start. Cosines compare only within one extractor; mutuality compares between extractors, too.
 """
 
 from __future__ import annotations
@@ -15,23 +14,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from propagate.propagation.affinity import normalize
+from propagate.propagation.window import grid_of
 
-TOLERANCE = 2
-"""Cells, along either axis, by which the way back may miss; 1 to 3 gave the same masks within 1 % of J."""
-
-# the soft-argmax: the cells that touch the best one, and sharp, so that only those of nearly its cosine move it; with
-# 5 x 5 cells and 0.02 the edge of a plain area drew matches inwards by most of a cell
+TOLERANCE = 2  # cells along either axis by which the match back may miss; 1 to 3 gave the same masks within 1 % of J
+# the soft-argmax covers the cells around the best one, and is sharp: only cells of nearly its cosine move it; with
+# 5 x 5 cells and 0.02 the edge of a plain area pulled matches inwards by most of a cell
 _REACH, _TEMPERATURE = 1, 0.01
 _SCORES = 2**22  # held at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What was found in picture B for n features of picture A.
+    """Matches in picture B of n features of picture A.
 
     Attributes:
-        positions: (n, 2) float32, (x, y) in cells of B, to a fraction of a cell.
-        best: (n,) int64, the best cell of B, counted row by row.
+        positions: (n, 2) float32, (x, y) in cells of B, with sub-cell precision.
+        best: (n,) int64, the best cell of B, numbered row by row.
         cosine: (n,) float32, with that cell.
         mutual: (n,) bool.
     """
@@ -43,24 +41,16 @@ class Matches:
 
 
 def match_cells(a: Float[Tensor, "c h w"], b: Float[Tensor, "c y x"]) -> Matches:
-    """The match of every cell of A, row by row.
-
-    Args:
-        a, b: features, not necessarily normalized, of one extractor.
-    """
-    height, width = a.shape[1:]
+    """Match every cell of A, row by row. Features need not be normalized."""
+    height, width = grid_of(a)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([columns, rows], -1).view(-1, 2).to(a.device, torch.float32)
-    return _match(_rows(normalize(a)), places, normalize(a), normalize(b))
+    unit = normalize(a)
+    return _match(_rows(unit), places, unit, normalize(b))
 
 
 def match_points(a: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"], b: Float[Tensor, "c y x"]) -> Matches:
-    """The matches of points of A, which need not lie in the middle of a cell.
-
-    Args:
-        a, b: features, not necessarily normalized, of one extractor.
-        points: (n, 2) float32, (x, y) in cells of A.
-    """
+    """Match points of A, (n, 2) float32 (x, y) in cells with fractions. Features need not be normalized."""
     unit = normalize(a)
     return _match(at_points(unit, points), points.float(), unit, normalize(b))
 
@@ -68,13 +58,13 @@ def match_points(a: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"], b: Flo
 def similarity_maps(
     a: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"], b: Float[Tensor, "c y x"]
 ) -> Float[Tensor, "n y x"]:
-    """The cosine of points (x, y), in cells of A, with every cell of B: (n, y, x) in [-1, 1]."""
+    """Return the cosine of points (x, y), in cells of A, with every cell of B: (n, y, x) in [-1, 1]."""
     return torch.einsum("nc,cyx->nyx", at_points(normalize(a), points), normalize(b))
 
 
 def at_points(features: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
-    """(n, C) features of unit length at points (x, y) in cells, bilinear; beyond the outermost cells it is theirs."""
-    height, width = features.shape[1:]
+    """Sample features of unit length at points (x, y) in cells, bilinear; points beyond the border are clamped."""
+    height, width = grid_of(features)
     scale = torch.tensor([width, height], device=features.device)
     where = (points.to(features) + 0.5) * 2 / scale - 1
     sampled = F.grid_sample(features[None], where[None, None], align_corners=False, padding_mode="border")
@@ -84,22 +74,17 @@ def at_points(features: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"]) ->
 def mutual_neighbors(
     query: Float[Tensor, "c h w"], keys: Float[Tensor, "n c h w"], known: Bool[Tensor, "n h w"]
 ) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """How well each cell of a frame is found among the cells of several pictures together.
+    """Match each cell of a frame among the `known` cells (at least one) of several pictures.
 
-    Args:
-        query: (C, h, w) of unit length.
-        keys: (N, C, h, w) of unit length.
-        known: cells of the pictures that take part; at least one.
-
-    Returns:
-        The cosine with the best of them, and whether that one finds the way back (see the module).
+    Features are of unit length. Return the cosine with the best of them, and whether the match is mutual.
     """
-    _, height, width = query.shape
+    height, width = grid_of(query)
     cells, found = _rows(query), keys.permute(0, 2, 3, 1)[known]
     best, cosine = _nearest(cells, found)
     back, _ = _nearest(found[best], cells)
     here = torch.arange(height * width, device=query.device)
-    mutual = _distance(here, back, width) <= TOLERANCE
+    dy, dx = (here // width - back // width).abs(), (here % width - back % width).abs()
+    mutual = torch.maximum(dy, dx) <= TOLERANCE
     return cosine.view(height, width), mutual.view(height, width)
 
 
@@ -118,7 +103,7 @@ def _match(
 def _nearest(
     queries: Float[Tensor, "n c"], keys: Float[Tensor, "m c"]
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """The best key of each query, features of unit length, and their cosine."""
+    """The best key of each query and their cosine."""
     parts = [(part @ keys.T).max(1) for part in torch.split(queries, max(1, _SCORES // len(keys)))]
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
@@ -126,8 +111,8 @@ def _nearest(
 def _refined(
     features: Float[Tensor, "n c"], b: Float[Tensor, "c y x"], best: Int[Tensor, " n"]
 ) -> Float[Tensor, "n 2"]:
-    """(x, y) of the soft-argmax around the best cells; cells beyond the border do not count."""
-    _, height, width = b.shape
+    """(x, y) of the soft-argmax around the best cells, without cells beyond the border."""
+    height, width = grid_of(b)
     offsets = torch.arange(-_REACH, _REACH + 1, device=b.device)
     dy, dx = (part.flatten() for part in torch.meshgrid(offsets, offsets, indexing="ij"))
     rows, columns = (best // width)[:, None] + dy, (best % width)[:, None] + dx
@@ -142,9 +127,3 @@ def _refined(
 
 def _rows(features: Float[Tensor, "c h w"]) -> Float[Tensor, "m c"]:
     return features.flatten(1).T.contiguous()
-
-
-def _distance(one: Int[Tensor, " n"], other: Int[Tensor, " n"], width: int) -> Int[Tensor, " n"]:
-    """The larger of |dy| and |dx| of cells counted row by row."""
-    dy, dx = (one // width - other // width).abs(), (one % width - other % width).abs()
-    return torch.maximum(dy, dx)
