@@ -160,11 +160,7 @@ class Keypoints:
     confidence: Float32[ndarray, " j"]
 
     def __init__(
-        self,
-        positions: ArrayLike,
-        names: Names,
-        skeleton: Bones = (),
-        confidence: ArrayLike | None = None,
+        self, positions: ArrayLike, names: Names, skeleton: Bones = (), confidence: ArrayLike | None = None
     ) -> None:
         joints = checked_names(names)
         object.__setattr__(self, "names", joints)

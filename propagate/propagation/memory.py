@@ -28,13 +28,7 @@ class MemoryBank:
     """
 
     def __init__(
-        self,
-        n_last: int,
-        *,
-        anchors: int = 1,
-        n_older: int = 0,
-        older_every: int = 5,
-        dtype: torch.dtype | None = None,
+        self, n_last: int, *, anchors: int = 1, n_older: int = 0, older_every: int = 5, dtype: torch.dtype | None = None
     ) -> None:
         if n_last < 0 or anchors < 1:
             raise ValueError(f"n_last must be at least 0 and anchors at least 1, not {n_last} and {anchors}")

@@ -76,10 +76,7 @@ def draw_heat(
 
 
 def draw_wheel(
-    a: UInt8[ndarray, "h w 3"],
-    b: UInt8[ndarray, "y x 3"],
-    field: Float[ndarray, "r c 2"],
-    mutual: Bool[ndarray, "r c"],
+    a: UInt8[ndarray, "h w 3"], b: UInt8[ndarray, "y x 3"], field: Float[ndarray, "r c 2"], mutual: Bool[ndarray, "r c"]
 ) -> UInt8[ndarray, "p q 3"]:
     """Paint B with a color wheel (hue: direction from the center; saturation: distance), A in its matches' colors.
 

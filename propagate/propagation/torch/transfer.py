@@ -68,10 +68,7 @@ def best_keys(
 
 
 def _scored_tiles(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    window: Window | None,
-    tile_scores: int | None,
+    query: Float[Tensor, "c h w"], keys: Float[Tensor, "n c h w"], window: Window | None, tile_scores: int | None
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "q p"], Int[Tensor, " m"]]]:
     """Yield rows and columns of every tile of queries, its scores with all keys it reaches, and these keys' numbers."""
     frames, channels, height, width = keys.shape
