@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from propagate.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from propagate.errors import InputError, OutOfMemoryError, PropagateError, UsageError, WeightsError
     from propagate.features import FeatureExtractor, build_extractor
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from propagate.settings import Settings, load_settings
     from propagate.types import Frame, FrameInfo, Keypoints, Mask, Prediction
     from propagate.video import open_video
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "propagate.errors": ["InputError", "OutOfMemoryError", "PropagateError", "UsageError", "WeightsError"],

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from propagate import __version__
 from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, extractor_options, wanted_weights
 from propagate.features.device import computes_in_bfloat16, resolve_device
@@ -23,6 +22,7 @@ from propagate.features.networks.digests import fingerprint
 from propagate.features.networks.local_files import files_in, named_files
 from propagate.propagation.cpu.transfer import MOST_TOP_K, kernels
 from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
+from propagate.version import __version__
 from propagate.weights.locating import version_of
 
 # module -> distributions that provide it, the one we ask for first

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from propagate import __version__
 from propagate.app.bench.command import EXAMPLES as BENCH_EXAMPLES
 from propagate.app.bench.command import bench
 from propagate.app.compare.command import EXAMPLES as COMPARE_EXAMPLES
@@ -24,6 +23,7 @@ from propagate.app.segment import EXAMPLES as SEGMENT_EXAMPLES
 from propagate.app.segment import segment
 from propagate.app.track import EXAMPLES as TRACK_EXAMPLES
 from propagate.app.track import track
+from propagate.version import __version__
 
 app = typer.Typer(
     help="Carry a first-frame mask or pose through a video with the features of image diffusion models.",
