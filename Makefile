@@ -1,4 +1,4 @@
-# make demo: see it work. make test: see it tested. Both set up .venv on the first call.
+# make demo runs the sample clips, make test all checks and tests. Both create .venv on the first call.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,22 +19,22 @@ test: $(STAMP)
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
-# the long tests, and how much of the package the others run
+# long tests; test coverage of the others
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(TESTS)
 
 coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(TESTS)
 
-# docs/cli.md from the help texts
+# write docs/cli.md from the help texts
 docs: $(STAMP)
 	$(BIN)/python docs/cli_page.py
 
-# damaged inputs of every kind: make fuzz N=10000 SEED=3; findings are kept in fuzz_findings
+# feed damaged inputs of every kind to every reader: make fuzz N=10000 SEED=3; findings go to fuzz_findings
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz -n $(N) --seed $(SEED)
 
-# runs that are killed at random moments and run again: make kills N=200 SEED=3
+# kill runs at random moments and repeat them: make kills N=200 SEED=3
 kills: N = 200
 kills: $(STAMP)
 	$(BIN)/python -m tests.kills -n $(N) --seed $(SEED)
@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# an evaluation by other hands, in an environment of its own: with it, the tests compare our scores to its
+# install vos-benchmark in its own environment; the tests then compare our scores with it
 vos-benchmark: .vos-benchmark/.installed
 
 .vos-benchmark/.installed:

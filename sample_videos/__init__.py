@@ -1,1 +1,1 @@
-"""The sample clips and how they were made. Works from a checkout only."""
+"""Make the sample clips. Importable only from a checkout."""

@@ -1,4 +1,4 @@
-"""Writing the sample clips: H.264 that every browser and reader plays."""
+"""Write the sample clips as H.264 that every browser and reader plays."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from propagate.files.atomic import atomic_path
 
 
 def write_clip(target: Path, frames: Iterable[av.VideoFrame], rate: Fraction, crf: int) -> int:
-    """Write H.264, yuv420p, constant rate, with the index in front of the data, and return the number of frames.
+    """Write H.264, yuv420p, constant rate, with the index before the data, and return the number of frames.
 
-    One thread and a fixed preset: the same frames and the same libx264 give the same bytes.
+    With one thread and a fixed preset, the same frames and libx264 give the same bytes.
 
     Args:
-        target: the mp4 to write.
-        frames: all of one size, even in both directions.
+        target: path of the mp4 file.
+        frames: frames of one size; both sides are even.
         rate: frames per second.
-        crf: libx264's quality, lower is better; 18 is near to invisible loss.
+        crf: quality of libx264, lower is better; at 18 the loss is nearly invisible.
 
     Raises:
         InputError: the target cannot be written.

@@ -5,7 +5,7 @@
     python -m sample_videos.make_clips mask bunny
     python -m sample_videos.make_clips mask pedestrians
 
-README.md beside this file says where the sources come from.
+README.md in this folder lists the sources.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from propagate.types import Mask
 from sample_videos.clip_writer import write_clip
 
 HERE = Path(__file__).resolve().parent
-# cv2.fillPoly takes fixed-point coordinates; this many fractional bits keep a sixteenth of a pixel.
+# Fractional bits of cv2.fillPoly's fixed-point coordinates: a precision of 1/16 pixel.
 _SHIFT = 4
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Which frames of a source make a clip, and what is done to each.
+    """A range of source frames and a filter for them.
 
     Attributes:
-        first, last: frame numbers in the source, from 0, both included.
+        first, last: frame numbers in the source, from 0, inclusive.
         filter: an FFmpeg filter and its arguments.
-        rate: frames per second, the source's own.
+        rate: frames per second of the source.
     """
 
     first: int
@@ -51,13 +51,13 @@ class Cut:
 
 CUTS = {
     "bunny": Cut(46, 103, ("scale", "640:360:flags=lanczos"), Fraction(25)),
-    # A crop, not a scaling: the people keep their height of 140 pixels, and the pixels stay the camera's own.
+    # Cropped, not scaled: the people keep their height of 140 pixels, and pixels are not resampled.
     "pedestrians": Cut(538, 585, ("crop", "640:480:64:96"), Fraction(10)),
 }
 
 
 def cut_frames(source: Path, cut: Cut) -> Iterator[av.VideoFrame]:
-    """Decode `source` and yield the filtered frames of the cut, without a detour over RGB."""
+    """Decode `source` and yield the filtered frames of the cut, without a conversion to RGB."""
     with av.open(str(source)) as container:
         graph = av.filter.Graph()
         chain = (graph.add_buffer(template=container.streams.video[0]), graph.add(*cut.filter), graph.add("buffersink"))
@@ -71,11 +71,11 @@ def cut_frames(source: Path, cut: Cut) -> Iterator[av.VideoFrame]:
 
 
 def fill_polygons(annotation: dict[str, Any]) -> UInt8[ndarray, "h w"]:
-    """Fill the polygons of an annotation into a mask of object ids; 0 where none lies.
+    """Return a mask with the polygons of an annotation filled with their object ids; 0 elsewhere.
 
     Args:
         annotation: `{"size": [width, height], "polygons": [{"id": 1, "points": [[x, y], ...]}, ...]}`; coordinates in
-            pixels with a pixel's center at integers. A later polygon lies in front of an earlier one.
+            pixels, pixel centers at integers. Later polygons cover earlier ones.
     """
     width, height = annotation["size"]
     mask = np.zeros((height, width), np.uint8)

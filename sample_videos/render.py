@@ -1,17 +1,17 @@
-"""Render `rendered/`: a clip of moving, turning, scaling, bending cut-outs whose truth is known in every frame.
+"""Render `rendered/`: a clip of moving, turning, scaling, bending cut-outs with exact labels in every frame.
 
     python -m sample_videos.render
 
-`rendered/scene.json` says which photographs of scikit-image are cut out along which outline, where their keypoints lie,
-and how they move. What is written beside it: `clip.mp4`, `masks/00000.png` and so on, `keypoints.json`.
+`rendered/scene.json` lists the photographs of scikit-image with the outlines, keypoints and motion of the objects. The
+script writes `clip.mp4`, `masks/00000.png` and so on, and `keypoints.json` into the same folder.
 
-An object's point (u, v), in pixels of its photograph from the object's center, goes to the frame in this order:
+A point (u, v) of an object, in pixels of its photograph relative to the center, is mapped to the frame in this order:
 
     bend    u += a sin(pi v / h),  then  v += b sin(pi u / w)      (w, h: size of the outline's box)
     turn    by the angle, scale by zoom * scale, shift to the position
 
-Each step has an exact inverse, so that the pictures (drawn backwards, frame to photograph) and the keypoints (carried
-forwards) agree to the last digit.
+Each step has an exact inverse. So the pictures (drawn by the inverse, frame to photograph) and the keypoints (mapped
+forward) agree exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sample_videos.clip_writer import write_clip
 
 FOLDER = Path(__file__).resolve().parent / "rendered"
 CRF = 20
-# Every pixel is the mean of 3x3 samples: edges and minified textures without stairs.
+# Each pixel is the mean of 3x3 samples, which anti-aliases edges and reduced textures.
 _SAMPLES = 3
 # Standard deviation of the sensor noise, in gray levels of 255.
 _NOISE = 1.5
@@ -46,7 +46,7 @@ _NOISE = 1.5
 
 @dataclass(frozen=True)
 class Pose:
-    """How an object stands in one frame: position in pixels, scale, angle in radians, bends in photograph pixels."""
+    """Pose of an object in one frame: position in pixels, scale, angle in radians, bends in photograph pixels."""
 
     x: float
     y: float
@@ -63,7 +63,7 @@ class Cutout:
     Attributes:
         pixels: (H, W, 3) float32, the photograph, 0 to 255.
         alpha: (H, W) float32, 1 inside the outline.
-        center: (2,) the point of the photograph that lies at the pose's position.
+        center: (2,) point of the photograph that is placed at the position of the pose.
         box: (2,) width and height of the outline.
         zoom: frame pixels per photograph pixel at scale 1.
     """
@@ -75,7 +75,7 @@ class Cutout:
     zoom: float
 
     def to_frame(self, points: Float[ndarray, "n 2"], pose: Pose) -> Float[ndarray, "n 2"]:
-        """Carry points (x, y) of the photograph into the frame."""
+        """Map points (x, y) of the photograph to the frame."""
         u, v = (np.asarray(points, np.float64) - self.center).T
         u = u + pose.bend_u * np.sin(np.pi * v / self.box[1])
         v = v + pose.bend_v * np.sin(np.pi * u / self.box[0])
@@ -86,7 +86,7 @@ class Cutout:
     def draw(
         self, x: Float[ndarray, "h w"], y: Float[ndarray, "h w"], pose: Pose
     ) -> tuple[Float[ndarray, "h w 3"], Float[ndarray, "h w"]]:
-        """Colors and coverage at the frame positions x, y: `to_frame` inverted step by step."""
+        """Return colors and coverage at the frame positions x, y, by inverting `to_frame` step by step."""
         cos, sin = np.cos(pose.angle), np.sin(pose.angle)
         factor = self.zoom * pose.scale
         dx, dy = (x - pose.x) / factor, (y - pose.y) / factor
@@ -101,46 +101,46 @@ class Cutout:
 
 @cache
 def read_scene() -> dict[str, Any]:
-    """`rendered/scene.json`; its objects are listed from the rearmost to the foremost."""
+    """Read `rendered/scene.json`. Objects are listed from back to front."""
     scene: dict[str, Any] = json.loads((FOLDER / "scene.json").read_text())
     return scene
 
 
 @cache
 def photograph(name: str) -> Float[ndarray, "h w 3"]:
-    """A picture of scikit-image's wheel as (H, W, 3) float32, 0 to 255; a gray one three times over."""
+    """Return a picture of scikit-image as (H, W, 3) float32, 0 to 255; gray is repeated in three channels."""
     picture = np.asarray(getattr(skimage.data, name)(), np.float32)
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
 @cache
 def cutout(number: int) -> Cutout:
-    """The object with this place in the scene's list."""
+    """Return the object at this place in the list of the scene."""
     thing = read_scene()["objects"][number]
     pixels = photograph(thing["picture"])
     outline = np.array(thing["outline"], np.float32)
     alpha = np.zeros(pixels.shape[:2], np.float32)
     cv2.fillPoly(alpha, [np.round(outline * 16).astype(np.int32)], 1.0, lineType=cv2.LINE_AA, shift=4)
-    # A polygon's corners would be the best landmarks of all: round them to a radius of about 4 photograph pixels.
+    # Sharp polygon corners would be artificial landmarks: round them to a radius of about 4 photograph pixels.
     alpha = np.clip((cv2.GaussianBlur(alpha, (0, 0), 4) - 0.5) * 4 + 0.5, 0, 1)
     center = np.array(thing["center"], np.float64)
     return Cutout(pixels, alpha, center, np.ptp(outline, axis=0).astype(np.float64), float(thing["zoom"]))
 
 
 def along(nodes: list[list[float]], index: int) -> Float[ndarray, " n"]:
-    """The values at a frame: a cubic spline through the nodes, which are spread evenly over the clip."""
+    """Return the values at a frame: a cubic spline through nodes at equal intervals over the clip."""
     times = np.linspace(0, read_scene()["frames"] - 1, len(nodes))
     return np.asarray(CubicSpline(times, nodes)(index), np.float64)
 
 
 def pose(number: int, index: int) -> Pose:
-    """Where and how an object stands in a frame."""
+    """Return the pose of an object in a frame."""
     x, y, scale, degrees, bend_u, bend_v = along(read_scene()["objects"][number]["motion"], index).tolist()
     return Pose(x, y, scale, float(np.radians(degrees)), bend_u, bend_v)
 
 
 def _background(x: Float[ndarray, "h w"], y: Float[ndarray, "h w"], index: int) -> Float[ndarray, "h w 3"]:
-    """The ground at the frame positions x, y, under a slowly panning camera."""
+    """Return the background at the frame positions x, y, under a slowly panning camera."""
     ground = read_scene()["background"]
     left, top = along(ground["pan"], index)
     source = (((x + left) / ground["zoom"]).astype(np.float32), ((y + top) / ground["zoom"]).astype(np.float32))
@@ -149,7 +149,7 @@ def _background(x: Float[ndarray, "h w"], y: Float[ndarray, "h w"], index: int) 
 
 
 def _light(x: Float[ndarray, "h w"], y: Float[ndarray, "h w"], index: int) -> Float[ndarray, "h w"]:
-    """A lamp that drifts over the scene: a factor of 0.78 far from it to 1.12 under it, so that what moves changes."""
+    """Return the brightness under a drifting lamp, from 0.78 far away to 1.12 below it, so moving objects change."""
     width, height = read_scene()["size"]
     done = index / (read_scene()["frames"] - 1)
     across, down = (x / width - 0.25 - 0.4 * done) / 0.5, (y / height - 0.3 - 0.2 * done) / 0.7
@@ -157,13 +157,13 @@ def _light(x: Float[ndarray, "h w"], y: Float[ndarray, "h w"], index: int) -> Fl
 
 
 def _pooled(samples: ndarray) -> ndarray:
-    """Mean over each pixel's samples."""
+    """Return the mean of the samples of each pixel."""
     width, height = read_scene()["size"]
     return cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def render_frame(index: int) -> tuple[Frame, Mask]:
-    """Draw one frame and its mask; the same for the same index, whatever was drawn before.
+    """Draw one frame and its mask. The result depends only on the index.
 
     A pixel belongs to the object, or to the background, that covers most of it.
     """
@@ -176,7 +176,7 @@ def render_frame(index: int) -> tuple[Frame, Mask]:
     ids, covers = [0], [np.ones((height, width), np.float32)]
     for number, thing in enumerate(scene["objects"]):
         pixels, alpha = cutout(number).draw(x, y, pose(number, index))
-        # A soft shadow, down to the right: what lies in front darkens what lies behind.
+        # A soft shadow, down and to the right, on everything behind the object.
         shadow = cv2.warpAffine(cv2.resize(alpha, (width, height)), np.array([[1.0, 0, 4], [0, 1, 6]]), (width, height))
         shadow = cv2.resize(cv2.GaussianBlur(shadow, (0, 0), 5), x.shape[::-1])
         picture *= (1 - 0.35 * shadow)[..., None]
@@ -191,11 +191,11 @@ def render_frame(index: int) -> tuple[Frame, Mask]:
 
 
 def true_keypoints(index: int, mask: Mask) -> Keypoints:
-    """The keypoints of all objects in a frame; absent where another object or the frame's edge hides one.
+    """Return the keypoints of all objects in a frame; absent if covered by another object or outside the frame.
 
     Args:
-        index: of the frame.
-        mask: of the same frame, from `render_frame`.
+        index: index of the frame.
+        mask: mask of the same frame, from `render_frame`.
     """
     objects = read_scene()["objects"]
     names = tuple(name for thing in objects for name in thing["keypoints"])
@@ -209,7 +209,7 @@ def true_keypoints(index: int, mask: Mask) -> Keypoints:
 
 
 def _id_at(mask: Mask, place: Float[ndarray, "2"]) -> int | None:
-    """The id of the pixel in which a position (x, y) lies, None outside the frame."""
+    """Return the id of the pixel at a position (x, y), or None outside the frame."""
     height, width = mask.size
     column, row = np.round(place).astype(int).tolist()
     return int(mask.ids[row, column]) if 0 <= column < width and 0 <= row < height else None
