@@ -1,8 +1,7 @@
 """Keypoints as COCO JSON: images, annotations, categories (https://cocodataset.org/#format-data).
 
-COCO's integer coordinates are pixel centers, as here, so nothing is shifted. Two keys are not COCO's own and are
-ignored by tools that do not know them: `frame_id` of an image, its place in the video, as in COCO-VID; and
-`keypoint_scores` of an annotation, the confidence of each joint, which COCO's visibility flag has no room for.
+COCO's integer coordinates are pixel centers, as here. Two keys are extensions that other tools ignore: `frame_id` of an
+image, its frame number as in COCO-VID, and `keypoint_scores` of an annotation, the confidence of each joint.
 """
 
 from __future__ import annotations
@@ -11,27 +10,21 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of
+from propagate.formats.keypoints.poses import FORMATS, Points, Pose, invalid, keypoints_of
 from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
-_DIGITS = re.compile(r"(?<!\d)\d{1,18}(?!\d)")  # a longer number is something else
+_DIGITS = re.compile(r"(?<!\d)\d{1,18}(?!\d)")  # longer ones are not frame numbers
 TOP_KEYS = ("images", "annotations", "categories")
 
-
-def _no_null(values: Any) -> Any:
-    """Tools write null for an empty list."""
-    return [] if values is None else values
-
-
 _T = TypeVar("_T")
-_List = Annotated[list[_T], BeforeValidator(_no_null)]
+_List = Annotated[list[_T], BeforeValidator(lambda values: [] if values is None else values)]  # tools write null
 
 
 class _Image(BaseModel):
@@ -73,13 +66,13 @@ _KNOWN = {
 
 
 def poses_of_coco(document: object, path: Path) -> list[Pose]:
-    """The poses of a parsed file, one for each annotation that has a visible or occluded keypoint.
+    """Return the poses of a parsed file, one for each annotation with a visible or occluded keypoint.
 
     A frame's number is the image's `frame_id`, else the last number in its file name that differs from image to image,
     else its place in the list; a single image without `frame_id` has none.
 
     Raises:
-        InputError: missing keys, an annotation of an image or category that is not there, lists of the wrong length.
+        InputError: missing keys, an annotation of a missing image or category, lists of the wrong length.
     """
     try:
         coco = _Coco.model_validate(document)
@@ -94,7 +87,7 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
     poses = []
     for number, annotation in enumerate(coco.annotations):
         if not annotation.keypoints:
-            continue  # boxes and segmentations may stand in the same file
+            continue  # boxes and segmentations may be in the same file
         where = f"{path}: annotations[{number}]"
         image_id, category_id = str(annotation.image_id), str(annotation.category_id)
         if image_id not in images or category_id not in categories:
@@ -102,18 +95,17 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
         category, image = categories[category_id], images[image_id]
         keypoints, notes = _keypoints(annotation, category, where, path)
         if keypoints.present.any() or notes:
-            size = (image.height, image.width) if image.height is not None and image.width is not None else None
+            size = None if image.height is None or image.width is None else (image.height, image.width)
             picture = _stem(image) if image.frame_id is None else None
-            poses.append(
-                Pose(keypoints, frames[image_id], annotation.id, size, picture, bool(annotation.iscrowd), notes)
-            )
+            crowd = bool(annotation.iscrowd)
+            poses.append(Pose(keypoints, frames[image_id], annotation.id, size, picture, crowd, notes))
     return poses
 
 
 def _keypoints(
     annotation: _Annotation, category: _Category, where: str, path: Path
 ) -> tuple[Keypoints, tuple[str, ...]]:
-    """The joints of one annotation, and what is to be said of them."""
+    """Return the joints of one annotation, and notes about them."""
     names, flat = category.keypoints, annotation.keypoints
     scores: Sequence[float | None] = annotation.keypoint_scores or [1.0] * len(names)
     if len(flat) != 3 * len(names) or len(scores) != len(names):
@@ -132,18 +124,18 @@ def _keypoints(
             "Count from 1.",
         )
     points: dict[str, tuple[float, float, float]] = {}
-    hidden, placeless = [], []
+    hidden, unplaced = [], []
     for name, *numbers in zip(names, flat[0::3], flat[1::3], flat[2::3], scores, strict=True):
         x, y, visible, score = (np.nan if number is None else number for number in numbers)
         if visible in (1, 2):  # 1 is occluded, but placed
             points[name] = (x, y, score)
-            placeless += [name] if np.isnan(x) and np.isnan(y) else []
+            unplaced += [name] if np.isnan(x) and np.isnan(y) else []
         elif visible == 0 or np.isnan(visible):
             hidden += [name] if abs(x) + abs(y) > 0 else []
         else:
             raise InputError(f"{where}: the visibility of {name!r} is {visible}.", "It is 0 (absent), 1 or 2.")
-    odd = {"have a position, but visibility 0": hidden, "are visible, but have no position": placeless}
-    notes = tuple(f"{where}: absent, since they {what}: {', '.join(found)}." for what, found in odd.items() if found)
+    odd = {"have a position, but visibility 0": hidden, "are visible, but have no position": unplaced}
+    notes = tuple(f"{where}: absent, since they {cause}: {', '.join(n)}." for cause, n in odd.items() if n)
     return keypoints_of(points, names, [(start - 1, end - 1) for start, end in category.skeleton], path), notes
 
 
@@ -155,7 +147,7 @@ def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:
 
 
 def _frame_numbers(images: Sequence[_Image]) -> list[int | None]:
-    """The number of each image in its video."""
+    """Return the number of each image in its video."""
     if len(images) == 1:
         return [images[0].frame_id]
     found = [_DIGITS.findall(_stem(image) or "")[::-1] for image in images]
@@ -166,18 +158,19 @@ def _frame_numbers(images: Sequence[_Image]) -> list[int | None]:
 
 
 def _stem(image: _Image) -> str | None:
-    return None if image.file_name is None else PureWindowsPath(image.file_name).stem  # which knows both slashes
+    return None if image.file_name is None else PureWindowsPath(image.file_name).stem  # splits at both slashes
 
 
 class CocoEncoder:
-    """The text of a file, piece by piece; of each frame, only its number and name are kept until the end."""
+    """See `Encoder`. Keeps the number and name of each frame until the end."""
 
-    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
-        self._place, self._share = place, share
+    separator = ",\n"
+
+    def __init__(self) -> None:
         self._frames: dict[int, str] = {}
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
-        """The category and the start of the annotations."""
+        """Return the category and the start of the annotations."""
         self._size = size
         category = {
             "id": 1,
@@ -188,13 +181,10 @@ class CocoEncoder:
         }
         return f'{{\n"categories": [{json.dumps(category, ensure_ascii=False)}],\n"annotations": [\n'
 
-    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
-        """The annotation of one frame; visibility 0 absent, 2 present."""
-        flat: list[float] = []
-        for (x, y), present in zip(keypoints.positions, keypoints.present, strict=True):
-            flat += [self._place(x), self._place(y), 2] if present else [0, 0, 0]
-        box = _box(keypoints)
-        scores = np.where(keypoints.present, keypoints.confidence, np.float32(0))
+    def frame(self, prediction: Prediction, points: Points) -> str:
+        """Return the annotation of one frame; visibility 0 absent, 2 present."""
+        assert prediction.keypoints is not None
+        box = _box(prediction.keypoints)
         annotation = {
             "id": len(self._frames) + 1,
             "image_id": prediction.index,
@@ -202,17 +192,15 @@ class CocoEncoder:
             "iscrowd": 0,
             "bbox": box,
             "area": round(box[2] * box[3], 2),
-            "num_keypoints": int(keypoints.present.sum()),
-            "keypoints": flat,
-            "keypoint_scores": [self._share(score) for score in scores],
+            "num_keypoints": sum(point is not None for point in points.values()),
+            "keypoints": [v for point in points.values() for v in ((*point[:2], 2) if point else (0, 0, 0))],
+            "keypoint_scores": [point[2] if point else 0.0 for point in points.values()],
         }
         self._frames[prediction.index] = printable(prediction.name or f"{prediction.index:05d}")
         return json.dumps(annotation, allow_nan=False)
 
-    separator = ",\n"
-
     def end(self) -> str:
-        """The images."""
+        """Return the images."""
         height, width = self._size
         images = (
             json.dumps({"id": i, "frame_id": i, "file_name": f"{name}.jpg", "width": width, "height": height})
@@ -222,7 +210,7 @@ class CocoEncoder:
 
 
 def _box(keypoints: Keypoints) -> list[float]:
-    """[left, top, width, height] around the joints that are present; zeros without any."""
+    """Return [left, top, width, height] around the joints that are present; zeros without any."""
     if not keypoints.present.any():
         return [0.0, 0.0, 0.0, 0.0]
     positions = keypoints.positions[keypoints.present].astype(np.float64)

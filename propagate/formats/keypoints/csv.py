@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import Number, Pose, as_share, in_pixels, keypoints_of, unknown
+from propagate.formats.keypoints.poses import Points, Pose, keypoints_of, unknown
 from propagate.types import Keypoints, Prediction
 
 COLUMNS = ("frame", "name", "x", "y", "confidence")
@@ -17,26 +18,26 @@ _REQUIRED = ("name", "x", "y")
 _SEPARATORS = (",", ";", "\t", "|")
 _DECIMAL = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]{1,3})?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3},[0-9]{3}")
-_NOTHING = ("", "nan", "na", "null", "none")  # how tools write an absent number
+_MISSING = ("", "nan", "na", "null", "none")
 _LARGEST_FRAME = 10**9
 
 
 def poses_of_csv(text: str, path: Path) -> list[Pose]:
-    """The poses of a file, one for each frame; every joint named anywhere in the file belongs to each of them.
+    """Return the poses of a file, one for each frame, each with all joints of the file.
 
-    The separator is the sign of `_SEPARATORS` that makes columns of the first line. Numbers may have a decimal comma,
-    all or none of them; where the comma separates as well, they stand in quotes. A first column without a name, which
-    is pandas' index, is left out.
+    The separator is the one that finds columns in the first line. All numbers or none may have a decimal comma; if the
+    comma separates as well, they are in quotes. A first column without a name, pandas' index, is skipped.
 
     Raises:
-        InputError: unknown or missing columns, a value that is no number, a joint twice in one frame.
+        InputError: unknown or missing columns, a value that is not a number, a joint twice in one frame.
     """
     if "\0" in text:
         raise InputError(f"{path} holds null characters: it is no text file.", "Save it as CSV in UTF-8.")
     lines = re.sub(r"\A([^\S\n]*\n)+", "", io.StringIO(text, newline=None).read()).split("\n")
-    if re.fullmatch(r"sep=.", lines[0].strip()):  # how Excel is told of the separator
+    if re.fullmatch(r"sep=.", lines[0].strip()):  # a hint for Excel
         del lines[0]
-    separator = _separator(lines[0] if lines else "")
+    header = lines[0] if lines else ""
+    separator = max(_SEPARATORS, key=lambda sign: len({*_columns(header.split(sign))} & {*COLUMNS}))
     try:
         notes = list[str]()
         return _poses(_rows(lines, separator, path, notes), path, notes)
@@ -44,17 +45,12 @@ def poses_of_csv(text: str, path: Path) -> list[Pose]:
         raise InputError(f"{path} is not CSV: {error}.", f"Columns: {','.join(COLUMNS)}.") from error
 
 
-def _separator(header: str) -> str:
-    """The sign that makes most known columns of the first line; the comma where all make as many."""
-    return max(_SEPARATORS, key=lambda sign: len({*_columns(header.split(sign))} & {*COLUMNS}))
-
-
 def _columns(cells: Sequence[str]) -> list[str]:
     return [cell.strip().strip('"').strip().lower() for cell in cells]
 
 
 def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Place and cells by column of every line that is not empty; `notes` takes what is to be said of the columns."""
+    """Yield the place and the cells by column of every non-empty line; append notes about the columns."""
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
     columns = _columns(next(reader, []))
     while columns and not columns[-1]:  # spreadsheets end lines with separators
@@ -85,12 +81,13 @@ def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) ->
 
 
 def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[str]) -> list[Pose]:
+    """Return the poses of these rows; append notes about how they were read."""
     frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
     names: dict[str, None] = {}
-    signs: dict[str, str] = {}  # of decimals -> where it was first found
+    signs: set[str] = set()  # of decimals
     grouped: dict[bool, str] = {}  # whether a number with a comma may be thousands -> the first one
     for place, row in rows:
-        signs |= {sign: place for cell in ("x", "y", "confidence") for sign in ".," if sign in row.get(cell, "")}
+        signs |= {sign for cell in ("x", "y", "confidence") for sign in ".," if sign in row.get(cell, "")}
         if len(signs) > 1:
             raise InputError(
                 f"{place}: numbers have decimal points and decimal commas.", "Write all of them with a point."
@@ -121,54 +118,45 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[s
 
 
 def _frame_number(text: str, place: str) -> int:
-    """A frame number, from 0; tables of numbers write it as 7.0, too."""
+    """Return a frame number, from 0; tables of numbers may have 7.0."""
     number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.0*)?", text) else -1.0
     if not 0 <= number <= _LARGEST_FRAME:
-        shown = text if len(text) <= 20 else f"{text[:20]}..."
-        raise InputError(f"{place}: the frame is {shown!r}.", "Frames are whole numbers, from 0.")
+        raise InputError(f"{place}: the frame is {_short(text)!r}.", "Frames are whole numbers, from 0.")
     return int(number)
 
 
 def _number(row: Mapping[str, str], column: str, place: str) -> float:
-    """A coordinate (empty: absent) or a confidence (empty or no such column: 1; the word for no number: NaN)."""
+    """Return a coordinate (empty: NaN) or a confidence (empty or without a column: 1; such as "nan": NaN)."""
     text = row.get(column, "")
     if column == "confidence" and not text:
         return 1.0
-    if text.lower() in _NOTHING:
-        return float("nan")
+    if text.lower() in _MISSING:
+        return math.nan
     if len(text) > 100 or not _DECIMAL.fullmatch(text):
-        shown = text if len(text) <= 20 else f"{text[:20]}..."
-        raise InputError(f"{place}: {column} is {shown!r}, not a number.", "Leave it empty where absent.")
+        raise InputError(f"{place}: {column} is {_short(text)!r}, not a number.", "Leave it empty where absent.")
     return float(text.replace(",", "."))
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:20]}..."
+
+
 class CsvEncoder:
-    """The text of a file, piece by piece; an absent joint has empty x and y and confidence 0.
-
-    Args:
-        place, share: how coordinates and confidences are rounded.
-    """
-
-    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
-        self._place, self._share = place, share
-
-    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
-        """The line of column names: CSV has no place for the skeleton and the size."""
-        return ",".join(COLUMNS) + "\n"
-
-    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
-        """The lines of one frame."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for name, (x, y), confidence, present in zip(
-            keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
-        ):
-            place = (self._place(x), self._place(y), self._share(confidence)) if present else ("", "", 0.0)
-            writer.writerow((prediction.index, name, *place))
-        return text.getvalue()
+    """See `Encoder`. An absent joint has empty x and y and confidence 0; there is no skeleton and no size."""
 
     separator = ""
 
+    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
+        """Return the line of column names."""
+        return ",".join(COLUMNS) + "\n"
+
+    def frame(self, prediction: Prediction, points: Points) -> str:
+        """Return the lines of one frame."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows((prediction.index, name, *(point or ("", "", 0.0))) for name, point in points.items())
+        return text.getvalue()
+
     def end(self) -> str:
-        """Nothing follows the last line."""
+        """Return no text."""
         return ""

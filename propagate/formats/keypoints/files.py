@@ -1,9 +1,9 @@
-"""Keypoints as files: three formats, each read and written.
+"""Read keypoint files in three formats, which `writer.py` writes.
 
 Coordinates are those of `propagate.types`: x to the right, y down, (0, 0) the center of the top-left pixel.
 
-The project's own JSON (suffix .json) describes one annotated frame and a whole tracked clip alike, so that an output
-can be the first frame of the next run:
+The project's own JSON (suffix .json) contains one annotated frame or a whole tracked clip, so that an output can be
+the first frame of the next run:
 
     {
       "version": 1,
@@ -13,17 +13,15 @@ can be the first frame of the next run:
       "frames": [
         {"frame": 0, "name": "img_0001", "time_s": 0.0,   number from 0; the picture's name and seconds, optional
          "points": {"nose": [311.5, 92.0, 1.0],           x, y in pixels; confidence 0 to 1, optional (1)
-                    "left_ear": null}}                    absent; leaving it out says the same
+                    "left_ear": null}}                    absent; the same as without an entry
       ]
     }
 
-COCO keypoints (`images`, `annotations`, `categories`; see `keypoints_coco`), also .json, told apart by its keys.
+COCO keypoints (`images`, `annotations`, `categories`; see `coco.py`), also .json, recognized by its keys.
 
-CSV (suffix .csv) with the columns `frame,name,x,y,confidence` and a line for each joint; `frame` may be left out for
-one frame, `confidence` too; empty x and y: absent. It has no skeleton. Semicolons, tabs or bars separate as well, and
-numbers may have decimal commas.
-
-Written are pixels to 0.01 and confidences to four digits.
+CSV (suffix .csv) with the columns `frame,name,x,y,confidence` and a line for each joint; `frame`, for one frame, and
+`confidence` are optional; empty x and y: absent. It has no skeleton. The separator may be a comma, semicolon, tab or
+bar, and numbers may have decimal commas.
 """
 
 from __future__ import annotations
@@ -49,12 +47,7 @@ _WEAK = 0.1
 
 @dataclass(frozen=True, eq=False)
 class KeypointsFile:
-    """Keypoints of one frame and what there is to say about their file.
-
-    Attributes:
-        keypoints: the joints.
-        notes: sentences for the user: which frame was taken, which joints lie outside.
-    """
+    """Keypoints of one frame, and sentences for the user about the file."""
 
     keypoints: Keypoints
     notes: tuple[str, ...] = ()
@@ -67,18 +60,17 @@ def read_keypoints(
     frame: int | None = None,
     instance: int | str | None = None,
 ) -> Keypoints:
-    """Read the keypoints of one frame; `read_keypoints_file` does the same and says what it did.
+    """Read the keypoints of one frame. `read_keypoints_file` returns notes, too.
 
     Args:
-        path: JSON (ours or COCO) or CSV; the format is found by suffix and content.
-        frame_size: (height, width) in pixels. Joints outside are marked absent; a file that names another size is an
-            error.
-        frame: number of the frame to take, from 0; None: the file holds one.
-        instance: which of several instances to take: the id of the COCO annotation, as a number or text.
+        path: JSON (ours or COCO) or CSV, recognized by suffix and content.
+        frame_size: (height, width) in pixels. Joints outside are marked absent; another size in the file is an error.
+        frame: number of the frame, from 0; None: the file contains one.
+        instance: the instance, if the frame has several: the id of the COCO annotation, as a number or text.
 
     Raises:
-        InputError: unreadable, unknown keys, another frame size, no such frame, several frames or instances and no
-            choice, or no joint that is present.
+        InputError: unreadable, unknown keys, another frame size, a missing frame, several frames or instances without
+            a choice, or no joint that is present.
     """
     return read_keypoints_file(path, frame_size=frame_size, frame=frame, instance=instance).keypoints
 
@@ -96,9 +88,8 @@ def read_keypoints_file(
 
     Args:
         path, frame_size, frame, instance: see `read_keypoints`.
-        picture: name of the picture that is labelled, without suffix. A frame of this name in the file is taken,
-            whatever its number.
-        alone: `frame` was not chosen by anybody: a file of other frames as well is refused, since they would be lost.
+        picture: name of the annotated picture, without suffix. A frame of this name in the file overrides `frame`.
+        alone: `frame` is a default: refuse a file with other frames as well, since they would be lost.
     """
     path = Path(path)
     poses = _poses(path)
@@ -123,20 +114,24 @@ def read_keypoints_file(
                 f"{frame_size[1]}x{frame_size[0]}.",
                 "Annotate a frame of this video, or scale the coordinates and the size in the file.",
             )
-        keypoints, outside = _inside(keypoints, frame_size)
-        if outside:
+        outside = keypoints.outside(frame_size)
+        if outside.any():
+            positions = np.where(outside[:, None], np.float32(np.nan), keypoints.positions)
+            confidence = np.where(outside, np.float32(0), keypoints.confidence)
+            keypoints = Keypoints(positions, keypoints.names, keypoints.skeleton, confidence)
             notes.append(
                 f"{path}: outside the {frame_size[1]}x{frame_size[0]} frame and therefore marked absent: "
-                f"{', '.join(outside)}."
+                f"{_names(keypoints, outside)}."
             )
     if not keypoints.present.any():
         cause = " ".join((f"{path}: no joint is inside the frame.", *pose.notes))
         raise InputError(cause, "At least one joint must be placed in it.")
     weak = keypoints.present & (keypoints.confidence < _WEAK)
     if weak.any():
-        names = ", ".join(name for name, is_weak in zip(keypoints.names, weak, strict=True) if is_weak)
+        names = _names(keypoints, weak)
         notes.append(f"{path}: of a confidence below {_WEAK}, and carried like the others: {names}.")
-    if frame_size is not None and _look_like_shares(keypoints, frame_size):
+    placed = keypoints.positions[keypoints.present]
+    if frame_size is not None and min(frame_size) > 2 and ((placed >= 0) & (placed <= 1)).all():
         notes.append(
             f"{path}: all coordinates lie in 0 to 1, in a frame of {frame_size[1]}x{frame_size[0]} pixels. They are "
             "taken as pixels; if they are shares of the frame, multiply x by its width and y by its height."
@@ -166,7 +161,7 @@ def _poses(path: Path) -> list[Pose]:
 
 
 def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | str | None, alone: bool) -> Pose:
-    """The one pose that is meant."""
+    """Return the one pose of this frame and instance."""
     numbers = sorted({pose.frame for pose in poses if pose.frame is not None})
     if len(numbers) > 1 and (frame is None or (alone and frame in numbers)):
         raise InputError(
@@ -199,23 +194,11 @@ def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int 
     return of_frame[0]
 
 
-def _look_like_shares(keypoints: Keypoints, frame_size: tuple[int, int]) -> bool:
-    placed = keypoints.positions[keypoints.present]
-    return min(frame_size) > 2 and bool(((placed >= 0) & (placed <= 1)).all())
-
-
-def _inside(keypoints: Keypoints, frame_size: tuple[int, int]) -> tuple[Keypoints, list[str]]:
-    """The keypoints with those outside the frame absent, and the names of these."""
-    outside = keypoints.outside(frame_size)
-    if not outside.any():
-        return keypoints, []
-    positions = np.where(outside[:, None], np.float32(np.nan), keypoints.positions)
-    confidence = np.where(outside, np.float32(0), keypoints.confidence)
-    names = [keypoints.names[i] for i in np.flatnonzero(outside)]
-    return Keypoints(positions, keypoints.names, keypoints.skeleton, confidence), names
+def _names(keypoints: Keypoints, chosen: np.ndarray) -> str:
+    return ", ".join(keypoints.names[i] for i in np.flatnonzero(chosen))
 
 
 def _listed(numbers: Sequence[int | str]) -> str:
-    """The first numbers, and how many more."""
+    """Return the first numbers, and how many more there are."""
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
     return ", ".join(map(str, numbers[:_SHOWN])) + more

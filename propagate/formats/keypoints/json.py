@@ -1,4 +1,4 @@
-"""The project's own keypoint JSON (described in `keypoints`)."""
+"""The project's own keypoint JSON (described in `files.py`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import FORMATS, Number, Pose, as_share, in_pixels, invalid, keypoints_of, unknown
+from propagate.formats.keypoints.poses import FORMATS, Points, Pose, invalid, keypoints_of, unknown
 from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
@@ -39,7 +39,7 @@ _KNOWN = {"": tuple(_File.model_fields), "frames": tuple(_Frame.model_fields)}
 
 
 def poses_of_json(document: object, path: Path) -> list[Pose]:
-    """The poses of a parsed file, one for each entry of `frames`.
+    """Return the poses of a parsed file, one for each entry of `frames`.
 
     Raises:
         InputError: unknown or missing keys, unknown joints, values of the wrong type.
@@ -57,7 +57,7 @@ def poses_of_json(document: object, path: Path) -> list[Pose]:
     skeleton = [(names.index(start), names.index(end)) for start, end in file.skeleton]
     if (file.width is None) != (file.height is None):
         raise InputError(f"{path} gives one of 'width' and 'height'.", "Give both, or neither.")
-    size = (file.height, file.width) if file.height is not None and file.width is not None else None
+    size = None if file.height is None or file.width is None else (file.height, file.width)
     poses = []
     for entry in file.frames:
         points = dict(_points(entry, names, path))
@@ -66,7 +66,7 @@ def poses_of_json(document: object, path: Path) -> list[Pose]:
 
 
 def _points(entry: _Frame, names: list[str], path: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Name and (x, y, confidence) of the joints of a frame that are not null."""
+    """Yield name and (x, y, confidence) of the joints of a frame that are not null."""
     for name, point in entry.points.items():
         if name not in names:
             raise unknown(path, f"joint in frame {entry.frame}", name, names)
@@ -82,17 +82,12 @@ def _points(entry: _Frame, names: list[str], path: Path) -> Iterator[tuple[str, 
 
 
 class JsonEncoder:
-    """The text of a file, piece by piece; one line for each frame.
+    """See `Encoder`. Writes one line for each frame."""
 
-    Args:
-        place, share: how coordinates and confidences are rounded.
-    """
-
-    def __init__(self, place: Number = in_pixels, share: Number = as_share) -> None:
-        self._place, self._share = place, share
+    separator = ",\n"
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
-        """What stands before the first frame."""
+        """Return the text before the first frame."""
         height, width = size
         names = list(keypoints.names)
         head: dict[str, Any] = {
@@ -105,20 +100,12 @@ class JsonEncoder:
         lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
         return "{\n" + ",\n".join(lines) + ',\n"frames": [\n'
 
-    def frame(self, prediction: Prediction, keypoints: Keypoints) -> str:
-        """One frame."""
-        points = {
-            name: [self._place(x), self._place(y), self._share(confidence)] if present else None
-            for name, (x, y), confidence, present in zip(
-                keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True
-            )
-        }
+    def frame(self, prediction: Prediction, points: Points) -> str:
+        """Return one frame."""
         name = {} if prediction.name is None else {"name": printable(prediction.name)}
         entry = {"frame": prediction.index, **name, "time_s": round(prediction.time_s, 6), "points": points}
         return json.dumps(entry, ensure_ascii=False, allow_nan=False)
 
-    separator = ",\n"
-
     def end(self) -> str:
-        """What stands after the last frame."""
+        """Return the text after the last frame."""
         return "\n]\n}\n"

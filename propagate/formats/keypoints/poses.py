@@ -1,46 +1,46 @@
-"""One annotated or predicted pose of a keypoint file, whatever the format; and the errors the formats share."""
+"""Types and errors that all keypoint formats share."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from pydantic import ValidationError
 
 from propagate.errors import InputError
-from propagate.types import Keypoints
+from propagate.types import Keypoints, Prediction
 
 _FAR = 1e6  # pixels; no picture is wider
 FORMATS = "The formats are described in propagate/formats/keypoints/files.py."
 
+Points = Mapping[str, tuple[float, float, float] | None]  # rounded x, y, confidence by joint; None: absent
 
-Number = Callable[[np.float32], float]
+
+class Encoder(Protocol):
+    """The text of a keypoint file, piece by piece: `begin`, `frame`s joined by `separator`, `end`."""
+
+    separator: str
+
+    def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str: ...  # noqa: D102
+    def frame(self, prediction: Prediction, points: Points) -> str: ...  # noqa: D102
+    def end(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """The keypoints of one instance in one frame.
+    """The keypoints of one instance in one frame."""
 
-    Attributes:
-        keypoints: all joints of the file, absent ones included.
-        frame: number of the frame, None where the file holds one picture and does not say.
-        instance: what tells several instances in one frame apart (COCO: the annotation's id).
-        picture: name of the picture it was annotated on, without suffix, where the file says.
-        crowd: it stands for a group, not for one instance (COCO's `iscrowd`).
-        notes: what is to be said of how it was read, each a sentence.
-        size: (height, width) of the frame it was annotated on, None where the file does not say.
-    """
-
-    keypoints: Keypoints
-    frame: int | None
-    instance: int | str | None = None
-    size: tuple[int, int] | None = None
-    picture: str | None = None
-    crowd: bool = False
-    notes: tuple[str, ...] = ()
+    keypoints: Keypoints  # all joints of the file, absent ones included
+    frame: int | None  # None: the file contains one picture without a number
+    instance: int | str | None = None  # such as the id of the COCO annotation
+    size: tuple[int, int] | None = None  # (height, width) of the annotated picture
+    picture: str | None = None  # name of the annotated picture, without suffix
+    crowd: bool = False  # a group, not one instance (COCO's `iscrowd`)
+    notes: tuple[str, ...] = ()  # sentences for the user about how it was read
 
 
 def keypoints_of(
@@ -49,17 +49,17 @@ def keypoints_of(
     skeleton: Iterable[tuple[int, int]],
     path: Path,
 ) -> Keypoints:
-    """Keypoints from (x, y, confidence) by name; a joint without an entry, or with a NaN position, is absent.
+    """Return keypoints from (x, y, confidence) by name; a joint without an entry, or with a NaN position, is absent.
 
     Args:
         points: x, y in pixels.
-        names: of all joints, in order.
+        names: names of all joints, in order.
         skeleton: pairs of joint numbers, from 0.
-        path: for messages.
+        path: the file, for messages.
 
     Raises:
-        InputError: a confidence outside [0, 1], x without y, a position that is in no picture, or what `Keypoints`
-            refuses.
+        InputError: a confidence outside [0, 1], x without y, a position far outside any picture, or an error of
+            `Keypoints`.
     """
     positions = np.full((len(names), 2), np.nan, np.float32)
     confidence = np.zeros(len(names), np.float32)
@@ -81,14 +81,7 @@ def keypoints_of(
 
 
 def unknown(path: Path, what: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a key, column or joint that the file should not have, with the nearest one it may have.
-
-    Args:
-        path: the file.
-        what: what it is and where ("key", "joint in the skeleton").
-        name: as it was found.
-        known: what could stand there.
-    """
+    """Return the error for an unknown key, column or joint (`what`), with the nearest known name as a hint."""
     known = list(known)
     folded = {key.lower(): key for key in reversed(known)}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
@@ -97,13 +90,9 @@ def unknown(path: Path, what: str, name: str, known: Iterable[str]) -> InputErro
 
 
 def invalid(path: Path, error: ValidationError, known: Mapping[str, Sequence[str]], document: object) -> InputError:
-    """The first thing wrong with a JSON document, as a sentence.
+    """Return the error for a JSON document that pydantic refuses.
 
-    Args:
-        path: the file.
-        error: what pydantic found.
-        known: the keys of each kind of object, by the name of the list it stands in; "" for the document itself.
-        document: the parsed JSON.
+    `known` has the keys of each kind of object, by the name of the list it is in; "" for the document itself.
     """
     # An unknown key comes first: the missing one is often the same key, misspelled.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -120,18 +109,3 @@ def invalid(path: Path, error: ValidationError, known: Mapping[str, Sequence[str
             f"{path}: the key {where!r} is missing" + (f"; there is {near[0]!r}." if near else "."), FORMATS
         )
     return InputError(f"{path}: {where or 'the file'}: {first['msg']}.", FORMATS)
-
-
-def in_pixels(value: np.float32) -> float:
-    """Return a coordinate to 0.01 pixels: finer digits are noise."""
-    return round(float(value), 2) + 0.0  # -0.0 becomes 0.0
-
-
-def as_share(value: np.float32) -> float:
-    """Return a confidence to four digits."""
-    return round(float(value), 4)
-
-
-def shortest(value: np.float32) -> float:
-    """Return the number with the fewest digits that reads back as the same float32: 0.1, not 0.10000000149."""
-    return float(str(value))

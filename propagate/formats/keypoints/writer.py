@@ -1,45 +1,42 @@
-"""Writing the keypoints of a clip, frame by frame; the file is there when the last one is in."""
+"""Write the keypoints of a clip, frame by frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
+
+import numpy as np
 
 from propagate.errors import InputError, UsageError
 from propagate.files.atomic import atomic_path
 from propagate.formats.keypoints.coco import CocoEncoder
 from propagate.formats.keypoints.csv import CsvEncoder
 from propagate.formats.keypoints.json import JsonEncoder
-from propagate.formats.keypoints.poses import shortest
+from propagate.formats.keypoints.poses import Encoder, Points
 from propagate.types import Keypoints, Prediction
 
 KeypointsFormat = Literal["json", "coco", "csv"]
-_ENCODERS: dict[str, type[JsonEncoder] | type[CocoEncoder] | type[CsvEncoder]] = {
-    "json": JsonEncoder,
-    "coco": CocoEncoder,
-    "csv": CsvEncoder,
-}
+_ENCODERS: dict[str, type[Encoder]] = {"json": JsonEncoder, "coco": CocoEncoder, "csv": CsvEncoder}
 
 
 class KeypointsWriter:
-    """A context manager that writes one keypoint file, whole or not at all, without holding the clip in memory.
+    """A context manager that writes one keypoint file atomically, without holding the clip in memory.
 
         with KeypointsWriter("out/keypoints.json", frame_size=(360, 640)) as writer:
             for prediction in track(...):
                 writer.write(prediction)
 
     Args:
-        path: where to.
+        path: the file to write.
         frame_size: (height, width) in pixels.
-        format: "json" (the project's own), "coco" or "csv"; None goes by the suffix: .csv, or .json for "json".
+        format: "json" (the project's own), "coco" or "csv"; None: by the suffix, .csv or .json.
         exact: write every digit of float32; else pixels to 0.01 and confidences to four digits.
 
     Raises:
-        UsageError: the suffix is neither and no format is given.
-        InputError: the file cannot be written, or no frame was.
+        UsageError: another suffix without a format.
+        InputError: the file cannot be written, or no frame was written.
     """
 
     def __init__(
@@ -54,8 +51,7 @@ class KeypointsWriter:
         chosen = format or self._path.suffix.lower().removeprefix(".")
         if chosen not in _ENCODERS:
             raise UsageError(f"{path} does not say which keypoint format is wanted.", "End it in .json or .csv.")
-        self._encoder = _ENCODERS[chosen](shortest, shortest) if exact else _ENCODERS[chosen]()
-        self._frame_size = frame_size
+        self._encoder, self._frame_size, self._exact = _ENCODERS[chosen](), frame_size, exact
         self._first: Keypoints | None = None
         self._stack = ExitStack()
 
@@ -70,11 +66,8 @@ class KeypointsWriter:
     def write(self, prediction: Prediction) -> None:
         """Add a frame.
 
-        Args:
-            prediction: with keypoints; the joints are those of the first frame written.
-
         Raises:
-            ValueError: it has no keypoints, or other joints than the first.
+            ValueError: the prediction has no keypoints, or other joints than the first one.
         """
         keypoints = prediction.keypoints
         if keypoints is None or (self._first is not None and keypoints.names != self._first.names):
@@ -84,21 +77,25 @@ class KeypointsWriter:
             self._first = keypoints
         else:
             self._file.write(self._encoder.separator)
-        self._file.write(self._encoder.frame(prediction, keypoints))
+        self._file.write(self._encoder.frame(prediction, self._points(keypoints)))
 
-    def _finish(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _points(self, keypoints: Keypoints) -> Points:
+        def number(value: np.float32, digits: int) -> float:
+            # the fewest digits that read back as the same float32, or rounded, with -0.0 as 0.0
+            return float(str(value)) if self._exact else round(float(value), digits) + 0.0
+
+        joints = zip(keypoints.names, keypoints.positions, keypoints.confidence, keypoints.present, strict=True)
+        return {name: (number(x, 2), number(y, 2), number(c, 4)) if here else None for name, (x, y), c, here in joints}
+
+    def _finish(self, kind: object, *_: object) -> None:
         if kind is not None:
             return
         if self._first is None:
             raise InputError(f"{self._path} was not written: there is no frame.", "Check the range of frames.")
         self._file.write(self._encoder.end())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
 
 def write_keypoints(
