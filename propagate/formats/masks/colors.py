@@ -1,4 +1,4 @@
-"""The colors of a large picture, counted in bands of rows, so that no second copy of the picture is needed."""
+"""Count the colors of a large picture in bands of rows, without a second copy of the picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt8, UInt16
 from numpy import ndarray
 
-MOST_COLORS = 60_000  # counted; far more than a mask or its soft edges have
+MOST_COLORS = 60_000  # far more than a mask with soft edges has
 TRANSPARENT = -1
 _BAND_PIXELS = 1 << 20
 # RGBA of some rows, uint8 or uint16
@@ -18,37 +18,23 @@ Rows = Callable[[slice], Shaped[ndarray, "n w 4"]]
 
 @dataclass(frozen=True, eq=False)
 class Colors:
-    """The colors of a picture.
+    """The colors of a picture."""
 
-    Attributes:
-        codes: red, green and blue of each color, 16 bits each, as one number, rising; -1 for transparent.
-        first: place of each color's first pixel, counted row by row.
-        compact: number of each pixel's color; None where there are more than `MOST_COLORS`.
-        solid: no pixel is transparent.
-        soft: some pixels are neither transparent nor opaque.
-    """
-
-    codes: Int[ndarray, " n"]
-    first: Int[ndarray, " n"]
-    compact: UInt16[ndarray, "h w"] | None
-    solid: bool
-    soft: bool
+    codes: Int[ndarray, " n"]  # red, green and blue, 16 bits each, as one number, rising; -1 for transparent
+    first: Int[ndarray, " n"]  # place of each color's first pixel, row by row
+    compact: UInt16[ndarray, "h w"] | None  # index of each pixel's color; None for more than `MOST_COLORS`
+    solid: bool  # no pixel is transparent
+    soft: bool  # some pixels are neither transparent nor opaque
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that make up a picture of this size, each of about a million pixels."""
+    """Yield slices of rows that cover a picture of this size, each of about a million pixels."""
     step = max(1, _BAND_PIXELS // max(width, 1))
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 
 def count_colors(rows: Rows, height: int, width: int) -> Colors:
-    """Return the colors of a picture; more transparent than not counts as one color.
-
-    Args:
-        rows: returns the pixels of some rows.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
-    """
+    """Return the colors of a picture; all pixels below half opacity count as one color."""
     codes, first = np.zeros(0, np.int64), np.zeros(0, np.int64)
     solid, soft = True, False
     for band in bands(height, width):
@@ -75,7 +61,7 @@ def count_colors(rows: Rows, height: int, width: int) -> Colors:
 def count_numbers(
     numbers: Shaped[ndarray, "h w"], length: int, where: Bool[ndarray, "h w"] | None = None
 ) -> Int[ndarray, " n"]:
-    """How many pixels have each number from 0 to below a length; of some pixels, if told which."""
+    """Return the number of pixels with each value from 0 to below a length, of all pixels or of some."""
     total = np.zeros(length, np.int64)
     for band in bands(*numbers.shape):
         part = numbers[band] if where is None else numbers[band][where[band]]
@@ -84,7 +70,7 @@ def count_numbers(
 
 
 def solid_rgb(rows: Rows, height: int, width: int) -> tuple[UInt8[ndarray, "h w 3"], Bool[ndarray, "h w"]]:
-    """The upper 8 bits of a picture's colors, and which of its pixels are not transparent."""
+    """Return the upper 8 bits of a picture's colors, and which of its pixels are not transparent."""
     rgb, solid = np.empty((height, width, 3), np.uint8), np.empty((height, width), bool)
     for band in bands(height, width):
         part = rows(band)
@@ -94,12 +80,11 @@ def solid_rgb(rows: Rows, height: int, width: int) -> tuple[UInt8[ndarray, "h w 
 
 
 def _is_clear(part: Shaped[ndarray, "n w 4"]) -> Bool[ndarray, "n w"]:
-    clear: Bool[ndarray, "n w"] = part[..., 3] <= np.iinfo(part.dtype).max // 2
-    return clear
+    return np.asarray(part[..., 3] <= np.iinfo(part.dtype).max // 2)
 
 
 def _runs(part: Shaped[ndarray, "n w 4"]) -> tuple[Int[ndarray, " m"], Int[ndarray, " r"]]:
-    """The code of each pixel, one row after the other, and where it differs from the one before."""
+    """Return the code of each pixel, row by row, and the starts of runs of equal codes."""
     line = part[..., 0].astype(np.int64)
     for channel in (1, 2):
         line <<= 16

@@ -1,4 +1,4 @@
-"""Soft edges cut: each shade between flat colors becomes one of the flat colors beside it."""
+"""Replace the shades of soft edges by the flat colors beside them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from numpy import ndarray
 from propagate.errors import InputError
 from propagate.formats.masks.colors import bands
 
-_SAME = 40  # colors closer than this, in 8-bit levels, are one flat color with noise
-_APART = 64  # a color this far from every mixture of flat colors is one of its own
+_SAME = 40  # maximum noise of a flat color, in 8-bit levels
+_APART = 64  # minimum distance of a flat color from the mixtures of others
 _MOST_FLAT = 32
 _EXACT, _NOISY = 0, 8  # range of a flat color within a square of 3 pixels
-_BLACK = 12  # lossy black reaches up to here
+_BLACK = 12  # maximum of lossy black
 
 
 def harden(
     rgb: UInt8[ndarray, "h w 3"], solid: Bool[ndarray, "h w"], path: Path, source: str, problem: InputError
 ) -> str:
-    """Change a picture to flat colors alone, in place, and return a note on the colors that were found.
+    """Reduce a picture to flat colors, in place, and return a note about them.
 
     A flat color fills a square of 3x3 pixels somewhere, or is far from every mixture of those that do (the core of a
-    soft brush). A shade becomes the closest in color of the flat colors that lie next to it in place: a rim between
-    black and white is not the gray object elsewhere.
+    soft brush). A shade becomes the most similar of the flat colors next to it: a rim between black and white is not
+    the gray object elsewhere.
 
     Args:
-        rgb: the picture; it is changed.
-        solid: pixels that are not transparent; the others are left as they are.
-        path: of the picture, for messages.
+        rgb: the picture; it is modified.
+        solid: pixels that are not transparent; others stay.
+        path: the file, for the note.
         source: name of its lossy compression, empty for exact ones.
-        problem: the error for a picture that has too few flat colors, or too many: a photograph.
+        problem: the error for a picture with too few flat colors, or too many: a photograph.
 
     Raises:
         InputError: `problem`.
@@ -44,11 +44,11 @@ def harden(
         raise problem
     colors = _cluster(*_count(rgb, flat))
     enough = 1 if not solid.all() else 2
-    if not lossy or len(colors) < enough:  # around flat colors, compression makes a halo of others
+    if not lossy or len(colors) < enough:  # compression adds a halo of other colors around flat ones
         colors = _add_cores(colors, *_count(rgb, solid), solid.size)
     if not enough <= len(colors) <= _MOST_FLAT:
         raise problem
-    if lossy:  # compressed black and white are to be black and white
+    if lossy:  # restore black and white
         colors[colors.max(1) <= _BLACK] = 0
         colors[colors.min(1) >= 255 - _BLACK] = 255
     numbers, certain = _nearest(rgb, colors, _NOISY if lossy else _EXACT)
@@ -65,7 +65,7 @@ def harden(
 
 
 def _flat_pixels(rgb: UInt8[ndarray, "h w 3"], solid: Bool[ndarray, "h w"], tolerance: int) -> Bool[ndarray, "h w"]:
-    """Solid pixels whose eight neighbors have their color, up to a tolerance."""
+    """Return the solid pixels with eight neighbors of their color, up to a tolerance."""
     square = np.ones((3, 3), np.uint8)
     flat: Bool[ndarray, "h w"] = cv2.erode(solid.astype(np.uint8), square) > 0
     for band in bands(*solid.shape):
@@ -79,7 +79,7 @@ def _flat_pixels(rgb: UInt8[ndarray, "h w 3"], solid: Bool[ndarray, "h w"], tole
 def _count(
     rgb: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]
 ) -> tuple[Float[ndarray, "n 3"], Int[ndarray, " n"]]:
-    """The colors of some pixels, in order, and how many have each."""
+    """Return the colors of some pixels, in order, with their counts."""
     total = np.zeros(1 << 24, np.int32)
     for band in bands(*where.shape):
         pixels = rgb[band][where[band]].astype(np.int64)
@@ -91,7 +91,7 @@ def _count(
 
 
 def _cluster(colors: Float[ndarray, "n 3"], counts: Int[ndarray, " n"]) -> Float[ndarray, "k 3"]:
-    """The most frequent colors, none of which is close to a more frequent one."""
+    """Return the most frequent colors, none of them close to a more frequent one."""
     colors = colors[np.argsort(-counts, kind="stable")]
     found: list[Float[ndarray, " 3"]] = []
     while len(colors) and len(found) <= _MOST_FLAT:
@@ -103,7 +103,7 @@ def _cluster(colors: Float[ndarray, "n 3"], counts: Int[ndarray, " n"]) -> Float
 def _add_cores(
     colors: Float[ndarray, "k 3"], found: Float[ndarray, "n 3"], counts: Int[ndarray, " n"], area: int
 ) -> Float[ndarray, "m 3"]:
-    """The flat colors, and those that no mixture of them explains: cores of brushes that are soft throughout."""
+    """Return the flat colors and those far from all their mixtures: cores of brushes that are soft throughout."""
     while len(colors) and len(colors) <= _MOST_FLAT // 4:
         one, other = np.triu_indices(len(colors), 0)
         distance = np.full(len(found), np.inf, np.float32)
@@ -117,7 +117,7 @@ def _add_cores(
 
 
 def _between_others(colors: Float[ndarray, "k 3"]) -> Bool[ndarray, " k"]:
-    """Which flat colors are mixtures of two others: outside of their areas, they may be shades."""
+    """Return which flat colors are mixtures of two others: outside of their areas, they may be shades."""
     between = np.zeros(len(colors), bool)
     one, other = np.triu_indices(len(colors), 1)
     for start, end, a, b in zip(colors[one], colors[other], one, other, strict=True):
@@ -130,17 +130,16 @@ def _between_others(colors: Float[ndarray, "k 3"]) -> Bool[ndarray, " k"]:
 def _distance_to_mixtures(
     colors: Float[ndarray, "n 3"], start: Float[ndarray, " 3"], end: Float[ndarray, " 3"]
 ) -> Float[ndarray, " n"]:
-    """Distance of colors from the line between two."""
+    """Return the distance of colors from the line between two."""
     step = end - start
     share = np.clip((colors - start) @ step / max(float(step @ step), 1.0), 0, 1)
-    distance: Float[ndarray, " n"] = np.linalg.norm(colors - start - share[:, None] * step, axis=1)
-    return distance
+    return np.asarray(np.linalg.norm(colors - start - share[:, None] * step, axis=1))
 
 
 def _nearest(
     rgb: UInt8[ndarray, "h w 3"], colors: Float[ndarray, "k 3"], tolerance: int
 ) -> tuple[UInt8[ndarray, "h w"], Bool[ndarray, "h w"]]:
-    """The number of each pixel's closest flat color, and whether it has that color up to the tolerance."""
+    """Return the index of each pixel's closest flat color, and whether it has that color up to the tolerance."""
     numbers, close = np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], bool)
     for band in bands(rgb.shape[0], rgb.shape[1]):
         best = np.full(close[band].shape, np.inf, np.float32)
@@ -159,14 +158,9 @@ def _nearest_beside(
     certain: Bool[ndarray, "h w"],
     soft: Bool[ndarray, "h w"],
 ) -> Int[ndarray, " n"]:
-    """For each soft pixel, the closest in color of the flat colors that lie about as near as the second nearest.
+    """Return for each soft pixel the most similar of the flat colors about as near as the second nearest.
 
-    Args:
-        pixels: colors of the soft pixels.
-        colors: the flat colors.
-        numbers: the flat color of each certain pixel.
-        certain: pixels that have a flat color.
-        soft: pixels that have none.
+    `numbers` has the flat color of each certain pixel, `pixels` the colors of the soft ones.
     """
     away = np.full((len(colors), len(pixels)), np.inf, np.float32)
     for number in range(len(colors)):
@@ -175,8 +169,6 @@ def _nearest_beside(
             away[number] = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 3)[soft]
     second = np.partition(away, min(1, len(colors) - 1), axis=0)[min(1, len(colors) - 1)]
     distance = np.stack([((pixels - color) ** 2).sum(1) for color in colors])
-    # The core of a brush that is soft throughout has no place of its own: it competes everywhere.
-    placeless = ~np.isfinite(away).any(1, keepdims=True)
-    beside = (away <= 1.5 * second + 2) | placeless
-    numbers_beside: Int[ndarray, " n"] = np.where(beside, distance, np.inf).argmin(0)
-    return numbers_beside
+    # The core of a brush that is soft throughout has no certain pixels: it is a candidate everywhere.
+    candidates = (away <= 1.5 * second + 2) | ~np.isfinite(away).any(1, keepdims=True)
+    return np.asarray(np.where(candidates, distance, np.inf).argmin(0))

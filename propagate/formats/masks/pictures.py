@@ -1,4 +1,4 @@
-"""What the pixels of a mask picture mean: ids, black and white, flat colors or transparency."""
+"""The meaning of the pixels of a mask picture: ids, black and white, flat colors or transparency."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from PIL import Image
 from propagate.errors import InputError
 from propagate.files.pictures import PictureHeader, convert_picture
 from propagate.files.sixteen_bit import load_sixteen_bit
-from propagate.formats.masks.colors import (
-    TRANSPARENT,
-    Colors,
-    Rows,
-    bands,
-    count_colors,
-    count_numbers,
-    solid_rgb,
-)
+from propagate.formats.masks.colors import TRANSPARENT, Colors, Rows, bands, count_colors, count_numbers, solid_rgb
 from propagate.formats.masks.hardening import harden
 from propagate.formats.masks.soft_edges import MAX_OBJECTS, soft_edges, too_many
 from propagate.formats.masks.stored_values import (
@@ -35,64 +27,55 @@ from propagate.types import BACKGROUND, VOID
 _MAPPING_SHOWN = 12
 _FEW_PIXELS = 9  # an object of fewer may be a slip
 Ids = UInt8[ndarray, "h w"]
-Notes = tuple[str, ...]
 
 
 class MaskPicture:
-    """One picture that is to be understood as a mask.
-
-    Args:
-        path: for messages.
-        source: name of its lossy compression, empty for exact ones.
-        hard: cut soft edges instead of refusing them.
+    """A picture that is read as a mask.
 
     Attributes:
-        colors: where colors are objects, the name of that of object 1, 2 and so on; else empty.
+        notes: sentences for the user about how `ids` understood the picture.
+        colors: if colors are objects, the names of the colors of objects 1, 2 and so on; else empty.
     """
 
-    def __init__(self, path: Path, source: str, *, hard: bool = False) -> None:
-        self._path = path
-        self._source = source
-        self._hard = hard
+    def __init__(self, path: Path, image: Image.Image, header: PictureHeader, *, hard: bool = False) -> None:
+        self._path, self._image, self._header, self._hard = path, image, header, hard
+        self._source = header.lossy  # empty for exact colors
+        self.notes = [f"{path}: {note}" for note in header.notes]
         self.colors: tuple[str, ...] = ()
 
-    def ids(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
-        """Object ids of a picture of any mode, and notes on how it was understood.
-
-        Args:
-            image: decoded and upright.
-            header: of its file.
+    def ids(self) -> Ids:
+        """Return the object ids.
 
         Raises:
             InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
         """
-        self._image = image
-        ids, notes = self._understood(image, header)
-        return ids, (*notes, *self._doubts(ids))
+        ids = self._interpret()
+        self._add_doubts(ids)
+        return ids
 
-    def _understood(self, image: Image.Image, header: PictureHeader) -> tuple[Ids, Notes]:
+    def _interpret(self) -> Ids:
+        image, header = self._image, self._header
         if header.bits > 8:
             raise InputError(
                 f"{self._path} has {header.bits} bits per channel, of which 8 can be read: objects might become one.",
                 "Save it as PNG.",
             )
         if image.mode == "P":
-            return self._palette(np.array(image), image, header)
+            return self._palette(np.array(image))
         if image.mode == "PA":
-            index, alpha = (np.array(image.getchannel(band)) for band in ("P", "A"))
-            return self._palette(index, image, header, alpha)
+            return self._palette(np.array(image.getchannel("P")), np.array(image.getchannel("A")))
         if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
             stored, key = stored_numbers(image, header), transparent_number(image)
             values = spread_black_and_white(stored, image, header)
             if key is not None and (stored == key).any():
                 return self._keyed_numbers(values, stored != key)
-            return self._numbers(*self._eight_bits(values))
+            return self._numbers(self._eight_bits(values))
         if header.sixteen_bit:
             deep = load_sixteen_bit(self._path, image, "mask")
             size = image.size[::-1]
             image.close()  # its pixels are in `deep`
             if header.raw_mode.startswith("LA") and all(_is_opaque_gray(deep(band)) for band in bands(*size)):
-                return self._numbers(*self._eight_bits(np.concatenate([deep(band)[..., 0] for band in bands(*size)])))
+                return self._numbers(self._eight_bits(np.concatenate([deep(band)[..., 0] for band in bands(*size)])))
             return self._colors(deep, size)
         if image.mode == "LA" and image.getextrema()[1] == (255, 255):
             return self._numbers(np.array(image.getchannel("L")))
@@ -103,14 +86,12 @@ class MaskPicture:
 
         return self._colors(rows, image.size[::-1])
 
-    def _palette(
-        self, index: Ids, image: Image.Image, header: PictureHeader, alpha: UInt8[ndarray, "h w"] | None = None
-    ) -> tuple[Ids, Notes]:
-        """The index is the id, unless the palette says by its black or its transparency that 0 is no background."""
+    def _palette(self, index: Ids, alpha: UInt8[ndarray, "h w"] | None = None) -> Ids:
+        """Take the index for the id, unless the palette's black or transparency shows that 0 is not background."""
         table = np.zeros((256, 3), np.uint8)
-        palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
+        palette = np.array(self._image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)[:256]
         table[: len(palette)] = palette
-        opacity = palette_opacity(image)
+        opacity = palette_opacity(self._image)
 
         def rows(band: slice) -> UInt8[ndarray, "n w 4"]:
             part = index[band]
@@ -122,34 +103,32 @@ class MaskPicture:
             named = len(used) > 1 and np.array_equal(table[used], DAVIS_PALETTE[used])
             if 0 in used and not named:
                 return self._colors(rows, index.shape)
-            ids, notes = self._palette_numbers(np.where(solid, index, np.uint8(0)), table, used)
             shades = opacity[count_numbers(index, 256) > 0] if alpha is None else alpha
-            soft = bool(((shades > 0) & (shades < 255)).any())
-            return ids, (*self._transparency_notes(soft), *notes)
-        black = [int(i) for i in used if not table[i].any()]
-        if table[0].any() and black:
-            ids, notes = self._colors(rows, index.shape)
-            note = f"In the palette of {self._path} black is not color 0: its colors are taken, not its numbers."
-            return ids, (note, *notes)
+            self._add_transparency(bool(((shades > 0) & (shades < 255)).any()))
+            return self._palette_numbers(np.where(solid, index, np.uint8(0)), table, used)
+        if table[0].any() and not table[used].any(1).all():
+            self.notes.append(
+                f"In the palette of {self._path} black is not color 0: its colors are taken, not its numbers."
+            )
+            return self._colors(rows, index.shape)
         return self._palette_numbers(index, table, used)
 
-    def _palette_numbers(
-        self, index: Ids, table: UInt8[ndarray, "256 3"], used: Shaped[ndarray, " n"]
-    ) -> tuple[Ids, Notes]:
+    def _palette_numbers(self, index: Ids, table: UInt8[ndarray, "256 3"], used: Shaped[ndarray, " n"]) -> Ids:
         present = np.flatnonzero(count_numbers(index, 256))
         if set(present.tolist()) <= {0, 255}:
             return self._numbers(index)
-        if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, it is known what the numbers are
+        if not np.array_equal(table[used], DAVIS_PALETTE[used]):  # with these colors, the numbers are known to be ids
             shades = table[present].astype(np.float64)
             problem = soft_edges(_compact(index, present), shades, self._path, self._source)
             if problem is not None and self._hard:
                 return self._colors(lambda band: _opaque(table[index[band]]), index.shape)
             if problem is not None:
                 raise problem
-        return index, self._void_note(index)
+        self._add_void(index)
+        return index
 
-    def _keyed_numbers(self, values: Integer[ndarray, "h w"], solid: Bool[ndarray, "h w"]) -> tuple[Ids, Notes]:
-        """Grayscale of which one value is transparent: 0, where it is not, is an object like the others."""
+    def _keyed_numbers(self, values: Integer[ndarray, "h w"], solid: Bool[ndarray, "h w"]) -> Ids:
+        """Interpret grayscale with one transparent value; 0, if it is another one, is an object like the others."""
         if (values[solid] == 0).any():
             deep = values.astype(np.uint16)
 
@@ -159,34 +138,35 @@ class MaskPicture:
                 return part
 
             return self._colors(rows, values.shape)
-        narrow, notes = self._eight_bits(np.where(solid, values, np.zeros_like(values)))
-        ids, more = self._numbers(narrow)
-        return ids, (*self._transparency_notes(False), *notes, *more)
+        self._add_transparency(False)
+        return self._numbers(self._eight_bits(np.where(solid, values, np.zeros_like(values))))
 
-    def _numbers(self, values: Ids, notes: Notes = ()) -> tuple[Ids, Notes]:
-        """Grayscale: ids, or a black-and-white mask where only 0 and 255 occur."""
+    def _numbers(self, values: Ids) -> Ids:
+        """Interpret grayscale: ids, or a black-and-white mask if only 0 and 255 occur."""
         used = np.flatnonzero(count_numbers(values, 256))
         if set(used.tolist()) <= {0, 255}:
-            note = f"{self._path} is black and white: white is object 1."
-            return (values > 0).astype(np.uint8), (*notes, *((note,) if values.any() else ()))
+            if values.any():
+                self.notes.append(f"{self._path} is black and white: white is object 1.")
+            return (values > 0).astype(np.uint8)
         table = np.repeat(used.astype(np.float64)[:, None], 3, 1)
         problem = soft_edges(_compact(values, used), table, self._path, self._source)
         if problem is not None:
             if not self._hard:
                 raise problem
-            solid = np.ones(values.shape, bool)
             rgb = np.repeat(values[..., None], 3, 2)
-            note = harden(rgb, solid, self._path, self._source, problem)
+            self.notes.append(harden(rgb, np.ones(values.shape, bool), self._path, self._source, problem))
             self._source, self._hard = "", False
-            return self._numbers(np.ascontiguousarray(rgb[..., 0]), (*notes, note))
+            return self._numbers(np.ascontiguousarray(rgb[..., 0]))
         if np.count_nonzero(used) > MAX_OBJECTS:
             raise too_many(self._path, len(used), "every gray there is")
-        return values, (*notes, *self._void_note(values))
+        self._add_void(values)
+        return values
 
-    def _colors(self, rows: Rows, size: tuple[int, int]) -> tuple[Ids, Notes]:
-        """Each color an object, in order of appearance; what is transparent, or else black, is background."""
+    def _colors(self, rows: Rows, size: tuple[int, int]) -> Ids:
+        """Number the colors in order of appearance; transparent or else black is background."""
         colors = count_colors(rows, *size)
-        notes = [] if colors.solid else list(self._transparency_notes(colors.soft))
+        if not colors.solid:
+            self._add_transparency(colors.soft)
         problem = self._color_problem(colors)
         if problem is not None:
             if not self._hard:
@@ -194,7 +174,7 @@ class MaskPicture:
             del colors
             rgb, solid = solid_rgb(rows, *size)
             self._image.close()  # its pixels are in `rgb`
-            notes.append(harden(rgb, solid, self._path, self._source, problem))
+            self.notes.append(harden(rgb, solid, self._path, self._source, problem))
             colors = count_colors(lambda band: np.dstack([rgb[band], np.uint8(255) * solid[band]]), *size)
         codes, compact = colors.codes, colors.compact
         assert compact is not None  # a problem otherwise
@@ -206,7 +186,9 @@ class MaskPicture:
         else:
             values, counts = np.unique(codes[_border(compact)], return_counts=True)
             background = int(values[counts.argmax()])
-            notes.append(f"{self._path} has no black: {_color_name(background)}, most of its border, is background.")
+            self.notes.append(
+                f"{self._path} has no black: {_color_name(background)}, most of its border, is background."
+            )
         objects = [int(i) for i in np.argsort(colors.first) if codes[i] != background]
         if len(objects) > MAX_OBJECTS:
             raise too_many(self._path, len(objects) + 1, "each would be an object")
@@ -217,11 +199,11 @@ class MaskPicture:
         if len(objects) > _MAPPING_SHOWN:
             named.append(f"and so on to object {len(objects)}")
         if named:
-            notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
-        return lookup[compact], tuple(notes)
+            self.notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
+        return lookup[compact]
 
     def _color_problem(self, colors: Colors) -> InputError | None:
-        """The error for colors that are no flat ones."""
+        """Return the error for colors that are not flat."""
         codes, compact = colors.codes, colors.compact
         if compact is None:
             return too_many(self._path, len(codes), "it looks like a photograph or has soft edges")
@@ -230,49 +212,49 @@ class MaskPicture:
         table[codes == TRANSPARENT] = 0
         return soft_edges(compact, table, self._path, self._source)
 
-    def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> tuple[Ids, Notes]:
-        """Deeper grayscale as 8 bits: its numbers where they fit, 0 and 255 where it has 0 and one full white."""
+    def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> Ids:
+        """Return deeper grayscale as 8 bits: the same numbers if they fit, 0 and 255 if it has 0 and one full white."""
         if values.dtype == np.uint8:
-            return values, ()
+            return values
         highest = values.max(initial=0)
         whites = (1,) if values.dtype.kind == "f" else tuple(2**bits - 1 for bits in (*range(9, 17), 31, 32))
         if highest in whites and np.isin(values, (0, highest)).all():
             depth = int(highest).bit_length()
-            note = f"{self._path} holds {depth}-bit values: {highest:g} is taken as white."
-            odd = values.dtype.kind != "f" and depth not in (16, 32)
-            return np.where(values == highest, VOID, BACKGROUND).astype(np.uint8), (note,) if odd else ()
+            if values.dtype.kind != "f" and depth not in (16, 32):
+                self.notes.append(f"{self._path} holds {depth}-bit values: {highest:g} is taken as white.")
+            return np.where(values == highest, VOID, BACKGROUND).astype(np.uint8)
         narrow = np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
         if (narrow != values).any():
             raise InputError(
                 f"{self._path} has values that are no object ids: they reach from {values.min()} to {values.max()}.",
                 "Ids are whole numbers, 0 for background, 1 to 254 for objects. Save the mask as 8-bit PNG.",
             )
-        return narrow, ()
+        return narrow
 
-    def _transparency_notes(self, soft: bool) -> Notes:
-        note = f"{self._path} has transparency: transparent is background."
-        return (note, f"The soft edge of the transparency in {self._path} is cut at one half.") if soft else (note,)
+    def _add_transparency(self, soft: bool) -> None:
+        self.notes.append(f"{self._path} has transparency: transparent is background.")
+        if soft:
+            self.notes.append(f"The soft edge of the transparency in {self._path} is cut at one half.")
 
-    def _void_note(self, ids: Ids) -> Notes:
-        """Say that 255 is void, where it occurs: in a hand-drawn mask it may have been meant as an object."""
-        count = int((ids == VOID).sum())
-        return (f"{self._path}: {count} pixels of value 255 are void and belong to no object.",) if count else ()
+    def _add_void(self, ids: Ids) -> None:
+        """Note that 255 is void: in a hand-drawn mask it may be meant as an object."""
+        if count := int((ids == VOID).sum()):
+            self.notes.append(f"{self._path}: {count} pixels of value 255 are void and belong to no object.")
 
-    def _doubts(self, ids: Ids) -> Notes:
-        """Say that an object may be the background, being nearly everything or all around, or a slip of the brush."""
+    def _add_doubts(self, ids: Ids) -> None:
+        """Note objects that fill the frame or its border, as a background does, or that may be a slip of the brush."""
         border = _border(ids)
         counts, around = count_numbers(ids, 256), np.bincount(border, minlength=256)
         counts[[BACKGROUND, VOID]] = around[[BACKGROUND, VOID]] = 0
-        tiny = np.flatnonzero((counts > 0) & (counts < _FEW_PIXELS))[:_MAPPING_SHOWN]
-        notes = [f"Object {i} of {self._path} has only {counts[i]} pixel{'' if counts[i] == 1 else 's'}." for i in tiny]
+        for i in np.flatnonzero((counts > 0) & (counts < _FEW_PIXELS))[:_MAPPING_SHOWN]:
+            self.notes.append(f"Object {i} of {self._path} has only {counts[i]} pixel{'' if counts[i] == 1 else 's'}.")
         for numbers, size, where, most in ((counts, ids.size, "frame", 0.95), (around, border.size, "border", 0.75)):
             if numbers.max() >= most * size:
                 share = f"covers {100 * numbers.max() / size:.0f} % of the {where}"
-                inverted = (
+                self.notes.append(
                     f"Object {numbers.argmax()} of {self._path} {share}: if it is the background, the mask is inverted."
                 )
-                return (*notes, inverted)
-        return tuple(notes)
+                return
 
 
 def _border(values: Shaped[ndarray, "h w"]) -> Shaped[ndarray, " n"]:
@@ -280,11 +262,10 @@ def _border(values: Shaped[ndarray, "h w"]) -> Shaped[ndarray, " n"]:
 
 
 def _compact(values: Ids, used: Int[ndarray, " n"]) -> UInt16[ndarray, "h w"]:
-    """The place of each pixel's value among those that are used."""
+    """Return the index in `used` of each pixel's value."""
     lookup = np.zeros(256, np.uint16)
     lookup[used] = np.arange(len(used))
-    compact: UInt16[ndarray, "h w"] = lookup[values]
-    return compact
+    return np.asarray(lookup[values])
 
 
 def _opaque(rgb: Shaped[ndarray, "n w 3"]) -> Shaped[ndarray, "n w 4"]:
@@ -296,5 +277,4 @@ def _is_opaque_gray(rgba: UInt16[ndarray, "n w 4"]) -> bool:
 
 
 def _color_name(code: int) -> str:
-    """The color as it is written in a message."""
     return "transparent" if code < 0 else f"({code >> 32}, {code >> 16 & 0xFFFF}, {code & 0xFFFF})"

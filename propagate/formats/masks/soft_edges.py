@@ -1,7 +1,6 @@
-"""Soft edges of mask pictures: recognized, and on request cut at the flat colors.
+"""Detect soft edges in mask pictures: each shade between an object and its background would become an object.
 
-Soft edges are the trap: each shade between an object and its background would become an object of its own. They are
-recognized by what they are, colors that lie between two others, in color and in place, and are never a whole area.
+A shade lies between two other colors, in color and in place, and never fills an area.
 """
 
 from __future__ import annotations
@@ -10,27 +9,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt16
+from jaxtyping import Float, Int, UInt16
 from numpy import ndarray
 
 from propagate.errors import InputError
 from propagate.formats.masks.colors import count_numbers
 
 MAX_OBJECTS = 254
-_MANY = 32  # more colors than a hand-drawn mask has; fewer than a photograph
-_ROUNDING = 6.0  # how far, in 8-bit levels, a mixture may lie beside the line between its two colors
-_NOISE = 24  # how far, in 8-bit levels, lossy compression moves colors that are the same
+_MANY = 32  # more colors than in a hand-drawn mask, fewer than in a photograph
+_ROUNDING = 6.0  # maximum distance, in 8-bit levels, of a mixture from the line between its two colors
+_NOISE = 24  # maximum error, in 8-bit levels, of lossy compression
 
 
 def soft_edges(
     compact: UInt16[ndarray, "h w"], table: Float[ndarray, "n 3"], path: Path, source: str
 ) -> InputError | None:
-    """Return the error for a picture whose colors are those of soft edges, a JPEG or a photograph; None for others.
+    """Return the error for a picture with soft edges, a JPEG or a photograph; None for others.
 
     Args:
-        compact: number of each pixel's color.
+        compact: index of each pixel's color.
         table: the colors, RGB in 8-bit levels.
-        path: of the picture, for the message.
+        path: the file, for the message.
         source: name of its lossy compression, empty for exact ones.
     """
     count = len(table)
@@ -38,9 +37,9 @@ def soft_edges(
         return InputError(
             f"The compression of {path} ({source}) has turned flat colors into {count} shades.", _hard_edges()
         )
-    whole = _inside_one_color(compact)
-    inside = count_numbers(compact, count, whole)
-    # One pixel in nine is inside a square of 3; of a shade along a blurred edge, hardly any is.
+    square = np.ones((3, 3), np.uint8)
+    inside = count_numbers(compact, count, cv2.erode(compact, square) == cv2.dilate(compact, square))
+    # In a square of 3, one pixel in nine has neighbors of its color only; in a blurred edge, hardly any.
     areas = np.flatnonzero(10 * inside >= count_numbers(compact, count))
     shades = _count_shades(compact, table, areas)
     two_tone = len(areas) == 2 and np.abs(table[areas[0]] - table[areas[1]]).max() >= 128
@@ -56,7 +55,7 @@ def soft_edges(
 
 
 def too_many(path: Path, count: int, cause: str) -> InputError:
-    """The error for a picture that is no mask."""
+    """Return the error for a picture with too many colors for a mask."""
     return InputError(
         f"{path} has {count} colors: {cause}; a mask has at most {MAX_OBJECTS} objects.",
         "Give --harden (harden=True) to cut soft edges; or a mask with one flat color for each object, saved as PNG "
@@ -72,40 +71,27 @@ def _hard_edges() -> str:
 
 
 def _some_are_close(table: Float[ndarray, "n 3"]) -> bool:
-    """Two colors differ by no more than lossy compression changes one."""
+    """Return whether two colors are so close that compression may have made them from one."""
     ordered = table[np.lexsort(table.T)]
     return bool((np.abs(np.diff(ordered, axis=0)).max(1) <= _NOISE).any())
 
 
-def _inside_one_color(compact: UInt16[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """Pixels whose eight neighbors all have their color."""
-    square = np.ones((3, 3), np.uint8)
-    same: Bool[ndarray, "h w"] = cv2.erode(compact, square) == cv2.dilate(compact, square)
-    return same
-
-
 def _count_shades(compact: UInt16[ndarray, "h w"], table: Float[ndarray, "n 3"], areas: Int[ndarray, " a"]) -> int:
-    """How many colors are no area of their own, lie at the border of two areas and are a mixture of two areas' colors.
-
-    Args:
-        compact: number of each pixel's color.
-        table: the colors, RGB in 8-bit levels.
-        areas: numbers of the colors that have an area.
-    """
+    """Count the colors that fill no area, lie at the border of two areas and are a mixture of two areas' colors."""
     if not 2 <= len(areas) <= _MANY:
         return 0
     is_area = np.zeros(len(table), bool)
     is_area[areas] = True
     unknown = ~is_area[compact]
     around = np.ones((7, 7), np.uint8)
-    numbers = compact + np.uint16(1)  # there are fewer colors than `MOST_COLORS`: 0 and 65535 are free
+    numbers = compact + np.uint16(1)  # at most `MOST_COLORS`: 0 and 65535 are free
     numbers[unknown] = 65535
     lowest = cv2.erode(numbers, around)
     numbers[unknown] = 0
     at_border = unknown & (lowest < cv2.dilate(numbers, around))
     total = count_numbers(compact, len(table))
     near = count_numbers(compact, len(table), at_border)
-    candidates = np.flatnonzero(~is_area & (2 * near >= total))[:1024]  # enough to know what the picture is
+    candidates = np.flatnonzero(~is_area & (2 * near >= total))[:1024]  # enough for a verdict
 
     one, other = np.triu_indices(len(areas), 1)
     start, step = table[areas[one]], table[areas[other]] - table[areas[one]]

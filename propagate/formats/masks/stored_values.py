@@ -1,4 +1,4 @@
-"""Numbers and opacities of a picture as its file stores them, where Pillow changes them or holds them apart."""
+"""Numbers and opacities as the file stores them, where Pillow scales or separates them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from propagate.files.pictures import PictureHeader
 
 
 def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray, "h w"]:
-    """The numbers of a grayscale picture as they are stored; Pillow spreads those of few bits and of a PGM."""
+    """Return the stored numbers of a grayscale picture; Pillow scales those of few bits and of a PGM."""
     if image.mode == "1":
         return np.array(image, dtype=np.uint8)
     values, full, white = np.array(image), _full(image), _white(image, header)
@@ -22,7 +22,7 @@ def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray,
 
 
 def transparent_number(image: Image.Image) -> int | None:
-    """The one of the stored numbers of a grayscale picture that is transparent, if one is."""
+    """Return the transparent number of a grayscale picture, if any."""
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return None
@@ -32,7 +32,7 @@ def transparent_number(image: Image.Image) -> int | None:
 def spread_black_and_white(
     values: Shaped[ndarray, "h w"], image: Image.Image, header: PictureHeader
 ) -> Shaped[ndarray, "h w"]:
-    """Stored numbers, with 255 for white where they are black and white in fewer than 8 bits or of a PGM."""
+    """Return stored numbers, with 255 for white if they are black and white in fewer than 8 bits or from a PGM."""
     white = _white(image, header)
     if white == _full(image) or not np.isin(values, (0, white)).all():
         return values
@@ -44,7 +44,7 @@ def _full(image: Image.Image) -> int:
 
 
 def _white(image: Image.Image, header: PictureHeader) -> int:
-    """The stored number that stands for white."""
+    """Return the stored number of white."""
     if image.mode == "1":
         return 1
     few = {"L;4": 15, "L;2": 3}.get(header.raw_mode[:3], 0) if header.mode == "L" else 0
@@ -52,7 +52,7 @@ def _white(image: Image.Image, header: PictureHeader) -> int:
 
 
 def palette_opacity(image: Image.Image) -> UInt8[ndarray, " 256"]:
-    """Opacity of each entry of a palette, from 0 to 255."""
+    """Return the opacity of each entry of a palette, from 0 to 255."""
     opacity = np.full(256, 255, np.uint8)
     key = image.info.get("transparency")
     if isinstance(key, bytes):
