@@ -1,4 +1,4 @@
-"""Files: masks, keypoints, overlay pictures and videos, and the record of a run. Nothing here needs torch."""
+"""Read and write masks, keypoints, overlay pictures and videos, and the record of a run, without torch."""
 
 from propagate.formats.keypoints.files import KeypointsFile, read_keypoints, read_keypoints_file
 from propagate.formats.keypoints.writer import KeypointsFormat, KeypointsWriter, write_keypoints

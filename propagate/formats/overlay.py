@@ -1,4 +1,4 @@
-"""Results drawn over the picture."""
+"""Draw masks and keypoints over a picture."""
 
 from __future__ import annotations
 
@@ -13,24 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 from propagate.formats.palette import BRIGHT_PALETTE
 from propagate.types import BACKGROUND, VOID, Keypoints, Mask
 
-HOLLOW_BELOW = 0.5
-"""Joints of lower confidence are drawn hollow."""
-
+_HOLLOW_BELOW = 0.5  # confidence of joints that are drawn as rings
 _SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
 _CONTOUR_ALPHA = 0.9
 _OUTLINE = (16, 16, 16)
 
 
 def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.45) -> UInt8[ndarray, "h w 3"]:
-    """Tint the objects and draw a line along the inside of their borders; background and void stay as they are.
+    """Return a copy of an RGB picture with tinted objects and lines along the inside of their borders.
 
-    Args:
-        pixels: (H, W, 3) uint8 RGB; is not changed.
-        mask: (H, W), the same size.
-        alpha: weight of the tint in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    Background and void are unchanged. `alpha` is the weight of the tint in [0, 1].
 
     Raises:
         ValueError: the sizes differ.
@@ -52,19 +44,10 @@ def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.4
 def draw_keypoints(
     pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints, *, names: bool = True
 ) -> UInt8[ndarray, "h w 3"]:
-    """Draw bones, joints and names; lines, dots and letters grow with the picture.
+    """Return a copy of an RGB picture with bones, joints and names, in sizes that fit the picture.
 
-    Joints with a confidence below 0.5 are hollow, absent ones are left out, with their bones and names. A name stands
-    on the side of its joint that faces away from the middle of the pose, where there are fewer other joints, and gives
-    way where that place is taken.
-
-    Args:
-        pixels: (H, W, 3) uint8 RGB; is not changed.
-        keypoints: in pixels of this picture.
-        names: write each joint's name beside it.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    Joints with a confidence below 0.5 are rings; absent ones are omitted, with their bones and names. A name is placed
+    on the side of its joint that faces away from the middle of the pose, or elsewhere if that place is taken.
     """
     drawn = pixels.copy()
     present = np.flatnonzero(keypoints.present)
@@ -75,7 +58,7 @@ def draw_keypoints(
     radius = max(2.5, unit / 130)
     line = max(1, round(unit / 280))
     colors = _joint_colors(len(keypoints.names))
-    # A joint far outside would overflow OpenCV's fixed-point coordinates; drawn at the margin, it is as invisible.
+    # A joint far outside would overflow OpenCV's fixed-point coordinates; clipped, it is invisible, too.
     reach = np.array([width, height], np.float32)
     positions = np.clip(keypoints.positions, -reach, 2 * reach)
     fixed = {int(i): tuple(int(v) for v in np.round(positions[i] * (1 << _SHIFT))) for i in present}
@@ -88,34 +71,19 @@ def draw_keypoints(
     if names:
         shown = [keypoints.names[joint] for joint in fixed]
         _draw_names(drawn, shown, positions[present], radius, letters=max(10, round(unit / 40)))
+    size, rim = round(radius * (1 << _SHIFT)), 1 << _SHIFT
     for joint, place in fixed.items():
-        _draw_joint(drawn, place, colors[joint], radius, line, bool(keypoints.confidence[joint] < HOLLOW_BELOW))
+        hollow = keypoints.confidence[joint] < _HOLLOW_BELOW
+        outer, edge, inner = (size, line + 2, line) if hollow else (size + rim, cv2.FILLED, cv2.FILLED)
+        cv2.circle(drawn, place, outer, _OUTLINE, edge, cv2.LINE_AA, _SHIFT)
+        cv2.circle(drawn, place, size, colors[joint], inner, cv2.LINE_AA, _SHIFT)
     return drawn
-
-
-def _draw_joint(
-    drawn: UInt8[ndarray, "h w 3"],
-    place: tuple[int, ...],
-    color: tuple[int, int, int],
-    radius: float,
-    line: int,
-    hollow: bool,
-) -> None:
-    """A dot or a ring with a dark rim, at fixed-point coordinates."""
-    size = round(radius * (1 << _SHIFT))
-    rim = 1 << _SHIFT
-    if hollow:
-        cv2.circle(drawn, place, size, _OUTLINE, line + 2, cv2.LINE_AA, _SHIFT)
-        cv2.circle(drawn, place, size, color, line, cv2.LINE_AA, _SHIFT)
-    else:
-        cv2.circle(drawn, place, size + rim, _OUTLINE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-        cv2.circle(drawn, place, size, color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_names(
     drawn: UInt8[ndarray, "h w 3"], names: list[str], positions: Float32[ndarray, "n 2"], radius: float, letters: int
 ) -> None:
-    """White letters with a dark outline beside each joint."""
+    """Draw white letters with a dark outline beside each joint."""
     reach = radius + 1
     taken = [(float(x) - reach, float(y) - reach, float(x) + reach, float(y) + reach) for x, y in positions]
     middle = float(positions[:, 0].mean())
@@ -125,7 +93,7 @@ def _draw_names(
         taken.append(box)
         left, top = round(box[0]), round(box[1])
         patch = drawn[top : top + fill.shape[0], left : left + fill.shape[1]]
-        rows, columns, _ = patch.shape  # smaller than the name where the whole picture is
+        rows, columns, _ = patch.shape  # smaller than the name if the whole picture is
         ink, edge = fill[:rows, :columns, None], outline[:rows, :columns, None]
         patch[:] = np.round((patch * (1 - edge) + np.array(_OUTLINE, np.float32) * edge) * (1 - ink) + 255 * ink)
 
@@ -138,15 +106,15 @@ def _free_box(
     taken: list[tuple[float, float, float, float]],
     frame_size: tuple[int, ...],
 ) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of a name: of the places around its joint the first that covers least of the others.
+    """Return (left, top, right, bottom) of a name: the first place around its joint with least overlap.
 
     Args:
         shape: (height, width) of the name.
         joint: (x, y).
-        radius: of the joint's dot.
-        to_left: which side comes first.
-        taken: boxes of joints and of names that stand already.
-        frame_size: (height, width) of the picture, in which the name stays.
+        radius: radius of the joint's dot.
+        to_left: try the left side first.
+        taken: boxes of joints and of earlier names.
+        frame_size: (height, width) of the picture, which contains the box.
     """
     rows, columns = shape
     gap = round(radius) + 2
@@ -169,16 +137,16 @@ def _free_box(
 
 @lru_cache(maxsize=512)
 def _letters(text: str, size: int) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
-    """Coverage in [0, 1] of the letters and of their outline, in Pillow's font: it scales and knows accents."""
+    """Return the coverage in [0, 1] of letters and of their outline, in Pillow's font, which scales and has accents."""
     font = ImageFont.load_default(size)
     edge = max(1, size // 9)
     left, top, right, bottom = (int(v) for v in font.getbbox(text, stroke_width=edge))
-    # One height for all names, so that they stand on one line: that of an ascender and a descender.
+    # one height for all names, from an ascender to a descender, so that their baselines agree
     _, top, _, bottom = (int(v) for v in font.getbbox("Ág", stroke_width=edge))
     layers = []
     for stroke in (0, edge):
         image = Image.new("L", (max(1, right - left), max(1, bottom - top)))
-        # Pillow puts the stroked text where the plain text goes, so both layers share an origin.
+        # Pillow draws stroked text at the place of plain text, so both layers share an origin.
         ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font, stroke_width=stroke)
         layers.append(np.asarray(image, np.float32) / np.float32(255))
     return layers[0], layers[1]
@@ -186,7 +154,7 @@ def _letters(text: str, size: int) -> tuple[Float32[ndarray, "h w"], Float32[nda
 
 @lru_cache(maxsize=8)
 def _joint_colors(count: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB of each joint: hues around the circle in equal steps, light and not fully saturated."""
+    """Return the RGB of each joint: hues around the circle in equal steps, light and not fully saturated."""
     hues = np.arange(count) * (180.0 / max(1, count))
     hsv = np.stack([hues, np.full(count, 170), np.full(count, 255)], 1).astype(np.uint8)[None]
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]

@@ -7,7 +7,7 @@ import warnings
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -18,10 +18,10 @@ from numpy import ndarray
 from propagate.errors import InputError, PropagateWarning, UsageError
 from propagate.files.atomic import atomic_path
 
-# MPEG's clock: the usual rates, 24000/1001 and 30000/1001 included, are whole numbers of its ticks.
+# MPEG's clock: a frame of the usual rates, 24000/1001 and 30000/1001 included, is a whole number of its ticks.
 _CLOCK = 90_000
-_FASTEST = 1000  # frames per second at which that clock still tells uneven times apart; above, it is a finer one
-_MOST_TICKS = 2**31 - 1  # of a second and, by way of the frames that H.264 reorders, of a handful of gaps
+_FASTEST = 1000  # frames per second at which that clock still resolves uneven times; above, use a finer one
+_MOST_TICKS = 2**31 - 1  # in a second and, because H.264 reorders frames, in a handful of gaps
 _LONGEST_GAP = 1800 * _CLOCK
 _LONGEST_SIDE = 16_384
 _BT709 = 1  # in all three tables of ITU-T H.273: primaries, transfer, matrix
@@ -32,25 +32,25 @@ class VideoGapWarning(PropagateWarning):
 
 
 class VideoWriter:
-    """A context manager that writes an mp4, whole or not at all.
+    """A context manager that writes an mp4 atomically.
 
-    H.264, yuv420p (the only chroma format that all browsers decode), BT.709 and tagged so, with the index at the front,
-    so that playing starts before the file is loaded. An odd width or height, which yuv420p does not have, is made even
-    by repeating the last column or row.
+    H.264, yuv420p (the only chroma format that all browsers decode), tagged as BT.709, with the index at the front, so
+    that playback starts before the file is loaded. An odd width or height, impossible in yuv420p, is made even by
+    repeating the last column or row.
 
         with VideoWriter("out/overlay.mp4", rate=25) as video:
             for frame in frames:
                 video.write(frame.pixels, frame.time_s)
 
     Args:
-        path: where to; must end in .mp4.
-        rate: frames per second; the distance between frames that are given without time.
-        crf: x264's constant rate factor, 0 (lossless) to 51; 20 is hard to tell from the source.
-        preset: x264's trade of speed for size. "veryfast" costs a fraction of the features' time.
+        path: the file to write; must end in .mp4.
+        rate: frames per second, for frames without a time.
+        crf: x264's constant rate factor, 0 (lossless) to 51; 20 is visually close to the source.
+        preset: x264's trade of speed for size.
 
     Raises:
         UsageError: the suffix is not .mp4, or the rate is not positive.
-        InputError: the file cannot be written, no frame was, or a frame's size differs from the first one's.
+        InputError: the file cannot be written, no frame was written, or the frame size changes.
     """
 
     def __init__(self, path: str | Path, rate: float | Fraction, *, crf: int = 20, preset: str = "veryfast") -> None:
@@ -61,26 +61,24 @@ class VideoWriter:
             raise UsageError(f"{rate} is no frame rate that mp4 has.", "Give the frames per second.")
         self._clock = _CLOCK * max(1, math.ceil(rate / _FASTEST))
         self._longest_gap_s = Fraction(_LONGEST_GAP, self._clock)
-        # of frames that are further apart the gaps are shortened in any case
+        # gaps at lower rates are shortened anyway
         self._rate = Fraction(rate).limit_denominator(1001) if rate > 1 / self._longest_gap_s else Fraction(1)
-        # with x264's own choice, memory and bytes would follow the number of cores
+        # x264's default would make memory and bytes depend on the number of cores
         self._options = {"crf": str(crf), "preset": preset, "threads": "4"}
         self._stack = ExitStack()
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
-        self._origin_s: float | None = None  # what the source's clock shows at the first frame
+        self._origin_s: float | None = None  # the source's time of the first frame
         self._elapsed_s = Fraction(0)
-        self._left_out_s = Fraction(0)  # of gaps that were too long
+        self._removed_s = Fraction(0)  # from gaps that were too long
         self._pts = -1
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self._path))
-            # absolute: the letters before a colon in a relative path are the name of a protocol to FFmpeg
-            options = {"movflags": "+faststart"}
-            self._container = stack.enter_context(
-                av.open(str(temporary.absolute()), "w", format="mp4", container_options=options)
-            )
+            # absolute: FFmpeg takes a relative `a:b` for a protocol
+            target, options = str(temporary.absolute()), {"movflags": "+faststart"}
+            self._container = stack.enter_context(av.open(target, "w", format="mp4", container_options=options))
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -90,16 +88,16 @@ class VideoWriter:
 
         Args:
             pixels: (H, W, 3) uint8 RGB, of one size throughout.
-            time_s: presentation time in seconds, rising; the video starts at the first one given, and keeps their
-                distances, however uneven; above half an hour, which mp4 cannot hold for certain, they become one second
-                with a `VideoGapWarning`. None or not finite: one frame's time after the last.
+            time_s: presentation time in seconds, rising. The video starts at the first one and keeps the gaps, even
+                or not; a gap above half an hour, which not every mp4 can store, becomes one second with a
+                `VideoGapWarning`. None or not finite: one frame after the last.
 
         Raises:
             InputError: another size than the first frame's, or the file cannot be written.
         """
         height, width, _ = pixels.shape
         if self._stream is None:
-            self._stream = self._opened(height, width)
+            self._stream = self._add_stream(height, width)
         elif (height, width) != self._size:
             raise InputError(
                 f"The frames of {self._path} change size from {self._size[1]}x{self._size[0]} to {width}x{height}.",
@@ -113,8 +111,7 @@ class VideoWriter:
         frame.pts, frame.time_base = self._pts, Fraction(1, self._clock)
         self._container.mux(self._stream.encode(frame))
 
-    def _opened(self, height: int, width: int) -> av.VideoStream:
-        """The stream, once the size is known."""
+    def _add_stream(self, height: int, width: int) -> av.VideoStream:
         if max(height, width) > _LONGEST_SIDE:
             raise InputError(
                 f"{self._path} cannot be written: x264 takes no side above {_LONGEST_SIDE}, and a frame is "
@@ -131,7 +128,7 @@ class VideoWriter:
         return stream
 
     def _next_pts(self, time_s: float | None) -> int:
-        """Ticks since the first frame; at least one after the last, which mp4 demands."""
+        """Return the ticks since the first frame, at least one after the last frame, as mp4 demands."""
         if time_s is not None and not math.isfinite(time_s):
             time_s = None
         if self._pts < 0:
@@ -141,26 +138,22 @@ class VideoWriter:
         if time_s is None:
             self._elapsed_s += 1 / self._rate
         else:
-            if self._origin_s is None:  # no frame had a time so far: this one comes at the rate, and sets the clock
+            if self._origin_s is None:  # the first frame with a time comes one frame after the last
                 self._origin_s = time_s - float(before + 1 / self._rate)
-            self._elapsed_s = Fraction(time_s - self._origin_s) - self._left_out_s
+            self._elapsed_s = Fraction(time_s - self._origin_s) - self._removed_s
         if (gap := self._elapsed_s - before) > self._longest_gap_s:
-            self._left_out_s += gap - 1
+            self._removed_s += gap - 1
             self._elapsed_s = before + 1
-            told = f"Gaps in time of more than {float(self._longest_gap_s):g} s are 1 s in {self._path.name}."
-            warnings.warn(told, VideoGapWarning, stacklevel=3)
+            message = f"Gaps in time of more than {float(self._longest_gap_s):g} s are 1 s in {self._path.name}."
+            warnings.warn(message, VideoGapWarning, stacklevel=3)
         return max(self._pts + 1, round(self._elapsed_s * self._clock))
 
-    def _finish(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _finish(self, kind: object, *_: object) -> None:
         if kind is not None:
             return
         if self._stream is None:
             raise InputError(f"{self._path} was not written: there is no frame.", "Check the range of frames.")
         self._container.mux(self._stream.encode(None))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)

@@ -1,4 +1,4 @@
-"""The folder that a run writes into."""
+"""The output folder of a run."""
 
 from __future__ import annotations
 
@@ -12,26 +12,18 @@ from propagate.files.atomic import is_leftover, remove_leftovers, temporary_path
 from propagate.files.lock import LOCK, locked
 
 MASKS, SOFT, HEAT = "masks", "soft", "heat"
-"""Folders in the output folder: pictures of the masks, soft labels, similarity maps."""
+"""Names of subfolders: masks, soft labels, similarity maps."""
 
-_INSIDE = (MASKS, SOFT, HEAT)
+_SUBFOLDERS = (MASKS, SOFT, HEAT)
 
 
 def prepare_output(folder: str | Path, *, overwrite: bool) -> Path:
-    """Make sure that results can be written to `folder`, before any work is done.
+    """Check that results can be written to a folder, create it and its parents if missing, and return it.
 
-    No result is ever deleted: with `overwrite`, files of an older run are replaced one by one as new ones of the same
-    name are finished, and others stay.
-
-    Args:
-        folder: is created, with its parents, where it does not exist.
-        overwrite: accept a folder that holds something already.
-
-    Returns:
-        The folder.
+    No result is deleted: with `overwrite`, finished files replace those of the same name, and others stay.
 
     Raises:
-        UsageError: the folder is not empty and `overwrite` is false; see `is_vacant`.
+        UsageError: the folder is not empty (see `is_vacant`) and `overwrite` is false.
         InputError: it is a file, or cannot be created or written.
     """
     folder = Path(folder)
@@ -44,8 +36,8 @@ def prepare_output(folder: str | Path, *, overwrite: bool) -> Path:
                 f"The output folder {folder} is not empty.",
                 "Choose another with --output, or give --overwrite to replace what is in it.",
             )
-        # Written rather than asked for: access bits say nothing of full disks, read-only mounts or quotas. The name is
-        # new, so that nothing that lies there, a link least of all, is written to.
+        # Write a new file: access bits do not show full disks, read-only mounts or quotas, and an existing file may be
+        # a link.
         probe = temporary_path(folder / "write-test")
         try:
             probe.touch(exist_ok=False)
@@ -59,27 +51,20 @@ def prepare_output(folder: str | Path, *, overwrite: bool) -> Path:
 
 @contextmanager
 def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, ...]]:
-    """Prepare a folder as `prepare_output` does, hold it for one run, and remove what killed runs left.
+    """Prepare a folder, lock it for one run, and remove temporary files of killed runs from it and its subfolders.
 
-    Temporary files are looked for in the folder and in its folders of masks, soft labels and maps, nowhere else.
-
-    Args:
-        folder, overwrite: see `prepare_output`.
-
-    Yields:
-        Sentences for the user; see `locked`.
+    Arguments as `prepare_output`; yields the notes of `locked`.
 
     Raises:
-        UsageError, InputError: see `prepare_output` and `locked`.
-        InputError: one of its folders is a link: what lies behind it may be somebody else's.
+        UsageError, InputError: see `prepare_output` and `locked`; or a subfolder is a link.
     """
     folder = Path(folder)
-    # an existing folder is made ready once it is ours: what another run just wrote is no reason to refuse it
+    # Check an existing folder under the lock only, since another run may just write to it.
     if not folder.is_dir():
         prepare_output(folder, overwrite=True)
     with locked(folder) as notes:
         prepare_output(folder, overwrite=overwrite)
-        for place in (folder, *(folder / name for name in _INSIDE)):
+        for place in (folder, *(folder / name for name in _SUBFOLDERS)):
             if place != folder and place.is_symlink():
                 raise InputError(f"{place} is a link, and results are not written through it.", "Remove the link.")
             remove_leftovers(place)
@@ -87,17 +72,10 @@ def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, .
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a run leaves that was killed before its first result.
-
-    Args:
-        folder: an existing folder.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Return whether a folder is empty but for leftovers of a run that was killed before its first result."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in _INSIDE and entry.is_dir(follow_symlinks=False) and is_vacant(Path(entry)):
+            if entry.name in _SUBFOLDERS and entry.is_dir(follow_symlinks=False) and is_vacant(Path(entry)):
                 continue
             if not (is_leftover(entry) or (entry.name == LOCK and entry.is_file(follow_symlinks=False))):
                 return False

@@ -1,4 +1,4 @@
-"""run.json: what a run was made with, so that it can be repeated."""
+"""run.json, the record of a run: settings, versions, input."""
 
 from __future__ import annotations
 
@@ -20,19 +20,16 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\ud
 
 
 def write_run_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
-    """Write `run.json`, whole or not at all: UTF-8, keys sorted, indented.
+    """Write `run.json` atomically, in UTF-8, with sorted keys, and return its path.
 
     Args:
         folder: an existing folder.
         record: JSON values; paths, NumPy numbers and arrays, fractions, tuples and sets are converted.
 
-    Returns:
-        The path of the file.
-
     Raises:
-        InputError: it cannot be written.
-        TypeError: the record holds something that is no JSON value.
-        ValueError: it holds a NaN or an infinity, which JSON does not have.
+        InputError: the file cannot be written.
+        TypeError: the record contains a value that JSON does not have.
+        ValueError: the record contains a NaN or an infinity.
     """
     path = Path(folder) / FILE_NAME
     with atomic_path(path) as temporary:
@@ -41,17 +38,9 @@ def write_run_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
 
 
 def json_text(document: Any, *, sort_keys: bool = False) -> str:
-    r"""Return indented JSON that ends in a line break and can be encoded and shown whatever names it holds.
+    r"""Return indented JSON that can be encoded and printed, whatever names it contains. See `write_run_record`.
 
-    Control characters are written as JSON's own escapes; a byte of a name that is not UTF-8, which no JSON can hold,
-    becomes the text `\xe9`, as `printable` has it.
-
-    Args:
-        document: see `write_run_record`.
-        sort_keys: by name.
-
-    Raises:
-        TypeError, ValueError: see `write_run_record`.
+    Control characters become JSON escapes; a byte that is not UTF-8 becomes the text `\xe9`, as in `printable`.
     """
     text = json.dumps(document, sort_keys=sort_keys, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     return _UNSAFE.sub(_escaped, text) + "\n"
@@ -63,15 +52,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def settings_hash(resolved: Mapping[str, Any]) -> str:
-    """SHA-256 over the settings as canonical JSON (sorted keys, no spaces, UTF-8): 64 hexadecimal digits.
+    """Return the SHA-256 of the settings as canonical JSON (sorted keys, no spaces, UTF-8), in hexadecimal.
 
-    The order of keys does not matter, the order of lists does; 1 and 1.0 differ, as they do in JSON.
-
-    Args:
-        resolved: all settings with their values; what `write_run_record` accepts.
-
-    Raises:
-        TypeError, ValueError: as `write_run_record`.
+    The order of lists matters; 1 and 1.0 differ, as they do in JSON. Values and errors as `write_run_record`.
     """
     text = json.dumps(
         resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
@@ -80,7 +63,7 @@ def settings_hash(resolved: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> Any:
-    """The JSON value of a type that json does not know."""
+    """Return the JSON value of a type that json does not know."""
     if isinstance(value, Path | Fraction):
         return str(value)
     if isinstance(value, np.ndarray | np.generic):
