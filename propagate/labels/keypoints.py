@@ -130,10 +130,7 @@ class KeypointCodec(AnnotatedKeypoints):
 
 
 def _gaussian(
-    cells: Int[ndarray, "j k"],
-    centers: Float64[ndarray, " j"],
-    sigma: float,
-    where: Bool[ndarray, "j k"] | None = None,
+    cells: Int[ndarray, "j k"], centers: Float64[ndarray, " j"], sigma: float, where: Bool[ndarray, "j k"] | None = None
 ) -> Float64[ndarray, "j k"]:
     """Return a Gaussian at cells, per center, that sums to 1 over the cells (those of `where`)."""
     exponent = -((cells - centers[:, None]) ** 2) / (2 * sigma**2)
