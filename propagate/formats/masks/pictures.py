@@ -200,7 +200,7 @@ class MaskPicture:
             named.append(f"and so on to object {len(objects)}")
         if named:
             self.notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
-        return lookup[compact]
+        return np.asarray(lookup[compact])
 
     def _color_problem(self, colors: Colors) -> InputError | None:
         """Return the error for colors that are not flat."""
