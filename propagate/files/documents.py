@@ -113,7 +113,6 @@ def parse_yaml(text: str, source: str, error: ErrorType = InputError) -> Any:
 
 @contextmanager
 def _refused(source: str, error: ErrorType) -> Iterator[None]:
-    """Turn the exceptions of the parsers into an error of ours."""
     try:
         yield
     except json.JSONDecodeError as problem:

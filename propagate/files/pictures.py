@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
+import numpy as np
+from jaxtyping import UInt16
+from numpy import ndarray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from propagate.errors import InputError, PropagateWarning
@@ -28,6 +32,8 @@ _MAX_PAGES = 32
 _REDUCED, _TRANSPARENCY_MASK = 1, 4  # bits of TIFF's NewSubfileType
 _NEW_SUBFILE_TYPE, _SUB_IFDS, _ORIENTATION = 254, 330, 274
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+_ROWS = 128  # compared at a time
 
 # `warnings.catch_warnings` changes the state of the whole process.
 _lock = threading.RLock()
@@ -105,9 +111,43 @@ def convert_picture(image: Image.Image, mode: str, path: Path, what: str = "pict
         return image.convert(mode)
 
 
+def load_sixteen_bit(
+    path: Path, image: Image.Image, what: str = "picture"
+) -> Callable[[slice], UInt16[ndarray, "n w 4"]]:
+    """Return a function that reads some rows of a picture from `load_picture` as RGBA with all 16 bits.
+
+    Raises:
+        InputError: they cannot be read exactly: OpenCV and Pillow do not agree on the upper 8.
+    """
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    stored = np.zeros((0, 0), np.uint16) if decoded is None else decoded
+    key = image.info.get("transparency")
+
+    def rows(band: slice) -> UInt16[ndarray, "n w 4"]:
+        channels = stored[band].reshape(*stored[band].shape[:2], -1)
+        deep = np.full((*channels.shape[:2], 4), 65535, np.uint16)
+        count = channels.shape[2]
+        deep[..., :3] = channels[..., 2::-1] if count >= 3 else channels[..., :1]
+        if count in (2, 4):
+            deep[..., 3] = channels[..., -1]
+        elif isinstance(key, tuple):
+            deep[(deep[..., :3] == key).all(-1), 3] = 0
+        return deep
+
+    def is_same(top: int) -> bool:
+        part = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        upper = np.asarray(convert_picture(part, "RGBA", path, what))[..., :3]
+        return bool((rows(slice(top, top + _ROWS))[..., :3] >> 8 == upper).all())
+
+    fits = stored.dtype == np.uint16 and stored.shape[:2] == image.size[::-1]
+    if fits and all(is_same(top) for top in range(0, image.height, _ROWS)):
+        return rows
+    cause = f"The {what} {path} has 16 bits per channel, which cannot be read exactly."
+    raise InputError(cause, "Save it with 8 bits per channel.")
+
+
 @contextmanager
 def _named(path: Path, what: str) -> Iterator[None]:
-    """Turn Pillow's exceptions into an error of ours that names the file."""
     try:
         yield
     except (InputError, MemoryError):
@@ -125,7 +165,6 @@ def _named(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path, what: str) -> Iterator[tuple[Any, BinaryIO, int, list[warnings.WarningMessage]]]:
-    """Open a file and go to its primary picture."""
     check_regular_file(path, what)
     with _named(path, what), _caught_warnings() as caught, path.open("rb") as file:
         if path.stat().st_size > MAX_BYTES:
@@ -165,7 +204,6 @@ def _header(image: Any, file: BinaryIO, pictures: int) -> PictureHeader:
 
 
 def _texts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Return the distinct warnings of Pillow, on one line each."""
     foreign = [str(warning.message) for warning in caught if not issubclass(warning.category, PropagateWarning)]
     return tuple(dict.fromkeys(" ".join(text.split()).rstrip(".") for text in foreign))
 
@@ -221,7 +259,6 @@ def _too_large(path: Path, what: str, size: str = "") -> InputError:
 
 
 def _unknown(path: Path, what: str) -> InputError:
-    """Return the error for a file that is not a picture of a known format."""
     with path.open("rb") as file:
         start = file.read(12)
     if not start:

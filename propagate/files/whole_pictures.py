@@ -123,7 +123,6 @@ def _check_highest(image: Any, file: BinaryIO) -> None:
 
 
 def _check_cover(image: Any, cause: str) -> None:
-    """Check that the tiles of each plane cover the picture."""
     width, height = image.size
     planes: dict[str, int] = {}
     for tile in image.tile:

@@ -17,9 +17,11 @@ _HOLLOW_BELOW = 0.5  # confidence of joints that are drawn as rings
 _SHIFT = 4  # OpenCV draws at a sixteenth of a pixel
 _CONTOUR_ALPHA = 0.9
 _OUTLINE = (16, 16, 16)
+Pixels = UInt8[ndarray, "h w 3"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.45) -> UInt8[ndarray, "h w 3"]:
+def draw_mask(pixels: Pixels, mask: Mask, *, alpha: float = 0.45) -> Pixels:
     """Return a copy of an RGB picture with tinted objects and lines along the inside of their borders.
 
     Background and void are unchanged. `alpha` is the weight of the tint in [0, 1].
@@ -41,9 +43,7 @@ def draw_mask(pixels: UInt8[ndarray, "h w 3"], mask: Mask, *, alpha: float = 0.4
     return drawn
 
 
-def draw_keypoints(
-    pixels: UInt8[ndarray, "h w 3"], keypoints: Keypoints, *, names: bool = True
-) -> UInt8[ndarray, "h w 3"]:
+def draw_keypoints(pixels: Pixels, keypoints: Keypoints, *, names: bool = True) -> Pixels:
     """Return a copy of an RGB picture with bones, joints and names, in sizes that fit the picture.
 
     Joints with a confidence below 0.5 are rings; absent ones are omitted, with their bones and names. A name is placed
@@ -55,8 +55,7 @@ def draw_keypoints(
         return drawn
     height, width, _ = pixels.shape
     unit = min(height, width)
-    radius = max(2.5, unit / 130)
-    line = max(1, round(unit / 280))
+    radius, line = max(2.5, unit / 130), max(1, round(unit / 280))
     colors = _joint_colors(len(keypoints.names))
     # A joint far outside would overflow OpenCV's fixed-point coordinates; clipped, it is invisible, too.
     reach = np.array([width, height], np.float32)
@@ -81,15 +80,15 @@ def draw_keypoints(
 
 
 def _draw_names(
-    drawn: UInt8[ndarray, "h w 3"], names: list[str], positions: Float32[ndarray, "n 2"], radius: float, letters: int
+    drawn: Pixels, names: list[str], positions: Float32[ndarray, "n 2"], radius: float, letters: int
 ) -> None:
-    """Draw white letters with a dark outline beside each joint."""
     reach = radius + 1
     taken = [(float(x) - reach, float(y) - reach, float(x) + reach, float(y) + reach) for x, y in positions]
     middle = float(positions[:, 0].mean())
     for name, (x, y) in zip(names, positions, strict=True):
         fill, outline = _letters(name, letters)
-        box = _free_box(fill.shape, (float(x), float(y)), radius, bool(x < middle), taken, drawn.shape[:2])
+        joint, gap = (float(x), float(y)), round(radius) + 2
+        box = _free_box(fill.shape, joint, gap, bool(x < middle), taken, drawn.shape[:2])
         taken.append(box)
         left, top = round(box[0]), round(box[1])
         patch = drawn[top : top + fill.shape[0], left : left + fill.shape[1]]
@@ -99,40 +98,23 @@ def _draw_names(
 
 
 def _free_box(
-    shape: tuple[int, ...],
-    joint: tuple[float, float],
-    radius: float,
-    to_left: bool,
-    taken: list[tuple[float, float, float, float]],
-    frame_size: tuple[int, ...],
-) -> tuple[float, float, float, float]:
-    """Return (left, top, right, bottom) of a name: the first place around its joint with least overlap.
-
-    Args:
-        shape: (height, width) of the name.
-        joint: (x, y).
-        radius: radius of the joint's dot.
-        to_left: try the left side first.
-        taken: boxes of joints and of earlier names.
-        frame_size: (height, width) of the picture, which contains the box.
-    """
-    rows, columns = shape
-    gap = round(radius) + 2
-    x, y = joint
+    size: tuple[int, ...], joint: tuple[float, float], gap: int, to_left: bool, taken: list[Box], frame: tuple[int, ...]
+) -> Box:
+    """Return the box of a name of (height, width): the first place around its joint with the least overlap."""
+    (rows, columns), (x, y) = size, joint
     beside = [(x + gap, y - rows / 2), (x - gap - columns, y - rows / 2)]
     lines = [(x - columns / 2, y - gap - rows), (x - columns / 2, y + gap)]
     corners = [(side, y + up) for side, _ in beside for up in (-rows, 0)]
-    best, least = (0.0, 0.0, 0.0, 0.0), float("inf")
+    boxes: list[tuple[float, Box]] = []
     for left, top in (*(beside[::-1] if to_left else beside), *lines, *corners):
-        left, top = max(0.0, min(left, frame_size[1] - columns)), max(0.0, min(top, frame_size[0] - rows))
-        box = (left, top, left + columns, top + rows)
+        left, top = max(0.0, min(left, frame[1] - columns)), max(0.0, min(top, frame[0] - rows))
+        right, bottom = left + columns, top + rows
         covered = sum(
-            max(0.0, min(box[2], other[2]) - max(left, other[0])) * max(0.0, min(box[3], other[3]) - max(top, other[1]))
-            for other in taken
+            max(0.0, min(right, box[2]) - max(left, box[0])) * max(0.0, min(bottom, box[3]) - max(top, box[1]))
+            for box in taken
         )
-        if covered < least:
-            best, least = box, covered
-    return best
+        boxes.append((covered, (left, top, right, bottom)))
+    return min(boxes, key=lambda item: item[0])[1]
 
 
 @lru_cache(maxsize=512)

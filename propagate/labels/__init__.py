@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from jaxtyping import Float
-from torch import Tensor
-
 from propagate.errors import InputError, UsageError
-from propagate.labels.compat.crw import CrwMaskCodec
-from propagate.labels.compat.dift import DiftMaskCodec
+from propagate.labels.annotated import SoftLabels
 from propagate.labels.compat.jhmdb import JhmdbCodec
+from propagate.labels.compat.masks import CrwMaskCodec, DiftMaskCodec
 from propagate.labels.keypoints import KeypointCodec
 from propagate.labels.masks import MaskCodec, objects_of
 from propagate.settings import LabelSettings
@@ -35,28 +32,26 @@ LabelT = TypeVar("LabelT", bound=Label, contravariant=True)
 class LabelCodec(Protocol[LabelT]):
     """One kind of label, to the grid and back. Channel 0 is the background; the others are objects or joints."""
 
-    def encode(self, label: LabelT, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+    def encode(self, label: LabelT, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return the float32 soft labels of an anchor on a grid of (rows, columns), on the CPU.
 
         Raises:
             InputError: an object or joint that the codec does not carry.
         """
 
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the prediction at the frame's own size, with a confidence per object or joint."""
 
     def untouched(self, label: LabelT) -> tuple[int, ...]:
         """Return the channels of objects or joints that an annotated frame neither shows nor calls absent."""
 
-    def lost(self, label: LabelT, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+    def lost(self, label: LabelT, soft: SoftLabels) -> tuple[str, ...]:
         """Return the objects or joints that are missing in soft labels: too small or too far outside."""
 
-    def complete(
-        self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
-    ) -> Float[Tensor, "l h w"]:
+    def complete(self, given: SoftLabels, predicted: SoftLabels, untouched: tuple[int, ...]) -> SoftLabels:
         """Return an annotated frame's soft labels, with the prediction for its untouched channels."""
 
-    def given(self, label: LabelT, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
+    def given(self, label: LabelT, frame: Frame, soft: SoftLabels | None = None) -> Prediction:
         """Return an annotated frame's label as its prediction, with untouched channels decoded from `soft`."""
 
 

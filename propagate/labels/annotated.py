@@ -19,6 +19,8 @@ from torch import Tensor
 from propagate.errors import InputError
 from propagate.types import BACKGROUND, Frame, Keypoints, Mask, Prediction
 
+SoftLabels = Float[Tensor, "l h w"]
+
 
 class AnnotatedMasks(ABC):
     """The base class of mask codecs: object `ids[i]` has channel i + 1. Methods: see `LabelCodec`."""
@@ -26,7 +28,7 @@ class AnnotatedMasks(ABC):
     ids: tuple[int, ...]
 
     @abstractmethod
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the prediction."""
 
     def check(self, label: Mask) -> None:
@@ -43,18 +45,16 @@ class AnnotatedMasks(ABC):
         known = {*label.objects, *label.absent}
         return tuple(channel for channel, object_id in enumerate(self.ids, start=1) if object_id not in known)
 
-    def lost(self, label: Mask, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+    def lost(self, label: Mask, soft: SoftLabels) -> tuple[str, ...]:
         """Return the objects that the mask shows and its soft labels do not."""
         shown, found = set(label.objects), zip(self.ids, soft[1:].flatten(1).any(1).tolist(), strict=True)
         return tuple(f"object {object_id}" for object_id, carried in found if object_id in shown and not carried)
 
-    def complete(
-        self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
-    ) -> Float[Tensor, "l h w"]:
+    def complete(self, given: SoftLabels, predicted: SoftLabels, untouched: tuple[int, ...]) -> SoftLabels:
         """Return the soft labels with the prediction for untouched objects where the mask has background."""
         return _complete(given, given[BACKGROUND] * predicted[list(untouched)].clamp(min=0), untouched)
 
-    def given(self, label: Mask, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
+    def given(self, label: Mask, frame: Frame, soft: SoftLabels | None = None) -> Prediction:
         """Return the mask as the prediction of its frame, with confidence 1 for the objects it shows.
 
         Untouched objects are decoded from `soft`, the result of `complete`, and appear where the mask has background.
@@ -81,7 +81,7 @@ class AnnotatedKeypoints(ABC):
     skeleton: tuple[tuple[int, int], ...]
 
     @abstractmethod
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the prediction."""
 
     def positions(self, label: Keypoints) -> Float32[ndarray, "j 2"]:
@@ -102,18 +102,16 @@ class AnnotatedKeypoints(ABC):
         """Return the channels of joints that the label does not name."""
         return tuple(channel for channel, name in enumerate(self.names, start=1) if name not in label.names)
 
-    def lost(self, label: Keypoints, soft: Float[Tensor, "l h w"]) -> tuple[str, ...]:
+    def lost(self, label: Keypoints, soft: SoftLabels) -> tuple[str, ...]:
         """Return the joints with a position in the label and none in its soft labels."""
         lost = np.isfinite(self.positions(label)).all(1) & ~soft[1:].flatten(1).any(1).cpu().numpy()
         return tuple(name for name, is_lost in zip(self.names, lost, strict=True) if is_lost)
 
-    def complete(
-        self, given: Float[Tensor, "l h w"], predicted: Float[Tensor, "l h w"], untouched: tuple[int, ...]
-    ) -> Float[Tensor, "l h w"]:
+    def complete(self, given: SoftLabels, predicted: SoftLabels, untouched: tuple[int, ...]) -> SoftLabels:
         """Return the soft labels with the prediction for untouched joints."""
         return _complete(given, predicted[list(untouched)], untouched)
 
-    def given(self, label: Keypoints, frame: Frame, soft: Float[Tensor, "l h w"] | None = None) -> Prediction:
+    def given(self, label: Keypoints, frame: Frame, soft: SoftLabels | None = None) -> Prediction:
         """Return the joints as the prediction of their frame, with their own confidence.
 
         Untouched joints are decoded from `soft`, the result of `complete`; without it they are absent.
@@ -131,15 +129,12 @@ class AnnotatedKeypoints(ABC):
         return Prediction(frame.index, frame.time_s, name=frame.name, keypoints=keypoints, confidence=certainty)
 
     def _spread(self, label: Keypoints, values: Float32[ndarray, "k *n"], missing: float) -> Float32[ndarray, "j *n"]:
-        """Return values of the label's joints in the codec's order."""
         spread = np.full((len(self.names), *values.shape[1:]), missing, np.float32)
         spread[[self.names.index(name) for name in label.names]] = values
         return spread
 
 
-def _complete(
-    given: Float[Tensor, "l h w"], values: Float[Tensor, "u h w"], channels: tuple[int, ...]
-) -> Float[Tensor, "l h w"]:
+def _complete(given: SoftLabels, values: Float[Tensor, "u h w"], channels: tuple[int, ...]) -> SoftLabels:
     """Return soft labels with other values for some channels, which are taken from the background."""
     completed = given.clone()
     completed[list(channels)] = values

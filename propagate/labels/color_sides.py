@@ -119,7 +119,6 @@ def reduction_of(size: tuple[int, int]) -> int:
 
 
 def _moments(colors: Float32[ndarray, "y x 3"]) -> Float32[ndarray, "y x 10"]:
-    """Return 1, the three colors, and their six products."""
     products = np.stack([colors[..., i] * colors[..., j] for i, j in _PAIRS], -1)
     return np.concatenate([np.ones_like(colors[..., :1]), colors, products], -1)
 

@@ -7,13 +7,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 from scipy.special import softmax
-from torch import Tensor
 
 from propagate.geometry import grid_to_pixels, pixels_to_grid
-from propagate.labels.annotated import AnnotatedKeypoints
+from propagate.labels.annotated import AnnotatedKeypoints, SoftLabels
 from propagate.types import Frame, Keypoints, Prediction
 
 # from a grid of 1000 cells to 1e-6 cells
@@ -54,7 +53,7 @@ class KeypointCodec(AnnotatedKeypoints):
         # radius of the window around a peak: a fresh label, and some room for one that has spread
         self.reach = max(2, ceil(2 * sigma)) if encode == "gaussian" else 2
 
-    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return the (1 + J, h, w) float32 soft labels of positions in pixels of a frame."""
         height, width = grid
         positions = self.positions(label).astype(np.float64)
@@ -65,7 +64,7 @@ class KeypointCodec(AnnotatedKeypoints):
         background = np.clip(1 - joints.sum(0), 0, 1)
         return torch.from_numpy(np.concatenate([background[None], joints]).astype(np.float32))
 
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the joints' positions in the frame, each with a confidence.
 
         The position is a soft-argmax in the window around the highest cell. The window and the border of the grid cut

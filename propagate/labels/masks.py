@@ -1,9 +1,14 @@
-"""The mask codec: a soft label per object on the grid, and back to a mask at the frame's own size."""
+"""The mask codec: a soft label per object on the grid, and back to a mask at the frame's own size.
+
+Resampling works one axis at a time, as `rows @ map @ columns.T`: a map can be averaged exactly at any ratio of sizes,
+and a part of a picture can be upsampled alone with the same numbers as in the whole.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -11,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, UInt8
 from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
-from propagate.labels.annotated import AnnotatedMasks
+from propagate.labels.annotated import AnnotatedMasks, SoftLabels
 from propagate.labels.color_sides import REACH, Box, TopTwo, color_evidence, reduction_of
-from propagate.labels.resampling import Upsampling, area_matrix, interpolation_matrix, sample_nearest
 from propagate.threads import on_one_thread
 from propagate.types import BACKGROUND, VOID, Frame, Mask, Prediction
+
+Upsampling = Literal["bicubic", "bilinear"]
 
 # maximum in torch's bicubic weights in two dimensions: 2 * 1.1875 * 0.1875, halfway between cells
 NEGATIVE_WEIGHT = 0.4453125
@@ -65,7 +72,7 @@ class MaskCodec(AnnotatedMasks):
         self.stretch = stretch
         self.vanish = vanish
 
-    def encode(self, label: Mask, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+    def encode(self, label: Mask, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return the (1 + objects, h, w) float32 soft labels of a mask, which covers the frame at any size.
 
         A cell that is not all void sums to 1, except with "nearest" at a void center.
@@ -80,7 +87,7 @@ class MaskCodec(AnnotatedMasks):
         _keep_small_objects(soft)
         return soft
 
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the mask at the frame's own size, and a confidence per object.
 
         A pixel belongs to the channel with the greatest upsampled label; an object's must be above 0 and above the
@@ -103,7 +110,7 @@ class MaskCodec(AnnotatedMasks):
         return Prediction(frame.index, frame.time_s, name=frame.name, mask=Mask(ids), confidence=confidence)
 
     @on_one_thread
-    def _area(self, ids: UInt8[ndarray, "y x"], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+    def _area(self, ids: UInt8[ndarray, "y x"], grid: tuple[int, int]) -> SoftLabels:
         rows, columns = (area_matrix(pixels, cells) for pixels, cells in zip(ids.shape, grid, strict=True))
 
         def covered(pixels: Bool[ndarray, "y x"]) -> Float[Tensor, "h w"]:
@@ -113,15 +120,13 @@ class MaskCodec(AnnotatedMasks):
         known = torch.where(known > 0, known, 1)  # a cell of void only becomes 0 / 1
         return torch.stack([covered(ids == i) / known for i in (BACKGROUND, *self.ids)])
 
-    def _stretching(self, soft: Float[Tensor, "l h w"]) -> tuple[Float[Tensor, " l"], Float[Tensor, " l"]]:
+    def _stretching(self, soft: SoftLabels) -> tuple[Float[Tensor, " l"], Float[Tensor, " l"]]:
         # stretching the grid equals stretching the upsampled map, since the weights of a pixel sum to 1
         lowest, highest = soft.amin((1, 2)), soft.amax((1, 2))
         stretches = (highest > lowest) & (highest >= self.vanish) & self.stretch
         return torch.where(stretches, lowest, 0), torch.where(stretches, highest - lowest, 1)
 
-    def _largest(
-        self, soft: Float[Tensor, "l h w"], present: list[int], frame: Frame
-    ) -> tuple[UInt8[ndarray, "y x"], Float[ndarray, "256"]]:
+    def _largest(self, soft: SoftLabels, present: list[int], frame: Frame) -> tuple[ndarray, ndarray]:
         """Return the id of the greatest channel per pixel, and per id the sum of its values over its pixels."""
         ids, size, grid = np.zeros(frame.size, np.uint8), frame.size, soft[0].shape
         boxes = _contended_boxes(soft, present)
@@ -167,12 +172,36 @@ def objects_of(masks: Iterable[Mask]) -> tuple[int, ...]:
     return tuple(sorted({object_id for mask in masks for object_id in mask.objects}))
 
 
-def one_hot(ids: UInt8[ndarray, "h w"], objects: tuple[int, ...]) -> Float[Tensor, "l h w"]:
+def one_hot(ids: UInt8[ndarray, "h w"], objects: tuple[int, ...]) -> SoftLabels:
     """Return (1 + objects, h, w) float32: 1 in the channel of a cell's id, 0 in the others; void is 0 in all."""
     return torch.from_numpy(np.stack([ids == i for i in (BACKGROUND, *objects)]).astype(np.float32))
 
 
-def _keep_small_objects(soft: Float[Tensor, "l h w"]) -> None:
+def area_matrix(pixels: int, cells: int) -> Float[Tensor, "cells pixels"]:
+    """Return the (cells, pixels) float32 share of each pixel in each cell. Rows sum to 1, at any ratio of the two."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
+    pixel = torch.arange(pixels, dtype=torch.float64)
+    first, last = edges[:-1, None], edges[1:, None]
+    overlap = (torch.minimum(last, pixel + 1) - torch.maximum(first, pixel)).clamp(min=0)
+    return (overlap * cells / pixels).float()
+
+
+@lru_cache(maxsize=8)
+def interpolation_matrix(cells: int, pixels: int, mode: Upsampling) -> Float[Tensor, "pixels cells"]:
+    """Return the (pixels, cells) float32 weights of the cells in each pixel. Cached: do not modify.
+
+    They are torch's own (`align_corners=False`, bicubic with a = -0.75), from the response to one cell at a time.
+    """
+    unit_cells = torch.eye(cells)[None, None]
+    return F.interpolate(unit_cells, size=(pixels, cells), mode=mode, align_corners=False)[0, 0]
+
+
+def sample_nearest(ids: UInt8[ndarray, "h w"], size: tuple[int, int]) -> UInt8[ndarray, "y x"]:
+    """Resize ids by Pillow's nearest neighbor: cell i has the id of pixel floor((i + 0.5) * pixels / cells)."""
+    return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def _keep_small_objects(soft: SoftLabels) -> None:
     """Give each object without half of a cell the whole cell that it covers most, in place."""
     halves = soft[1:] >= 0.5
     # not the only cell of another object, and no cell twice
@@ -186,7 +215,7 @@ def _keep_small_objects(soft: Float[Tensor, "l h w"]) -> None:
             taken[row, column] = True
 
 
-def _contended_boxes(soft: Float[Tensor, "l h w"], objects: list[int]) -> dict[int, Box]:
+def _contended_boxes(soft: SoftLabels, objects: list[int]) -> dict[int, Box]:
     """Return the smallest box of cells per object channel in whose pixels it can be the greatest, if any.
 
     A pixel is a sum of the 5 x 5 cells around it with weights that sum to 1, the negative ones to -NEGATIVE_WEIGHT or
@@ -205,7 +234,7 @@ def _contended_boxes(soft: Float[Tensor, "l h w"], objects: list[int]) -> dict[i
     return boxes
 
 
-def _maximum_around(cells: Float[Tensor, "l h w"]) -> Float[Tensor, "l h w"]:
+def _maximum_around(cells: SoftLabels) -> SoftLabels:
     columns = F.max_pool2d(cells, kernel_size=(5, 1), stride=1, padding=(2, 0))
     return F.max_pool2d(columns, kernel_size=(1, 5), stride=1, padding=(0, 2))
 
@@ -217,13 +246,11 @@ def _pixels_of(box: Box, grid: Sequence[int], size: tuple[int, int]) -> Box:
 
 
 def _within_reach(box: Box, grid: Sequence[int]) -> Box:
-    """Return a box of cells with the cells that its colors are compared with."""
     reach = math.ceil(REACH)
     rows, columns = (slice(max(s.start - reach, 0), min(s.stop + reach, c)) for s, c in zip(box, grid, strict=True))
     return rows, columns
 
 
 def _relative(box: Box, region: Box) -> Box:
-    """Return a box of pixels relative to a region around it."""
     rows, columns = (slice(s.start - r.start, s.stop - r.start) for s, r in zip(box, region, strict=True))
     return rows, columns

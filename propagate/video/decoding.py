@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -27,26 +28,18 @@ def open_container(path: Path) -> Iterator[Any]:
     """
     with ExitStack() as stack:
         source: Any = str(path.absolute())
-        if not has_utf8_name(path):
-            source = _NamedFile(stack.enter_context(path.open("rb")), printable(path.name))
+        if not has_utf8_name(path):  # read through Python, with the name because some formats are known by suffix
+            file = stack.enter_context(path.open("rb"))
+            source = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell, name=printable(path.name))
         options = {"protocol_whitelist": "file,crypto,data"}
         yield stack.enter_context(av.open(source, metadata_errors="ignore", options=options))
 
 
 def has_utf8_name(path: Path) -> bool:
     """Return whether PyAV and decord, which pass paths as UTF-8, can open a file by its name."""
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class _NamedFile:
-    """A file that FFmpeg reads through Python, with a name that it can encode: some formats are known by suffix."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.read, self.seek, self.tell, self.name = file.read, file.seek, file.tell, name
+    with suppress(UnicodeEncodeError):
+        return bool(str(path.absolute()).encode())
+    return False
 
 
 def video_streams(container: Any) -> list[Any]:

@@ -70,7 +70,6 @@ def numbering_notes(stems: Sequence[str], *, decimals: bool) -> list[str]:
 
 
 def _spelling_notes(stems: Sequence[str]) -> list[str]:
-    """Return notes about names that differ in more than one number."""
     spellings = {_spelling(stem) for stem in stems}
     if len(spellings) == 1:
         pairs = [(_numbers(before), _numbers(after)) for before, after in pairwise(stems)]
@@ -92,7 +91,6 @@ def _first(stems: Sequence[str]) -> str:
 
 
 def _gap_notes(pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """Return a note about missing numbers, if any."""
     gaps = [(a + 1, b - 1) for a, b in pairs if b - a > 1]
     if not gaps:
         return []

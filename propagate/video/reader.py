@@ -120,7 +120,6 @@ def _is_folder(path: Path) -> bool:
 
 
 def _refuse_damage(scanned: Scan, chosen: range, *, to_end: bool) -> None:
-    """Refuse a file that ends early or lacks data before the last chosen frame."""
     cause = ""
     if to_end and scanned.broken:
         cause = f"is damaged behind frame {scanned.count - 1}"

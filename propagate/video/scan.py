@@ -32,47 +32,29 @@ _FIRST_PART_ONLY = frozenset({"mp4", "flv", "asf", "ivf", "nut"})
 
 @dataclass(frozen=True)
 class Scan:
-    """A video file as its packets describe it.
-
-    Attributes:
-        container, codec: FFmpeg's names.
-        width, height: in pixels, after rotation.
-        pixel_aspect: width of a stored pixel divided by its height.
-        rate: average frames per second.
-        times: presentation time of each frame in seconds, ascending.
-        pts: the same in units of the stream's time base; None where the file stores none, or where they do not rise in
-            order of display: then times are counted.
-        in_packet_order: the codec stores frames in the order they are shown in.
-        constant: the gaps between frames are equal, up to the rounding of the container.
-        promised: the number of frames in the header, at least `count`.
-        keyframes: numbers of the frames decoding can start from.
-        undecodable_start: number of frames before the first one that decodes; `times` does not count them.
-        edited, open_gop, damaged, broken: see `Packets`.
-        joined: another file is appended, which is not read.
-        streams: number of video streams.
-    """
+    """A video file as its packets describe it; see `Packets`, too."""
 
     path: Path
-    container: str
+    container: str  # FFmpeg's names
     codec: str
-    width: int
+    width: int  # after rotation
     height: int
     orientation: Orientation
-    pixel_aspect: Fraction
-    rate: float
-    times: tuple[float, ...]
-    pts: tuple[int, ...] | None
-    in_packet_order: bool
-    constant: bool
-    promised: int
-    keyframes: tuple[int, ...]
-    undecodable_start: int
+    pixel_aspect: Fraction  # width of a stored pixel divided by its height
+    rate: float  # average frames per second
+    times: tuple[float, ...]  # presentation time of each frame in seconds, ascending
+    pts: tuple[int, ...] | None  # the same in the stream's time base; None: times are missing or wrong, and counted
+    in_packet_order: bool  # the codec stores frames in the order of display
+    constant: bool  # the gaps between frames are equal, up to the rounding of the container
+    promised: int  # number of frames in the header, at least `count`
+    keyframes: tuple[int, ...]  # numbers of the frames decoding can start from
+    undecodable_start: int  # number of frames before the first one that decodes; `times` does not count them
     edited: bool
     open_gop: bool
     damaged: tuple[int, ...]
     broken: bool
-    joined: bool
-    streams: int
+    joined: bool  # another file is appended, which is not read
+    streams: int  # number of video streams
 
     @property
     def count(self) -> int:
@@ -220,7 +202,6 @@ def _declared_count(container: Any, stream: Any, packets: Packets, rate: float) 
 
 
 def _frames(path: Path) -> Generator[Any, None, None]:
-    """Yield the `av.VideoFrame`s that decode, in order of display."""
     with open_container(path) as container:
         yield from decoded_frames(container, video_streams(container)[0])
 

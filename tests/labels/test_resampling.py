@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from propagate.labels.resampling import area_matrix, interpolation_matrix, sample_nearest
+from propagate.labels.masks import area_matrix, interpolation_matrix, sample_nearest
 
 quick = settings(deadline=None, max_examples=25)
 lengths = st.integers(1, 40)

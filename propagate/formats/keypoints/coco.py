@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import FORMATS, Points, Pose, invalid, keypoints_of
+from propagate.formats.keypoints.poses import FORMATS, Encoder, Points, Pose, invalid, keypoints_of
 from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
@@ -147,7 +147,6 @@ def _refuse_twice(ids: Sequence[int | str], what: str, path: Path) -> None:
 
 
 def _frame_numbers(images: Sequence[_Image]) -> list[int | None]:
-    """Return the number of each image in its video."""
     if len(images) == 1:
         return [images[0].frame_id]
     found = [_DIGITS.findall(_stem(image) or "")[::-1] for image in images]
@@ -161,10 +160,8 @@ def _stem(image: _Image) -> str | None:
     return None if image.file_name is None else PureWindowsPath(image.file_name).stem  # splits at both slashes
 
 
-class CocoEncoder:
+class CocoEncoder(Encoder):
     """See `Encoder`. Keeps the number and name of each frame until the end."""
-
-    separator = ",\n"
 
     def __init__(self) -> None:
         self._frames: dict[int, str] = {}

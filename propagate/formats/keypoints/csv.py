@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import Points, Pose, keypoints_of, unknown
+from propagate.formats.keypoints.poses import Encoder, Points, Pose, keypoints_of, unknown
 from propagate.types import Keypoints, Prediction
 
 COLUMNS = ("frame", "name", "x", "y", "confidence")
@@ -81,7 +81,6 @@ def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) ->
 
 
 def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[str]) -> list[Pose]:
-    """Return the poses of these rows; append notes about how they were read."""
     frames: dict[int | None, dict[str, tuple[float, float, float]]] = {}
     names: dict[str, None] = {}
     signs: set[str] = set()  # of decimals
@@ -118,7 +117,6 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[s
 
 
 def _frame_number(text: str, place: str) -> int:
-    """Return a frame number, from 0; tables of numbers may have 7.0."""
     number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.0*)?", text) else -1.0
     if not 0 <= number <= _LARGEST_FRAME:
         raise InputError(f"{place}: the frame is {_short(text)!r}.", "Frames are whole numbers, from 0.")
@@ -141,7 +139,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 20 else f"{text[:20]}..."
 
 
-class CsvEncoder:
+class CsvEncoder(Encoder):
     """See `Encoder`. An absent joint has empty x and y and confidence 0; there is no skeleton and no size."""
 
     separator = ""

@@ -92,7 +92,9 @@ def read_keypoints_file(
         alone: `frame` is a default: refuse a file with other frames as well, since they would be lost.
     """
     path = Path(path)
-    poses = _poses(path)
+    text = read_text(path, "keypoints file")
+    by_content = READERS[".json" if text.lstrip()[:1] in ("{", "[") else ".csv"]
+    poses = READERS.get(path.suffix.lower(), by_content)(text, path)
     crowds = sum(pose.crowd for pose in poses)
     poses = [pose for pose in poses if not pose.crowd]
     if not poses:
@@ -128,8 +130,7 @@ def read_keypoints_file(
         raise InputError(cause, "At least one joint must be placed in it.")
     weak = keypoints.present & (keypoints.confidence < _WEAK)
     if weak.any():
-        names = _names(keypoints, weak)
-        notes.append(f"{path}: of a confidence below {_WEAK}, and carried like the others: {names}.")
+        notes.append(f"{path}: confidence below {_WEAK}, and carried like the others: {_names(keypoints, weak)}.")
     placed = keypoints.positions[keypoints.present]
     if frame_size is not None and min(frame_size) > 2 and ((placed >= 0) & (placed <= 1)).all():
         notes.append(
@@ -140,7 +141,6 @@ def read_keypoints_file(
 
 
 def _poses_of_document(text: str, path: Path) -> list[Pose]:
-    """Return all poses of a JSON file, ours or COCO."""
     document = parse_json(text, f"The keypoints file {path}", any_number=True)
     if isinstance(document, dict) and any(key in document for key in TOP_KEYS):
         return poses_of_coco(document, path)
@@ -153,15 +153,7 @@ def _poses_of_document(text: str, path: Path) -> list[Pose]:
 READERS: dict[str, Callable[[str, Path], list[Pose]]] = {".csv": poses_of_csv, ".json": _poses_of_document}
 
 
-def _poses(path: Path) -> list[Pose]:
-    """Return all poses of a file. Without a known suffix, the content decides between JSON and CSV."""
-    text = read_text(path, "keypoints file")
-    content = ".json" if text.lstrip()[:1] in ("{", "[") else ".csv"
-    return READERS.get(path.suffix.lower(), READERS[content])(text, path)
-
-
 def _chosen(poses: Sequence[Pose], path: Path, frame: int | None, instance: int | str | None, alone: bool) -> Pose:
-    """Return the one pose of this frame and instance."""
     numbers = sorted({pose.frame for pose in poses if pose.frame is not None})
     if len(numbers) > 1 and (frame is None or (alone and frame in numbers)):
         raise InputError(
@@ -199,6 +191,5 @@ def _names(keypoints: Keypoints, chosen: np.ndarray) -> str:
 
 
 def _listed(numbers: Sequence[int | str]) -> str:
-    """Return the first numbers, and how many more there are."""
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
     return ", ".join(map(str, numbers[:_SHOWN])) + more

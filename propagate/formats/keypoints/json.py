@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from propagate.errors import InputError
-from propagate.formats.keypoints.poses import FORMATS, Points, Pose, invalid, keypoints_of, unknown
+from propagate.formats.keypoints.poses import FORMATS, Encoder, Points, Pose, invalid, keypoints_of, unknown
 from propagate.printable import printable
 from propagate.types import Keypoints, Prediction
 
@@ -81,10 +81,8 @@ def _points(entry: _Frame, names: list[str], path: Path) -> Iterator[tuple[str, 
         yield name, (x, y, confidence)
 
 
-class JsonEncoder:
+class JsonEncoder(Encoder):
     """See `Encoder`. Writes one line for each frame."""
-
-    separator = ",\n"
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str:
         """Return the text before the first frame."""

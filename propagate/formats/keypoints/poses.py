@@ -23,7 +23,7 @@ Points = Mapping[str, tuple[float, float, float] | None]  # rounded x, y, confid
 class Encoder(Protocol):
     """The text of a keypoint file, piece by piece: `begin`, `frame`s joined by `separator`, `end`."""
 
-    separator: str
+    separator: str = ",\n"
 
     def begin(self, keypoints: Keypoints, size: tuple[int, int]) -> str: ...  # noqa: D102
     def frame(self, prediction: Prediction, points: Points) -> str: ...  # noqa: D102

@@ -117,7 +117,6 @@ def _sizes(size: tuple[int, int], path: Path, frame_size: tuple[int, int]) -> st
 
 
 def _resized(mask: Mask, path: Path, frame_size: tuple[int, int]) -> tuple[Mask, str]:
-    """Return the mask at the size of the frame, and a note about it."""
     height, width = mask.size
     frame_height, frame_width = frame_size
     sizes = _sizes(mask.size, path, frame_size)

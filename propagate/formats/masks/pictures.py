@@ -10,11 +10,9 @@ from numpy import ndarray
 from PIL import Image
 
 from propagate.errors import InputError
-from propagate.files.pictures import PictureHeader, convert_picture
-from propagate.files.sixteen_bit import load_sixteen_bit
+from propagate.files.pictures import PictureHeader, convert_picture, load_sixteen_bit
 from propagate.formats.masks.colors import TRANSPARENT, Colors, Rows, bands, count_colors, count_numbers, solid_rgb
-from propagate.formats.masks.hardening import harden
-from propagate.formats.masks.soft_edges import MAX_OBJECTS, soft_edges, too_many
+from propagate.formats.masks.soft_edges import MAX_OBJECTS, harden, soft_edges, too_many
 from propagate.formats.masks.stored_values import (
     palette_opacity,
     spread_black_and_white,
@@ -203,7 +201,6 @@ class MaskPicture:
         return np.asarray(lookup[compact])
 
     def _color_problem(self, colors: Colors) -> InputError | None:
-        """Return the error for colors that are not flat."""
         codes, compact = colors.codes, colors.compact
         if compact is None:
             return too_many(self._path, len(codes), "it looks like a photograph or has soft edges")

@@ -44,7 +44,6 @@ def _full(image: Image.Image) -> int:
 
 
 def _white(image: Image.Image, header: PictureHeader) -> int:
-    """Return the stored number of white."""
     if image.mode == "1":
         return 1
     few = {"L;4": 15, "L;2": 3}.get(header.raw_mode[:3], 0) if header.mode == "L" else 0

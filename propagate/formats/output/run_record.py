@@ -63,7 +63,6 @@ def settings_hash(resolved: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Return the JSON value of a type that json does not know."""
     if isinstance(value, Path | Fraction):
         return str(value)
     if isinstance(value, np.ndarray | np.generic):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from numpy import ndarray
-from torch import Tensor
 
-from propagate.labels.annotated import AnnotatedKeypoints
+from propagate.labels.annotated import AnnotatedKeypoints, SoftLabels
 from propagate.types import Frame, Keypoints, Prediction
 
 SIGMA = 0.5  # cells
@@ -30,7 +29,7 @@ class JhmdbCodec(AnnotatedKeypoints):
         self.names = names
         self.skeleton = skeleton
 
-    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "l h w"]:
+    def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.
 
         The patch is cut at the border of the grid. Absent joints, and those too far outside, have none.
@@ -44,7 +43,7 @@ class JhmdbCodec(AnnotatedKeypoints):
         background = (joints == 0).all(0)
         return torch.from_numpy(np.concatenate([background[None].astype(np.float32), joints]))
 
-    def decode(self, soft: Float[Tensor, "l h w"], frame: Frame) -> Prediction:
+    def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the joints' positions in the frame.
 
         The confidence of a joint is the highest value of its channel, clipped to [0, 1] (a fresh label has 1). A joint
@@ -57,7 +56,7 @@ class JhmdbCodec(AnnotatedKeypoints):
         return self.given(Keypoints(positions, self.names, self.skeleton, confidence=confidence), frame)
 
 
-def decode_cells(soft: Float[Tensor, "l h w"]) -> Float32[ndarray, "j 2"]:
+def decode_cells(soft: SoftLabels) -> Float32[ndarray, "j 2"]:
     """Return (J, 2) positions (x, y) in grid cells: the mean of the three highest cells, weighted by their values.
 
     A channel of zeros gives NaN (in the script, -1). torch chooses among equal cells; on a fresh label that moves the

@@ -300,7 +300,7 @@ def test_joints_of_little_confidence_are_said(tmp_path: Path) -> None:
     points = {"nose": [1, 2, 0], "tail": None, "paw": [3, 4, 0.1]}
     read = read_keypoints_file(saved(tmp_path, ours(frames=[{"frame": 0, "points": points}])))
     assert [note.split(": ", 1)[1] for note in read.notes] == [
-        "of a confidence below 0.1, and carried like the others: nose."
+        "confidence below 0.1, and carried like the others: nose."
     ]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from propagate.errors import InputError
 from propagate.labels import CrwMaskCodec, DiftMaskCodec
-from propagate.labels.compat.dift import stretch_channels
+from propagate.labels.compat.masks import stretch_channels
 from propagate.types import Mask
 from tests.labels.frames import black_frame
 
