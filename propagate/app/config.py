@@ -1,7 +1,8 @@
 """`propagate config list` and `propagate config show`."""
 
 # Annotations are evaluated here, see `options.command`.
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,14 +30,15 @@ def show(
     ] = None,
     assignments: options.Assignments = None,
 ) -> None:
-    """Show every setting with its value and where it comes from."""
-    resolved = options.resolve_settings(preset, assignments)
+    """Show every setting with its value and its origin."""
+    resolved = options.Changes(assignments).resolve(preset)
     from propagate.provenance import all_settings
 
     table = _table()
     for key, setting in all_settings(resolved).items():
-        style = "dim" if setting.origin == "default" else ""
-        table.add_row(key, _as_yaml(setting.value), setting.origin, style=style)
+        # as after `--set key=`
+        value = setting.value if isinstance(setting.value, str) else json.dumps(setting.value, default=str)
+        table.add_row(key, value, setting.origin, style="dim" if setting.origin == "default" else "")
     terminal.answer(table)
 
 
@@ -46,13 +48,6 @@ def _table() -> "Table":
     return Table.grid(padding=(0, 3))
 
 
-def _as_yaml(value: Any) -> str:
-    """The value as it would be written after `--set key=`."""
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-app = typer.Typer(help="List presets, and show what they set.", no_args_is_help=True)
+app = typer.Typer(help="List presets and show their settings.", no_args_is_help=True)
 app.command("list")(options.command(list_presets))
 app.command("show")(options.command(show))

@@ -1,9 +1,10 @@
-"""`propagate doctor`: is everything here that a run needs?"""
+"""`propagate doctor`: check the installation."""
 
 # Annotations are evaluated here, see `options.command`.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 from propagate.app import options
@@ -11,21 +12,14 @@ from propagate.app.terminal.console import Terminal
 
 if TYPE_CHECKING:
     from propagate.features import FeatureExtractor
-    from propagate.settings import ResolvedSettings, Settings
+    from propagate.settings import Settings
 
 _FRAME_SIZE = (480, 854)  # 480p: DAVIS
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report.
-
-    Attributes:
-        topic: what was looked at.
-        finding: what was found.
-        remedy: what to do where something is missing, else empty.
-        exit_code: of the command, where what is missing is essential.
-    """
+    """One line of the report; with a remedy if something is missing, and an exit code if it is essential."""
 
     topic: str
     finding: str
@@ -48,7 +42,8 @@ def doctor(
 
     table = Table.grid(padding=(0, 2))
     code = 0
-    for check in _checks(resolved, import_others=check_extractors):
+    checks = chain(_packages(), _devices(), _media(), _extractors(check_extractors), _preset(resolved.settings))
+    for check in checks:
         mark = Text("missing", "bold red" if check.exit_code else "yellow") if check.remedy else Text("ok", "green")
         table.add_row(mark, check.topic, check.finding)
         if check.remedy:
@@ -58,21 +53,13 @@ def doctor(
     return code
 
 
-def _checks(resolved: "ResolvedSettings", *, import_others: bool) -> Iterator[Check]:
-    yield from _packages()
-    for look in (_devices, _readers, _encoder, _presets):
-        yield from look()
-    yield from _extractors(import_others=import_others)
-    yield from _preset(resolved.settings)
-
-
 def _packages() -> Iterator[Check]:
     from propagate.provenance import versions
 
     for name, found in versions().items():
         if found is not None:
             yield Check(name, found)
-        elif name != "decord":  # a reader that may be missing, reported below
+        elif name != "decord":  # optional, reported below
             yield Check(name, "not installed", "Reinstall dift-propagate.", exit_code=1)
 
 
@@ -92,17 +79,16 @@ def _devices() -> Iterator[Check]:
     yield Check("devices", ", ".join(names))
 
 
-def _readers() -> Iterator[Check]:
-    from propagate.video.decord_reader import import_decord
-
-    yield Check("readers", "pyav, folder" if import_decord() is None else "decord, pyav, folder")
-    if import_decord() is None:
-        yield Check("decord", "not installed", "Optional: `pip install decord2`; PyAV reads everything without it.")
-
-
-def _encoder() -> Iterator[Check]:
+def _media() -> Iterator[Check]:
     import av
 
+    from propagate.video.decord_reader import import_decord
+
+    if import_decord() is None:
+        yield Check("readers", "pyav, folder")
+        yield Check("decord", "not installed", "Optional: `pip install decord2`; PyAV reads everything without it.")
+    else:
+        yield Check("readers", "decord, pyav, folder")
     try:
         av.Codec("libx264", "w")
     except ValueError:  # UnknownCodecError
@@ -111,21 +97,16 @@ def _encoder() -> Iterator[Check]:
         yield Check("H.264 encoder", "libx264")
 
 
-def _presets() -> Iterator[Check]:
-    from propagate.settings import preset_names
-
-    yield Check("presets", ", ".join(preset_names()))
-
-
-def _extractors(*, import_others: bool) -> Iterator[Check]:
-    """All that can be named; of other packages', which may be broken, on request whether they can be imported."""
+def _extractors(import_others: bool) -> Iterator[Check]:
     from propagate.errors import UsageError
     from propagate.features import EXTRACTORS, extractor_options
     from propagate.features.installed import installed_extractors, provider
+    from propagate.settings import preset_names
 
+    yield Check("presets", ", ".join(preset_names()))
     others = installed_extractors()
-    told = [f"{name} ({', '.join(provider(entry) for entry in entries)})" for name, entries in others.items()]
-    yield Check("extractors", ", ".join([*EXTRACTORS, *told]))
+    texts = [f"{name} ({', '.join(provider(entry) for entry in entries)})" for name, entries in others.items()]
+    yield Check("extractors", ", ".join([*EXTRACTORS, *texts]))
     for name in others if import_others else ():
         try:
             extractor_options(name)
@@ -134,7 +115,7 @@ def _extractors(*, import_others: bool) -> Iterator[Check]:
 
 
 def _preset(settings: "Settings") -> Iterator[Check]:
-    """Whether the chosen preset's extractor can be built, and what a clip will take."""
+    """Build the preset's extractor and estimate the memory of a clip."""
     from propagate.errors import PropagateError
     from propagate.features import build_extractor
 
@@ -149,22 +130,21 @@ def _preset(settings: "Settings") -> Iterator[Check]:
 
 
 def _memory(extractor: "FeatureExtractor", settings: "Settings") -> Check:
-    """What a clip of DAVIS with one object takes, and what is done at a time where there is a limit."""
+    """Estimate the memory of a DAVIS clip with one object."""
     from propagate.errors import PropagateError
     from propagate.planning.budget import plan_memory
 
-    height, width = _FRAME_SIZE
     try:
         plan = plan_memory(extractor, _FRAME_SIZE, settings)
     except PropagateError as error:
         return Check("memory", error.message, error.remedy, error.exit_code)
-    found = f"about {plan.estimate} for a {width}x{height} clip, {plan} at a time; {_free()} free"
-    return Check("memory", found)
+    height, width = _FRAME_SIZE
+    return Check("memory", f"about {plan.estimate} for a {width}x{height} clip, {plan} at a time; {_free()} free")
 
 
 def _free() -> str:
     pages: Callable[[str], int] = os.sysconf
     try:
         return f"{pages('SC_AVPHYS_PAGES') * pages('SC_PAGE_SIZE') / 2**30:.1f} GiB"
-    except (ValueError, OSError):  # macOS does not say
+    except (ValueError, OSError):  # macOS does not know
         return "an unknown amount"

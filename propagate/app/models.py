@@ -14,14 +14,15 @@ from propagate.app.terminal.console import NORMAL, Terminal
 if TYPE_CHECKING:
     from propagate.weights.registry import Model
 
-Name = Annotated[str, typer.Argument(help="Name of a model, see `propagate models list`.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Model, see `propagate models list`.", show_default=False)]
 
 
 def list_models(terminal: Terminal) -> None:
-    """The models with their licences, and which of them are here."""
+    """List the models with their licences, and whether they are downloaded."""
     from rich.table import Table
 
-    from propagate.weights.locating import MODELS, cached
+    from propagate.weights.locating import cached
+    from propagate.weights.registry import MODELS
 
     table = Table.grid(padding=(0, 3))
     for name, model in MODELS.items():
@@ -31,21 +32,24 @@ def list_models(terminal: Terminal) -> None:
 
 
 def _size(model: "Model") -> str:
-    """Of the first source's files, configurations aside: "5.2 GB", or nothing where it is not known."""
+    """Return the size of the first source's weights ("5.2 GB"), or an empty string if unknown."""
     from rich.filesize import decimal
 
-    sizes = [file.size for file in model.sources[0].files if not file.name.endswith((".json", ".txt"))]
+    sizes = [file.size for file in model.sources[0].files if file.is_weights]
     known = [size for size in sizes if size is not None]
     return decimal(sum(known)) if known and len(known) == len(sizes) else ""
 
 
 def download(terminal: Terminal, name: Name, yes: Yes = False, offline: Offline = False) -> None:
-    """Download a model where it is not here yet, check it and print where it is."""
-    from propagate.weights.locating import MODELS, Wanted, agree, fetch, is_offline, locate
+    """Download a model if it is missing, check it and print its path."""
+    from propagate.weights.consent import is_offline
+    from propagate.weights.locating import agree, fetch, locate
+    from propagate.weights.registry import MODELS
+    from propagate.weights.request import Wanted
 
     if name in MODELS:
         terminal.note(f"{name}: licence {MODELS[name].licence}.")
-    missing = [] if is_offline() else agree([Wanted(name)])  # before anything is drawn
+    missing = [] if is_offline() else agree([Wanted(name)])  # ask before drawing the bar
     with _bytes_bar(terminal, name) as on_progress:
         path = fetch(missing[0], on_progress) if missing else locate(name)
     terminal.answer(str(path))
@@ -56,7 +60,7 @@ def verify(
     name: Name,
     path: Annotated[Path | None, typer.Argument(help="File or folder to check.", show_default="the cached one")] = None,
 ) -> None:
-    """Compare every file of a model with the known sizes and digests."""
+    """Check the files of a model against known sizes and digests."""
     from propagate.errors import WeightsError
     from propagate.weights import locating as weights
 
@@ -71,7 +75,7 @@ def verify(
 
 
 def print_path(terminal: Terminal, name: Name) -> None:
-    """Print where a model is on this machine; nothing is downloaded."""
+    """Print the path of a downloaded model."""
     from propagate.weights.locating import locate
 
     terminal.answer(str(locate(name, offline=True)))
@@ -79,15 +83,13 @@ def print_path(terminal: Terminal, name: Name) -> None:
 
 def convert_adm(
     terminal: Terminal,
-    checkpoint: Annotated[Path, typer.Argument(metavar="IN.pt", help="A guided-diffusion U-Net.", show_default=False)],
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT_DIR", help="A folder that is not there yet.", show_default=False)
-    ],
+    checkpoint: Annotated[Path, typer.Argument(metavar="IN.pt", help="Guided-diffusion U-Net.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder.", show_default=False)],
     head_channels: Annotated[
         int | None, typer.Option(min=1, help="Channels of an attention head. \\[default: 64]", show_default=False)
     ] = None,
 ) -> None:
-    """Write a guided-diffusion checkpoint as safetensors in diffusers' layout, for `features.weights`."""
+    """Convert a guided-diffusion checkpoint to diffusers' safetensors, for `features.weights`."""
     from propagate.features.adm.checkpoint import convert_checkpoint
 
     convert_checkpoint(checkpoint, folder, head_channels)
@@ -96,7 +98,7 @@ def convert_adm(
 
 @contextmanager
 def _bytes_bar(terminal: Terminal, title: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Progress of a download from a plain URL; downloads from the hub show huggingface_hub's own."""
+    """Show the progress of a download from a plain URL; hub downloads have huggingface_hub's own bar."""
     if terminal.verbosity < NORMAL:
         from huggingface_hub.utils.tqdm import disable_progress_bars
 

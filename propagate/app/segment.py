@@ -25,8 +25,8 @@ class MaskOptions:
         options.option("--mask", "-m", metavar="PNG", help="Mask of the first frame, or one per --reference."),
     ]
     reference: options.References = None
-    resize_mask: Annotated[bool, options.option("--resize-mask", help="Scale the mask to the frame's size.")] = False
-    harden: Annotated[bool, options.option("--harden", help="Cut soft edges at the nearest flat color.")] = False
+    resize_mask: options.ResizeMask = False
+    harden: options.Harden = False
 
 
 def segment(
@@ -38,16 +38,16 @@ def segment(
 ) -> None:
     """Carry the first frame's mask through a video."""
     resolved, cache = run.resolve(), run.cache.open()
-    from propagate.app.running.inputs import open_input, read_first_mask
-    from propagate.app.running.references import only_label, read_references
+    from propagate.app.running.inputs import only_label, open_input, read_mask, read_references
     from propagate.app.running.run import carry
 
     reader = open_input(video, resolved.settings, terminal, leave_out=label.mask)
     changes = {"resize": label.resize_mask, "harden": label.harden}
+    size = (reader.info.height, reader.info.width)
     first = (
         read_references(label.reference, label.mask, terminal, masks=True, **changes)
         if label.reference
-        else read_first_mask(only_label(label.mask, "--mask"), reader.info, terminal, **changes)
+        else read_mask(only_label(label.mask, "--mask"), size, terminal, **changes)
     )
     folder = output or Path(f"{video.stem}_masks")
     carry(reader, first, folder, resolved, terminal, command="segment", overwrite=run.overwrite, cache=cache)

@@ -46,28 +46,29 @@ def track(
 ) -> None:
     """Carry the first frame's keypoints through a video."""
     resolved = run.resolve()
-    if label.reference and (label.keypoints_frame is not None or label.instance is not None):
+    number = label.keypoints_frame
+    if label.reference and (number is not None or label.instance is not None):
         raise UsageError(
             "--keypoints-frame and --instance choose from the first frame's own file, not from a --reference's.",
             "Keep one frame and one instance in the reference's file.",
         )
     cache = run.cache.open()
-    from propagate.app.running.inputs import open_input, read_first_keypoints
-    from propagate.app.running.references import only_label, read_references
+    from propagate.app.running.inputs import only_label, open_input, read_keypoints, read_references
     from propagate.app.running.run import carry
 
     reader = open_input(video, resolved.settings, terminal, leave_out=label.keypoints)
+    info = reader.info
     first = (
         read_references(label.reference, label.keypoints, terminal, masks=False)
         if label.reference
-        else read_first_keypoints(
+        else read_keypoints(
             only_label(label.keypoints, "--keypoints"),
-            reader.info,
+            (info.height, info.width),
             terminal,
-            frame=resolved.settings.video.from_frame if label.keypoints_frame is None else label.keypoints_frame,
-            chosen=label.keypoints_frame is not None,
-            alone=label.keypoints_frame is None and run.frames.from_frame is None,
+            frame=resolved.settings.video.from_frame if number is None else number,
             instance=label.instance,
+            picture=info.names[0] if info.names and number is None else None,
+            alone=number is None and run.frames.from_frame is None,
         )
     )
     folder = output or Path(f"{video.stem}_keypoints")

@@ -46,13 +46,6 @@ def download(
     Without a known digest, `NAME.sha256` records that of the first download, and later ones must match. Only one
     process downloads at a time. A file with the known digest is not downloaded again.
 
-    Args:
-        url: http or https; https redirects to https only.
-        path: target; its folder is created.
-        size: bytes, where known.
-        sha256: hex digest, where known.
-        on_progress: called with the bytes so far and in total.
-
     Raises:
         DownloadError: the source lacks the file, breaks off repeatedly, or has another file.
         InputError: the disk is full or the path cannot be written.
@@ -77,11 +70,7 @@ def download(
 
 
 def recorded_digest(path: Path) -> str | None:
-    """Return the SHA-256 recorded at the first download, or None.
-
-    Raises:
-        DownloadError: the record is damaged.
-    """
+    """Return the SHA-256 recorded at the first download, or None; raise a DownloadError for a damaged record."""
     record = _digest_file(path)
     try:
         text = record.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ _TIMEOUT_S = 30
 _REDIRECTS = 10
 _ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 
-OnProgress = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]  # gets the bytes so far and in total
 
 
 class DownloadError(Exception):
@@ -30,15 +30,7 @@ class _BusyError(Exception):
 def fetch(url: str, part: Path, size: int | None, on_progress: OnProgress | None) -> None:
     """Request the missing bytes once, and append them to the partial file.
 
-    Args:
-        url: http or https.
-        part: partial file.
-        size: bytes of the whole file, where known.
-        on_progress: called with the bytes so far and in total.
-
-    Raises:
-        DownloadError: the source lacks the file or has another one.
-        Exception: the connection broke, the server is busy, or the disk is full.
+    Raises a DownloadError if the source lacks the file or has another one; after other errors a retry may succeed.
     """
     etag = _etag(part)
     done = part.stat().st_size if part.is_file() and (etag or size is not None) else 0

@@ -19,15 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from propagate.errors import PropagateWarning, WeightsError
 from propagate.files.documents import read_json
-from propagate.weights.download import (
-    DownloadError,
-    cache_folder,
-    disk_full,
-    file_sha256,
-    is_disk_full,
-    is_unknown_host,
-    write_error,
-)
+from propagate.weights import download
+from propagate.weights.download import DownloadError, cache_folder, file_sha256
 from propagate.weights.registry import HubSource, WeightFile
 
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -54,12 +47,7 @@ def cached_files(source: HubSource) -> list[Path] | None:
 
 
 def download_files(source: HubSource) -> list[Path]:
-    """Download the missing files of a source, all of one commit, and return all paths.
-
-    Raises:
-        DownloadError: the hub lacks a file or has another one.
-        InputError: the disk is full.
-    """
+    """Download the missing files of a source, all of one commit, and return all paths; errors as `download`."""
     paths = list[Path]()
     for file in source.files:
         paths.append(_download(source, file))
@@ -105,9 +93,9 @@ def _download(source: HubSource, file: WeightFile) -> Path:
     try:
         found = hf_hub_download(source.repository, file.name, revision=source.revision, force_download=has_wrong_file)
     except Exception as error:  # a dozen classes of three libraries; each means: try the next source
-        if is_disk_full(error):
-            raise disk_full(Path(constants.HF_HUB_CACHE)) from error
-        if is_unknown_host(error):
+        if download.is_disk_full(error):
+            raise download.disk_full(Path(constants.HF_HUB_CACHE)) from error
+        if download.is_unknown_host(error):
             raise DownloadError("the hub's host name cannot be resolved; is there a network?") from error
         text = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(f"{file.name}: {text if len(text) <= 200 else f'{text[:200]} ...'}") from error
@@ -122,18 +110,9 @@ def _download(source: HubSource, file: WeightFile) -> Path:
 
 
 def check_record(source: HubSource, folder: Path, *, is_new: bool) -> None:
-    """Compare a source's files with their record, and record new ones.
+    """Compare a source's files with their record, and record new ones; raise a WeightsError if they differ.
 
-    Files of the recorded commit are not read again (`verify` does that).
-
-    Args:
-        source: source of the files.
-        folder: snapshot in the hub's cache.
-        is_new: at least one file was just downloaded.
-
-    Raises:
-        WeightsError: the files differ, or the record is damaged.
-        InputError: the record cannot be written.
+    Cached files (not `is_new`) of the recorded commit are not read again; `verify` does that.
     """
     commit = folder.name
     if not _COMMIT.fullmatch(commit):
@@ -164,11 +143,7 @@ def check_record(source: HubSource, folder: Path, *, is_new: bool) -> None:
 
 
 def read_record(source: HubSource) -> Record | None:
-    """Read the record of the first download; None where there is none.
-
-    Raises:
-        WeightsError: the record is damaged.
-    """
+    """Read the record of the first download, if any; raise a WeightsError for a damaged one."""
     path = _record_file(source)
     if not os.path.lexists(path):
         return None
@@ -197,4 +172,4 @@ def _write_record(source: HubSource, record: Record) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise write_error(path, error) from error
+        raise download.write_error(path, error) from error

@@ -13,28 +13,12 @@ from pathlib import Path
 
 from propagate.errors import UsageError, WeightsError
 from propagate.weights import hub
-from propagate.weights.consent import CONSENT, are_forbidden, ask, asking, is_offline, may_download
-from propagate.weights.download import DownloadError, OnProgress, cache_folder, download, recorded_digest
-from propagate.weights.registry import MODELS, HubSource, Source, UrlSource
-from propagate.weights.request import Wanted, find_model
-
-__all__ = [
-    "CONSENT",
-    "MODELS",
-    "FileCheck",
-    "Wanted",
-    "agree",
-    "asking",
-    "cache_folder",
-    "cached",
-    "fetch",
-    "is_offline",
-    "locate",
-    "located",
-    "obtain",
-    "verify",
-    "version_of",
-]
+from propagate.weights.consent import CONSENT, are_forbidden, ask, is_offline, may_download
+from propagate.weights.download import DownloadError, OnProgress, download, recorded_digest
+from propagate.weights.download import cache_folder as cache_folder
+from propagate.weights.registry import HubSource, Source, UrlSource
+from propagate.weights.request import Wanted as Wanted  # callers import it from here
+from propagate.weights.request import find_model
 
 
 @dataclass(frozen=True)
@@ -85,13 +69,7 @@ def located(wanted: Wanted, *, offline: bool | None = None, on_progress: OnProgr
 
 
 def obtain(wanted: Iterable[Wanted]) -> None:
-    """Download missing weights after one question for all of them; do nothing offline.
-
-    Call this before starting worker processes, so that none of them downloads or asks.
-
-    Raises:
-        UsageError, WeightsError, InputError: see `locate`.
-    """
+    """Download missing weights after one question for all of them, before worker processes start; not offline."""
     if is_offline() or are_forbidden():
         return
     for one in agree(wanted):
@@ -100,12 +78,7 @@ def obtain(wanted: Iterable[Wanted]) -> None:
 
 
 def agree(wanted: Iterable[Wanted]) -> list[Wanted]:
-    """Ask once whether missing weights may be downloaded, and return them.
-
-    Raises:
-        UsageError: the model is unknown.
-        WeightsError: nobody agreed, or the path does not exist.
-    """
+    """Ask once whether missing weights may be downloaded, and return them; errors as `locate`."""
     missing = list[Wanted]()
     for one in dict.fromkeys(wanted):
         with _access_first(one):
@@ -163,13 +136,7 @@ def _find(wanted: Wanted) -> Path | None:
 
 
 def version_of(wanted: Wanted) -> str:
-    """Return the commit of hub files or the digest of a plain file; empty if unknown.
-
-    Files named by path have no version: their content identifies them.
-
-    Raises:
-        UsageError, WeightsError: see `locate`; or the record of a download is damaged.
-    """
+    """Return the commit of hub files or the digest of a plain file; empty for a named path, or if unknown."""
     if wanted.local_path is not None:
         return ""
     versions = list[str | None]()
@@ -191,26 +158,22 @@ def cached(model: str) -> Path | None:
 
 
 def verify(model: str, path: Path | None = None) -> Iterator[FileCheck]:
-    """Check every file of a model against known sizes and digests.
-
-    Args:
-        model: a name in `MODELS`.
-        path: folder or file to check; None: the cached one.
+    """Check every file of a model, in its cache or at a path, against known sizes and digests.
 
     Raises:
-        UsageError: the model is unknown.
-        WeightsError: it is not on this machine.
+        UsageError, WeightsError: the model is unknown, or not on this machine.
     """
     source = find_model(model).sources[0]
     place = path or cached(model)
     if place is None:
         raise WeightsError(f"{model} is not on this machine.", f"Get it with `propagate models download {model}`.")
     record = hub.read_record(source) if isinstance(source, HubSource) and path is None else None
+    recorded = {} if record is None else record.files
     for file in source.files:
         at = place / file.name if place.is_dir() else place
         known = file.sha256
         if known is None:
-            known = _recorded_digest(at) if isinstance(source, UrlSource) else record and record.files.get(file.name)
+            known = _recorded_digest(at) if isinstance(source, UrlSource) else recorded.get(file.name)
         yield FileCheck(at, hub.file_problem(at, replace(file, sha256=known)), known is not None)
 
 
@@ -224,11 +187,7 @@ def _cached(source: Source, is_folder: bool) -> Path | None:
 
 
 def fetch(wanted: Wanted, on_progress: OnProgress | None) -> Path:
-    """Download weights from the first source that has them, after `agree`.
-
-    Raises:
-        WeightsError, InputError: see `locate`.
-    """
+    """Download weights from the first source that has them, after `agree`; errors as `locate`."""
     failures = []
     for source in wanted.sources():
         try:

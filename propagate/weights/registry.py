@@ -55,19 +55,13 @@ Source = HubSource | UrlSource
 
 @dataclass(frozen=True)
 class Model:
-    """An entry of the table.
-
-    Attributes:
-        sources: in the order of trying.
-        hub_files: files to download from another repository that the user names; empty: those of the first source.
-        is_folder: the extractor reads the repository's folder; else its one file.
-    """
+    """An entry of the table."""
 
     summary: str
     licence: str
-    sources: tuple[Source, ...]
-    hub_files: tuple[str, ...] = ()
-    is_folder: bool = True
+    sources: tuple[Source, ...]  # in the order of trying
+    hub_files: tuple[str, ...] = ()  # of another repository that the user names; empty: those of the first source
+    is_folder: bool = True  # the extractor reads the repository's folder; else its one file
 
 
 # (M) the file names of a diffusers pipeline

@@ -15,17 +15,12 @@ _FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Weights that an extractor needs.
-
-    Attributes:
-        model, weights, revision: see `locate`.
-        access: what the user must do before the download, for the error; empty if nothing.
-    """
+    """Weights that an extractor needs; the fields are arguments of `locate`."""
 
     model: str
     weights: str | Path | None = None
     revision: str | None = None
-    access: str = ""
+    access: str = ""  # what the user must do before the download, for the error
 
     @property
     def is_published(self) -> bool:
@@ -53,12 +48,7 @@ class Wanted:
         return f"{size}, licence {find_model(self.model).licence}, from {sources[0]}"
 
     def sources(self) -> tuple[Source, ...]:
-        """Return the registry's sources, or the named repository, whose files have no known digest.
-
-        Raises:
-            UsageError: the model is unknown, or has no revisions.
-            WeightsError: `weights` is neither a path nor a repository.
-        """
+        """Return the registry's sources, or the named repository, whose files have no known digest."""
         entry = find_model(self.model)
         files = tuple(map(WeightFile, entry.hub_files or [file.name for file in entry.sources[0].files]))
         if self.weights is not None:
@@ -76,11 +66,7 @@ class Wanted:
 
 
 def find_model(name: str) -> Model:
-    """Return the registry's entry of a name.
-
-    Raises:
-        UsageError: it is unknown.
-    """
+    """Return the registry's entry of a name, or raise a UsageError."""
     if name not in MODELS:
         raise UsageError(f"There is no model {name}.", f"Known: {', '.join(MODELS)}.")
     return MODELS[name]

@@ -307,7 +307,7 @@ def test_frames_too_small_for_the_features(run, clip, mask, tmp_path):
 
 def test_offline_downloads_nothing(run, clip, mask, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setattr(propagate.weights.locating, "_fetched", failing_step(AssertionError("went to the network")))
+    monkeypatch.setattr(propagate.weights.locating, "fetch", failing_step(AssertionError("went to the network")))
     result = run("segment", clip, "-m", mask, "-o", tmp_path / "out", "--config", "dift_sd_davis", "--offline")
     assert failed(result, 4, "downloads are off (offline)")
     assert os.environ["HF_HUB_OFFLINE"] == "1"

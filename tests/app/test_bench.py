@@ -76,7 +76,7 @@ def test_a_clip_without_a_mask_gets_ellipses_and_no_more_frames_than_it_has(run,
     ("arguments", "code", "message"),
     [
         (["--size", "big"], 2, "--size big is no size"),
-        (["--mask", "MASK"], 2, "--mask belongs to a VIDEO"),
+        (["--mask", "MASK"], 2, "--mask needs a VIDEO"),
         (["CLIP", "--size", "64x64"], 2, "has a size of its own"),
         (["CLIP", "--mask", "MASK", "--objects", "2"], 2, "the mask has its own"),
         (["--size", "32x24", "--objects", "100"], 2, "do not fit"),

@@ -34,7 +34,7 @@ def test_another_mask_finds_the_features_and_gives_the_same_masks_as_without(run
     monkeypatch.setattr(propagate.feature_cache.cached_extractor, "build_extractor", unwanted)
     result = run(*again, "-o", tmp_path / "with", *cache, "-v", *SMALL)
     assert result.exit_code == 0, result.output
-    assert f"Features: {FRAMES} from the cache, 0 computed, 0 kept." in result.stderr
+    assert f"Features: {FRAMES} from the cache, 0 computed, 0 cached." in result.stderr
     assert features(tmp_path / "with") == {"found": FRAMES, "computed": 0, "kept": 0}
     hashes = [json.loads((tmp_path / name / "run.json").read_text())["settings_hash"] for name in ("with", "without")]
     assert hashes[0] == hashes[1]
@@ -67,7 +67,7 @@ def test_a_cache_that_is_too_small_is_a_note_and_no_failure(run, clip, mask, tmp
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--cache-size", "1GB"), 2, "--cache-size without --cache"),
+        (("--cache-size", "1GB"), 2, "--cache-size needs a folder"),
         (("--cache", "CACHE", "--cache-size", "much"), 2, "--cache-size much: Not a size"),
         (("--cache", "FILE"), 3, "is a file"),
     ],

@@ -15,7 +15,7 @@ from propagate.benchmarks.comparison.contact_sheet import DISPUTED
 from propagate.errors import WeightsError
 from propagate.formats import read_indexed_png, read_keypoints
 from propagate.metrics import region_similarity
-from propagate.weights.locating import Wanted
+from propagate.weights.request import Wanted
 from tests.app.conftest import FRAMES, HEIGHT, WIDTH, square_ids
 from tests.app.test_program import HELP
 

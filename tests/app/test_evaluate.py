@@ -22,14 +22,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from propagate.app.evaluate import evaluation
+from propagate.app.evaluate import clips, evaluation
 from propagate.app.evaluate.choices import Choices
 from propagate.app.evaluate.data_sets import Running
 from propagate.app.options import Weights
 from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.report import report
 from propagate.formats import read_indexed_png
-from propagate.weights.locating import CONSENT, MODELS
+from propagate.weights.consent import CONSENT
+from propagate.weights.registry import MODELS
 from tests.app.conftest import FRAMES, picture, square_ids
 from tests.app.test_program import HELP
 from tests.benchmarks.running.squares import make_squares
@@ -291,7 +292,7 @@ def test_an_interrupt_says_how_to_go_on(run, tree, tmp_path, monkeypatch, finish
     ("place", "name", "message"),
     [
         (evaluation, "score", "All 2 clips are finished and stay"),
-        (evaluation, "write_tables", "All 2 clips are finished and stay"),
+        (clips, "write_tables", "All 2 clips are finished and stay"),
         (report, "write_report", "The scores are in "),
     ],
 )

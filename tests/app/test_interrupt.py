@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from propagate.app.terminal.console import Terminal, reporting
-from propagate.app.terminal.interrupt import Interrupt, Stopped, exit_code
+from propagate.app.terminal.interrupt import Interrupted, exit_code, stop_request
 from propagate.features.rgb import ColorPatches
 from propagate.formats import read_indexed_png
 from tests.app.conftest import HEIGHT, SMALL, WIDTH, write_video
@@ -57,10 +57,10 @@ def test_finished_frames_are_complete_files(tmp_path, mask, keypoints, command):
 
 def test_the_second_interrupt_stops_at_once():
     before = signal.getsignal(signal.SIGINT)
-    with Interrupt(Terminal()) as interrupt:
+    with stop_request(Terminal()) as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested
-        with pytest.raises(Stopped, match="at once"):
+        with pytest.raises(Interrupted, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -103,7 +103,7 @@ def test_a_library_that_turns_the_interrupt_into_its_own_error_changes_no_code(c
 def test_a_process_that_ignores_sighup_goes_on():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with reporting() as terminal, Interrupt(terminal) as interrupt:
+        with reporting() as terminal, stop_request(terminal) as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
         assert not interrupt.requested
     finally:
@@ -112,7 +112,7 @@ def test_a_process_that_ignores_sighup_goes_on():
 
 def test_a_signal_that_timeout_sends_twice_counts_once():
     terminal = Terminal()
-    with Interrupt(terminal) as interrupt:
+    with stop_request(terminal) as interrupt:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt.requested
@@ -129,15 +129,15 @@ def carried(clip, mask, out, observe):
         def __exit__(self, *_):
             return None
 
-    from propagate.app.options import resolve_settings
-    from propagate.app.running.inputs import open_input, read_first_mask
+    from propagate.app.options import Changes
+    from propagate.app.running.inputs import open_input, read_mask
     from propagate.app.running.run import carry
 
-    resolved = resolve_settings("rgb", ["video.short_side=64"], device="cpu")
+    resolved = Changes(["video.short_side=64"], "cpu").resolve("rgb")
     try:
         with reporting() as terminal:
             reader = open_input(clip, resolved.settings, terminal)
-            first = read_first_mask(mask, reader.info, terminal, resize=False)
+            first = read_mask(mask, (HEIGHT, WIDTH), terminal)
             carry(reader, first, out, resolved, terminal, command="segment", observers=[Observer()])
     except typer.Exit as end:
         return end.exit_code

@@ -9,8 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from propagate.app.models import app as models_app
-from propagate.weights.locating import MODELS
-from propagate.weights.registry import Model, UrlSource, WeightFile
+from propagate.weights.registry import MODELS, Model, UrlSource, WeightFile
 from tests.features.adm.guided_diffusion import Options, random_state
 
 CONTENT = b"weights"

@@ -88,7 +88,7 @@ def test_a_file_that_is_not_there(run, short, mask, tmp_path):
 def test_what_is_read_is_not_kept_in_a_cache(run, short, mask, tmp_path):
     result = run("segment", short, "-m", mask, "-o", tmp_path / "out", *TINY, "--cache", tmp_path / "cache")
     assert result.exit_code == 2
-    assert "depends on the first frame's label" in result.stderr
+    assert "depend on the first frame's label" in result.stderr
 
 
 def test_a_failure_while_learning_leaves_no_prompts(run, short, mask, tmp_path, monkeypatch):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from propagate.app.evaluate.evaluation import finished_already
+from propagate.app.evaluate.clips import finished_already
 from propagate.benchmarks.davis.clips import load_davis
 from propagate.errors import WeightsError
 from propagate.features.rgb import ColorPatches
 from propagate.formats import write_mask
 from propagate.types import Mask
-from propagate.weights.locating import Wanted
+from propagate.weights.request import Wanted
 from tests.app.conftest import picture, square_ids
 
 FRAMES = 5

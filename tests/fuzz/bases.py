@@ -19,7 +19,7 @@ _LATER = (
     "propagate.app.running.run",
     "propagate.app.evaluate.evaluation",
     "propagate.app.match.matches",
-    "propagate.app.running.references",
+    "propagate.app.running.inputs",
     "propagate.benchmarks.badja.clips",
     "propagate.benchmarks.davis.clips",
     "propagate.benchmarks.jhmdb.clips",

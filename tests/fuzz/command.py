@@ -114,7 +114,7 @@ def _foreign_traces(output: str) -> list[str]:
 @cache
 def _ours() -> frozenset[str]:
     """Names of our exceptions."""
-    classes, found = [PropagateError], {"Stopped"}
+    classes, found = [PropagateError], {"Interrupted"}
     while classes:
         kind = classes.pop()
         found.add(kind.__name__)

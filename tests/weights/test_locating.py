@@ -20,10 +20,11 @@ from propagate.errors import InputError, PropagateWarning, UsageError, WeightsEr
 from propagate.features import EXTRACTORS, build_extractor, wanted_weights
 from propagate.weights import download
 from propagate.weights import locating as weights
-from propagate.weights.consent import forbid
+from propagate.weights.consent import CONSENT, asking, forbid
 from propagate.weights.download import DownloadError
-from propagate.weights.locating import CONSENT, MODELS, Wanted, cached, locate, located, obtain, verify, version_of
-from propagate.weights.registry import HubSource, Model, UrlSource, WeightFile
+from propagate.weights.locating import cached, locate, located, obtain, verify, version_of
+from propagate.weights.registry import MODELS, HubSource, Model, UrlSource, WeightFile
+from propagate.weights.request import Wanted
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -481,7 +482,7 @@ def test_nothing_is_downloaded_unasked(server, tiny, monkeypatch, offline, told)
             locate("tiny")
         assert "propagate models download tiny --yes" in caught.value.remedy
         assert caught.value.exit_code == 4
-    with weights.asking(lambda question: False), pytest.raises(WeightsError):
+    with asking(lambda question: False), pytest.raises(WeightsError):
         locate("tiny", offline=offline)
     assert server.ranges == []
 
@@ -489,7 +490,7 @@ def test_nothing_is_downloaded_unasked(server, tiny, monkeypatch, offline, told)
 def test_whoever_is_asked_hears_size_and_licence(server, tiny, monkeypatch):
     monkeypatch.delenv(CONSENT)
     questions = []
-    with weights.asking(lambda question: questions.append(question) or True):
+    with asking(lambda question: questions.append(question) or True):
         locate("tiny")
         locate("tiny")
     assert len(questions) == 1
@@ -512,7 +513,7 @@ def test_several_are_asked_for_in_one_question(server, tiny, monkeypatch):
         obtain(wanted)
     assert "`propagate models download tiny --yes` and `propagate models download other --yes`" in no.value.remedy
     questions = []
-    with weights.asking(lambda question: questions.append(question) or True):
+    with asking(lambda question: questions.append(question) or True):
         obtain(wanted)
         obtain(wanted)
     assert len(questions) == 1
@@ -524,7 +525,7 @@ def test_a_process_that_was_started_for_work_neither_asks_nor_downloads(server, 
     monkeypatch.setattr("propagate.weights.consent._forbidden", threading.Event())
     forbid()
     obtain([Wanted("tiny")])
-    with weights.asking(lambda question: pytest.fail("asked")), pytest.raises(WeightsError, match="no longer on this"):
+    with asking(lambda question: pytest.fail("asked")), pytest.raises(WeightsError, match="no longer on this"):
         locate("tiny")
     assert server.ranges == []
 

@@ -26,44 +26,28 @@ _ABSENT = "-"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one configuration takes.
-
-    Attributes:
-        name: as in the table.
-        resolved: its settings.
-        device: of its extractor.
-        stages: stage -> seconds per frame, run by run.
-        end_to_end: the same for all of it.
-        peak_memory: bytes of a process of its own, end to end; None where the system does not say.
-        peak_device_memory: bytes of tensors on its GPU; None without one.
-        dense: the transfer against the dense formulation, where it was asked for.
-    """
+    """The measurements of one configuration."""
 
     name: str
     resolved: ResolvedSettings
     device: str
-    stages: Mapping[str, tuple[Timing, ...]]
+    stages: Mapping[str, tuple[Timing, ...]]  # run by run
     end_to_end: tuple[Timing, ...]
-    peak_memory: int | None
-    peak_device_memory: int | None
+    peak_memory: int | None  # bytes of a process of its own; None where the system does not report it
+    peak_device_memory: int | None  # bytes on its GPU
     dense: DenseComparison | None
 
     @property
     def rows(self) -> dict[str, tuple[Timing, ...]]:
         """All stages, their sum, and end to end."""
-        runs = range(len(self.end_to_end))
-        total = tuple(
-            Timing(
-                sum(self.stages[stage][run].wall for stage in STAGES),
-                sum(self.stages[stage][run].cpu for stage in STAGES),
-            )
-            for run in runs
-        )
-        return {**{stage: self.stages[stage] for stage in STAGES}, "sum of the stages": total, WHOLE: self.end_to_end}
+        stages = {stage: self.stages[stage] for stage in STAGES}
+        runs = zip(*stages.values(), strict=True)
+        total = tuple(Timing(sum(_wall(run)), sum(_cpu(run))) for run in runs)
+        return {**stages, "sum of the stages": total, WHOLE: self.end_to_end}
 
 
 def as_table(measured: Sequence[Measured]) -> Table:
-    """A row per stage; of the second configuration and those after it how many times as fast as the first."""
+    """Return a row per stage; later configurations with their speed relative to the first."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column("")
     for number, one in enumerate(measured):
@@ -77,66 +61,42 @@ def as_table(measured: Sequence[Measured]) -> Table:
         cells = [stage]
         for number, one in enumerate(measured):
             timings = one.rows[stage]
-            cells += [_milliseconds(_wall(timings)), _milliseconds(_cpu(timings))]
+            cells += _milliseconds(timings)
             if number:
-                cells.append(_times(ratio(_wall(first[stage]), _wall(timings))))
-                cells.append(_times(ratio(_cpu(first[stage]), _cpu(timings))))
+                cells += map(_times, _ratios(first[stage], timings))
         table.add_row(*cells, style="bold" if stage == WHOLE else "", end_section=stage == STAGES[-1])
     rates = [1 / statistics.median(_wall(one.end_to_end)) for one in measured]
-    table.add_row("frames/s", *_spread(measured, [f"{rate:.3g}" for rate in rates]))
-    table.add_row("peak MiB", *_spread(measured, [_mib(one.peak_memory) for one in measured]))
+    table.add_row("frames/s", *_spread([f"{rate:.3g}" for rate in rates]))
+    table.add_row("peak MiB", *_spread([_mib(one.peak_memory) for one in measured]))
     if any(one.peak_device_memory is not None for one in measured):
-        table.add_row("GPU MiB", *_spread(measured, [_mib(one.peak_device_memory) for one in measured]))
+        table.add_row("GPU MiB", *_spread([_mib(one.peak_device_memory) for one in measured]))
     return table
 
 
 def dense_table(measured: Sequence[Measured]) -> Table:
-    """The transfer of each configuration against the dense formulation on the same tensors."""
+    """Return the transfer of each configuration and the dense formulation on the same tensors."""
     table = Table(box=SIMPLE_HEAD)
     for heading in ("transfer, one frame", "ms", "CPU ms", "MiB", "times as fast", "by CPU", "largest difference"):
         table.add_column(heading, justify="left" if heading.startswith("transfer") else "right")
     for one in measured:
-        if one.dense is None:
-            continue
-        found = one.dense
-        ways = [
-            (f"{one.name}, dense", found.dense, found.dense_memory, ("", "", "")),
-            (
-                one.name,
-                found.ours,
-                found.ours_memory,
-                (
-                    _times(ratio(_wall(found.dense), _wall(found.ours))),
-                    _times(ratio(_cpu(found.dense), _cpu(found.ours))),
-                    f"{found.difference:.1e}",
-                ),
-            ),
-        ]
-        for name, timings, memory, rest in ways:
-            table.add_row(Text(name), _milliseconds(_wall(timings)), _milliseconds(_cpu(timings)), _mib(memory), *rest)
+        if (found := one.dense) is not None:
+            ratios = map(_times, _ratios(found.dense, found.ours))
+            dense = Text(f"{one.name}, dense")
+            table.add_row(dense, *_milliseconds(found.dense), _mib(found.dense_memory), "", "", "")
+            ours = (*_milliseconds(found.ours), _mib(found.ours_memory))
+            table.add_row(Text(one.name), *ours, *ratios, f"{found.difference:.1e}")
     return table
 
 
 def as_text(
-    measured: Sequence[Measured],
-    machine: Mapping[str, Any],
-    origin: str,
-    frames: int,
-    label: Mask,
-    repeat: int,
+    measured: Sequence[Measured], machine: Mapping[str, Any], origin: str, frames: int, label: Mask, repeat: int
 ) -> str:
-    """JSON with every run's times in seconds per frame, the medians, and the ratios to the first configuration."""
+    """Return JSON with the times of every run, their medians, and the ratios to the first configuration."""
     height, width = label.size
     content = {
         "machine": machine,
         "versions": versions(),
-        "clip": {
-            "source": origin,
-            "frames": frames,
-            "width": width,
-            "height": height,
-            "objects": len(label.objects),
-        },
+        "clip": {"source": origin, "frames": frames, "width": width, "height": height, "objects": len(label.objects)},
         "repeat": repeat,
         "unit": "seconds per frame",
         "configs": [_config(one) for one in measured],
@@ -145,11 +105,8 @@ def as_text(
                 "config": one.name,
                 "first": measured[0].name,
                 **{
-                    stage: {
-                        "wall": asdict(ratio(_wall(measured[0].rows[stage]), _wall(timings))),
-                        "cpu": asdict(ratio(_cpu(measured[0].rows[stage]), _cpu(timings))),
-                    }
-                    for stage, timings in one.rows.items()
+                    stage: dict(zip(("wall", "cpu"), map(asdict, _ratios(timings, one.rows[stage])), strict=True))
+                    for stage, timings in measured[0].rows.items()
                 },
             }
             for one in measured[1:]
@@ -171,13 +128,13 @@ def _config(one: Measured) -> dict[str, Any]:
         "peak_memory": one.peak_memory,
         "peak_device_memory": one.peak_device_memory,
     }
-    if one.dense is not None:
-        found = one.dense
+    if (found := one.dense) is not None:
+        wall, cpu = _ratios(found.dense, found.ours)
         content["dense"] = {
             "transfer": {**_runs(found.ours), "memory": found.ours_memory},
             "dense": {**_runs(found.dense), "memory": found.dense_memory},
-            "times_as_fast": asdict(ratio(_wall(found.dense), _wall(found.ours))),
-            "times_as_fast_by_cpu": asdict(ratio(_cpu(found.dense), _cpu(found.ours))),
+            "times_as_fast": asdict(wall),
+            "times_as_fast_by_cpu": asdict(cpu),
             "largest_difference": found.difference,
         }
     return content
@@ -196,8 +153,12 @@ def _cpu(timings: Sequence[Timing]) -> list[float]:
     return [timing.cpu for timing in timings]
 
 
-def _milliseconds(seconds: Sequence[float]) -> str:
-    return f"{1000 * statistics.median(seconds):.1f}"
+def _ratios(slow: Sequence[Timing], fast: Sequence[Timing]) -> tuple[Ratio, Ratio]:
+    return ratio(_wall(slow), _wall(fast)), ratio(_cpu(slow), _cpu(fast))
+
+
+def _milliseconds(timings: Sequence[Timing]) -> list[str]:
+    return [f"{1000 * statistics.median(seconds):.1f}" for seconds in (_wall(timings), _cpu(timings))]
 
 
 def _times(found: Ratio) -> str:
@@ -208,9 +169,7 @@ def _mib(size: int | None) -> str:
     return _ABSENT if size is None else f"{size / 2**20:.0f}"
 
 
-def _spread(measured: Sequence[Measured], values: Sequence[str]) -> list[str]:
-    """One value per configuration, in the first of its columns."""
-    cells = []
-    for number, _ in enumerate(measured):
-        cells += [values[number], "", *(["", ""] if number else [])]
-    return cells
+def _spread(values: Sequence[str]) -> list[str]:
+    """Put each value into the first column of its configuration."""
+    cells = [[value, "", *(["", ""] if number else [])] for number, value in enumerate(values)]
+    return [cell for row in cells for cell in row]

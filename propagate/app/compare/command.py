@@ -17,49 +17,29 @@ EXAMPLES = (
 def compare(
     terminal: Terminal,
     video: options.Video,
-    configs: Annotated[
-        list[str],
-        options.option(
-            "--config",
-            "-c",
-            metavar="NAME_OR_FILE",
-            help="Preset, YAML file or baseline (static, flow); two or more.",
-            panel=options.SETTINGS,
-        ),
-    ],
+    configs: Annotated[list[str], options.configs_option("Preset, YAML file or baseline (static, flow); two or more.")],
     frames: options.Frames,
     weights: options.Weights,
+    changes: options.Changes,
     mask: Annotated[Path | None, options.option("--mask", "-m", metavar="PNG", help="Mask of the first frame.")] = None,
     keypoints: Annotated[
         Path | None, options.option("--keypoints", "-k", metavar="FILE", help="Keypoints of the first frame instead.")
     ] = None,
-    resize_mask: Annotated[bool, options.option("--resize-mask", help="Scale the mask to the frame's size.")] = False,
-    harden: Annotated[bool, options.option("--harden", help="Cut soft edges at the nearest flat color.")] = False,
-    assignments: options.Assignments = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
+    resize_mask: options.ResizeMask = False,
+    harden: options.Harden = False,
     output: Annotated[Path | None, options.output_option("VIDEO_compare")] = None,
     overwrite: Annotated[
         bool, options.option("--overwrite", help="Replace an earlier comparison.", panel=options.OUTPUT)
     ] = False,
 ) -> int:
-    """Run several presets on one video: side by side, with speed, memory and how far they agree."""
+    """Run several presets on one video: side by side, with speed, memory and agreement."""
     from propagate.app.compare.comparison import compare_methods, methods_of, read_label
     from propagate.app.running.inputs import open_input
 
-    resolved = options.resolve_settings(None, None, **vars(frames), max_memory=max_memory)
-    methods = methods_of(configs, options.with_max_memory(assignments or (), max_memory), device)
-    clip = open_input(video, resolved.settings, terminal, leave_out=[mask] if mask else [])
-    reading = resolved.settings.video
-    first = read_label(
-        mask,
-        keypoints,
-        clip.info,
-        terminal,
-        resize=resize_mask,
-        harden=harden,
-        frame=reading.from_frame,
-        alone=frames.from_frame is None,
-    )
+    settings = options.Changes(max_memory=changes.max_memory).resolve(frames=frames).settings
+    methods = methods_of(configs, changes.with_memory, changes.device)
+    clip = open_input(video, settings, terminal, leave_out=[mask] if mask else [])
+    frame = None if frames.from_frame is None else settings.video.from_frame
+    first = read_label(mask, keypoints, clip.info, terminal, resize=resize_mask, harden=harden, frame=frame)
     folder = output or Path(f"{video.stem}_compare")
-    return compare_methods(clip, first, methods, folder, terminal, reading, overwrite=overwrite)
+    return compare_methods(clip, first, methods, folder, terminal, settings.video, overwrite=overwrite)

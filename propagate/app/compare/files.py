@@ -1,4 +1,4 @@
-"""What a comparison says of all its results together: table, contact sheet, side-by-side video, summary."""
+"""The files of a comparison: table, contact sheet, side-by-side video, summary."""
 
 from __future__ import annotations
 
@@ -15,65 +15,50 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from propagate.app.running.outputs import ForgivingVideo, picture_name
+from propagate.app.running.outputs import (
+    RATE_WITHOUT_CLOCK,
+    OptionalVideo,
+    csv_table,
+    picture_name,
+    write_json,
+    write_png,
+)
+from propagate.app.running.record import command_line
 from propagate.app.terminal.console import Terminal
 from propagate.app.terminal.progress import progress
+from propagate.benchmarks.comparison import contact_sheet as sheets
 from propagate.benchmarks.comparison.agreement import TOLERANCE, Agreement
-from propagate.benchmarks.comparison.contact_sheet import (
-    DIFFERENCE,
-    contact_sheet,
-    difference,
-    drawn,
-    fitted,
-    side_by_side,
-)
+from propagate.benchmarks.comparison.contact_sheet import DIFFERENCE, contact_sheet, side_by_side
 from propagate.errors import InputError
-from propagate.files.atomic import atomic_path
 from propagate.formats import read_indexed_png
 from propagate.formats.output.folder import MASKS
-from propagate.formats.output.run_record import json_text
 from propagate.provenance import versions
 from propagate.types import Frame, Keypoints, Label, Mask
 from propagate.video import VideoEndsEarlyWarning, VideoReader, VideoTimesWarning
 
 FILES = TABLE, SHEET, VIDEO, SUMMARY = "agreement.csv", "compare.png", "compare.mp4", "summary.json"
 _SHOWN = 8  # frames on the sheet
-_CELL, _TILE = (220, 244), (540, 640)  # the most (height, width) of a picture on the sheet and in the video
-_RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
+_CELL, _TILE = (220, 244), (540, 640)  # largest (height, width) of a picture on the sheet and in the video
 _ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How one method ran.
-
-    Attributes:
-        name: of the method.
-        folder: of its results.
-        settings_hash: of all its settings.
-        frames: how many.
-        seconds: for all of them, without loading.
-        frames_per_second: from the second frame on; None where there are not more.
-        peak_memory: largest resident size of the process meanwhile, in bytes; None where the system does not say.
-        peak_device_memory: the most bytes of tensors on a GPU; None without one.
-        confidence: mean over objects or joints and all frames but the given one; None where there are no others.
-        notes: warnings on the way.
-    """
+    """The run of one method."""
 
     name: str
     folder: Path
     settings_hash: str
     frames: int
-    seconds: float
-    frames_per_second: float | None
-    peak_memory: int | None
-    peak_device_memory: int | None
-    confidence: float | None
+    seconds: float  # for all frames, without loading
+    frames_per_second: float | None  # without the first frames; None for a short clip
+    peak_memory: int | None  # bytes of the process; None where the system does not report it
+    peak_device_memory: int | None  # bytes on a GPU
+    mean_confidence: float | None  # over objects or joints and all frames but the given one
     notes: tuple[str, ...]
 
 
@@ -85,43 +70,26 @@ def write_comparison(
     folder: Path,
     terminal: Terminal,
     *,
-    command: str,
     stride: int,
 ) -> tuple[Path, ...]:
-    """Read the results back frame by frame, compare and draw them, and print the table.
-
-    Args:
-        reader: the clip, which is read once more.
-        first: the given label.
-        results: what is compared.
-        failed: name -> why there is no result.
-        folder: where to.
-        terminal: where to print.
-        command: for the summary.
-        stride: every so many frames of the clip were read.
-
-    Returns:
-        The files.
-
-    Raises:
-        InputError: a result cannot be read back, the clip has fewer frames than before, or a file cannot be written.
-    """
+    """Read the results frame by frame, compare and draw them, print the table, and return the written files."""
     info, names = reader.info, [result.name for result in results]
     size, count = (info.height, info.width), min(result.frames for result in results)
     shown = sorted({round(place) for place in np.linspace(0, count - 1, _SHOWN).tolist()})
     agreement = Agreement(first, names, size)
     paths = {name: folder / name for name in FILES}
     cells: dict[str, list[np.ndarray]] = {}
-    compared = 0
     headings: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        for told in (VideoEndsEarlyWarning, VideoTimesWarning):  # by the runs
-            warnings.simplefilter("ignore", told)
-        rows = stack.enter_context(_table(paths[TABLE], agreement.columns))
-        video = stack.enter_context(ForgivingVideo(paths[VIDEO], (info.rate or _RATE_WITHOUT_CLOCK) / stride))
+        for category in (VideoEndsEarlyWarning, VideoTimesWarning):  # the runs have printed them
+            warnings.simplefilter("ignore", category)
+        rows = stack.enter_context(csv_table(paths[TABLE]))
+        rows.writerow(agreement.columns)
+        video = stack.enter_context(OptionalVideo(paths[VIDEO], (info.rate or RATE_WITHOUT_CLOCK) / stride))
         advance = stack.enter_context(progress(terminal, "comparing", count))
         found = {result.name: stack.enter_context(_labels(result.folder, first)) for result in results}
+        compared = 0
         for position, frame in zip(range(count), reader, strict=False):
             labels = {name: label_of(frame) for name, label_of in found.items()}
             if position:
@@ -139,29 +107,19 @@ def write_comparison(
     captions[DIFFERENCE] = ("orange: not all give", "the same object")
     title = f"{'/'.join(Path(info.source).parts[-2:])}: a row per configuration, a column per frame"
     sheet = contact_sheet(title, headings, cells, captions, _explained(agreement))
-    with atomic_path(paths[SHEET]) as temporary:
-        Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
-    _write_summary(paths[SUMMARY], reader, first, results, failed, agreement, command)
+    write_png(paths[SHEET], sheet, optimize=True)
+    write_json(paths[SUMMARY], _summary(reader, first, results, failed, agreement))
     terminal.result(_printed(results, agreement))
     terminal.notes(_explained(agreement))
     for result in results:
         if result.frames > count:
             terminal.note(f"{result.name} has {result.frames} frames; the first {count}, which all have, are compared.")
-    return tuple(path for path in paths.values() if path.exists())  # the video may have failed, which a note says
-
-
-@contextmanager
-def _table(path: Path, columns: Sequence[str]) -> Iterator[Any]:
-    """A CSV file with its headings, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(columns)
-        yield rows
+    return tuple(path for path in paths.values() if path.exists())  # the video may have failed, with a note
 
 
 @contextmanager
 def _labels(folder: Path, first: Label) -> Iterator[Callable[[Frame], Label]]:
-    """A function that gives a finished result's label of each frame, asked for in order, from its files."""
+    """Yield a function that reads a result's label of each frame, in order."""
     if isinstance(first, Mask):
         yield lambda frame: read_indexed_png(folder / MASKS / f"{picture_name(frame)}.png")
     else:
@@ -170,11 +128,7 @@ def _labels(folder: Path, first: Label) -> Iterator[Callable[[Frame], Label]]:
 
 
 def _poses(path: Path, first: Keypoints) -> Generator[Keypoints, None, None]:
-    """The keypoints of a CSV file that a run wrote, frame by frame.
-
-    Raises:
-        InputError: it ends.
-    """
+    """Read the CSV file of a run frame by frame; raise an error at its end."""
     with path.open(encoding="utf-8", newline="") as file:
         for _, rows in groupby(csv.DictReader(file), key=itemgetter("frame")):
             values = [[float(row[column] or "nan") for column in ("x", "y", "confidence")] for row in rows]
@@ -186,12 +140,12 @@ def _poses(path: Path, first: Keypoints) -> Generator[Keypoints, None, None]:
 def _tiles(
     frame: Frame, labels: Mapping[str, Label], box: tuple[int, int], *, names: bool
 ) -> dict[str, UInt8[ndarray, "y x 3"]]:
-    """A picture per result, and for two or more masks one of where they differ."""
-    size = fitted(frame.size, box)
-    tiles = {name: drawn(frame.pixels, label, size, names=names) for name, label in labels.items()}
+    """Draw each result, and the difference of two or more masks."""
+    size = sheets.fitted(frame.size, box)
+    tiles = {name: sheets.drawn(frame.pixels, label, size, names=names) for name, label in labels.items()}
     masks = [label for label in labels.values() if isinstance(label, Mask)]
     if len(masks) > 1:
-        tiles[DIFFERENCE] = difference(frame.pixels, masks, size)
+        tiles[DIFFERENCE] = sheets.difference(frame.pixels, masks, size)
     return tiles
 
 
@@ -200,19 +154,18 @@ def _when(frame: Frame) -> str:
 
 
 def _caption(result: Finished, agreement: Agreement) -> tuple[str, ...]:
-    """What stands below a name on the sheet."""
     together = agreement.with_others(result.name)
     lines = [
         None if result.frames_per_second is None else f"{result.frames_per_second:.3g} frames/s",
         None if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MiB",
         None if together is None else f"agrees {100 * together:.0f} %",
-        None if result.confidence is None else f"confidence {result.confidence:.2f}",
+        None if result.mean_confidence is None else f"confidence {result.mean_confidence:.2f}",
     ]
     return tuple(line for line in lines if line is not None)
 
 
 def _explained(agreement: Agreement) -> tuple[str, ...]:
-    """What the numbers mean, in sentences."""
+    """Explain the numbers."""
     if agreement.tolerance is None:
         measure = "mean J (intersection over union) of an object's masks from two configurations, over all frames"
     else:
@@ -228,7 +181,6 @@ def _explained(agreement: Agreement) -> tuple[str, ...]:
 
 
 def _printed(results: Sequence[Finished], agreement: Agreement) -> Table:
-    """A row per configuration."""
     on_gpu = any(result.peak_device_memory is not None for result in results)
     table = Table(box=SIMPLE_HEAD)
     table.add_column("")
@@ -243,7 +195,7 @@ def _printed(results: Sequence[Finished], agreement: Agreement) -> Table:
             Text(result.name),
             _ABSENT if result.frames_per_second is None else f"{result.frames_per_second:.3g}",
             *(_ABSENT if size is None else f"{size / 2**20:.0f}" for size in sizes),
-            _ABSENT if result.confidence is None else f"{result.confidence:.2f}",
+            _ABSENT if result.mean_confidence is None else f"{result.mean_confidence:.2f}",
             *(
                 _ABSENT if value is None else f"{100 * value:.1f} %"
                 for value in (agreement.with_others(result.name), *pairs)
@@ -252,33 +204,21 @@ def _printed(results: Sequence[Finished], agreement: Agreement) -> Table:
     return table
 
 
-def _write_summary(
-    path: Path,
-    reader: VideoReader,
-    first: Label,
-    results: Sequence[Finished],
-    failed: Mapping[str, str],
-    agreement: Agreement,
-    command: str,
-) -> None:
+def _summary(
+    reader: VideoReader, first: Label, results: Sequence[Finished], failed: Mapping[str, str], agreement: Agreement
+) -> dict[str, Any]:
     info = reader.info
-    content = {
-        "command": command,
+    return {
+        "command": command_line(),
         "clip": {"path": info.source, "width": info.width, "height": info.height, "frames": results[0].frames},
         "label": {"objects": first.objects} if isinstance(first, Mask) else {"joints": first.names},
         "measure": _explained(agreement)[0],
         "tolerance_px": agreement.tolerance,
         "configs": [
             {
-                "name": result.name,
+                **{name: value for name, value in vars(result).items() if name != "notes"},
                 "folder": result.folder.name,
-                "settings_hash": result.settings_hash,
-                "frames": result.frames,
                 "seconds": round(result.seconds, 4),
-                "frames_per_second": result.frames_per_second,
-                "peak_memory": result.peak_memory,
-                "peak_device_memory": result.peak_device_memory,
-                "mean_confidence": result.confidence,
                 "agreement_with_others": agreement.with_others(result.name),
                 "notes": result.notes,
             }
@@ -291,5 +231,3 @@ def _write_summary(
         "failed": failed,
         "versions": versions(),
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json_text(content), encoding="utf-8")

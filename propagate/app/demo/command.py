@@ -1,4 +1,4 @@
-"""`propagate demo`: the sample videos, carried and scored."""
+"""`propagate demo`: run and score the sample videos."""
 
 # Annotations are evaluated here, see `options.command`.
 from pathlib import Path
@@ -18,7 +18,7 @@ def demo(
     output: Annotated[Path, options.output_option("demo_output")] = Path("demo_output"),
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Carry masks and keypoints through the sample videos, and score the one whose truth is known."""
+    """Carry masks and keypoints through the sample videos, and score one of them."""
     resolved = preset.resolve()
     from propagate.app.demo.samples import run_samples
 

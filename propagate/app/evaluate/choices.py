@@ -1,4 +1,4 @@
-"""The options of `propagate evaluate` beside those of the data set."""
+"""The options of `propagate evaluate` and `propagate sweep`, beside those of the data set."""
 
 # Annotations are evaluated here, see `options.command`.
 from collections.abc import Sequence
@@ -12,52 +12,55 @@ from propagate.app.evaluate.data_sets import Running
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user asked for.
-
-    Raises:
-        UsageError: a name that no preset and no baseline has; the data set has not been read yet.
-    """
+    """The options of `propagate evaluate`; raises a UsageError for unknown names before the data set is read."""
 
     running: Running
     weights: options.Weights
     configs: Annotated[
         list[str] | None,
-        options.option(
-            "--config",
-            "-c",
-            metavar="NAME_OR_FILE",
-            help="Preset, YAML file or baseline (static, flow); repeatable. \\[default: compact]",
-            panel=options.SETTINGS,
-        ),
+        options.configs_option("Preset, YAML file or baseline (static, flow); repeatable. \\[default: compact]"),
     ] = None
-    assignments: options.Assignments = None
-    device: options.Device = None
-    max_memory: options.MaxMemory = None
+    changes: options.Changes = options.NO_CHANGES
     results: Annotated[
         list[Path] | None,
         options.option(metavar="DIR", help="Score these results, a folder per clip; repeatable.", panel="Running"),
     ] = None
-    output: Annotated[
-        Path | None,
-        options.option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Write results, scores and report here. \\[default: DATASET_results; nothing for --results]",
-            panel=options.OUTPUT,
-        ),
-    ] = None
+    output: Annotated[Path | None, options.output_option("DATASET_results; nothing for --results")] = None
     no_report: Annotated[
         bool, options.option("--no-report", help="Write no plots and no report.html.", panel=options.OUTPUT)
     ] = False
 
     def __post_init__(self) -> None:
-        from propagate.benchmarks.running.methods import check_name
+        _check_names(self.configs or ())
 
-        for config in self.configs or ():
-            check_name(config)
 
-    @property
-    def changes(self) -> Sequence[str]:
-        """`--set` and `--max-memory`, as assignments."""
-        return options.with_max_memory(self.assignments or (), self.max_memory)
+@dataclass(frozen=True)
+class SweepChoices:
+    """The options of `propagate sweep`; raises a UsageError for an unknown preset."""
+
+    running: Running
+    weights: options.Weights
+    cache: options.Cache
+    assignments: Annotated[
+        list[str],
+        options.option(
+            "--set",
+            metavar="A.B=V1,V2,...",
+            help="Values of one or two settings; lists in brackets: a.b=[1,2],[3]. One value: fixed.",
+            panel=options.SETTINGS,
+        ),
+    ]
+    config: options.Config = None
+    device: options.Device = None
+    max_memory: options.MaxMemory = None
+    output: Annotated[Path | None, options.output_option("DATASET_sweep")] = None
+
+    def __post_init__(self) -> None:
+        _check_names([self.config] if self.config else ())
+
+
+def _check_names(configs: Sequence[str]) -> None:
+    from propagate.benchmarks.running.methods import check_name  # with torch, which takes seconds
+
+    for config in configs:
+        check_name(config)

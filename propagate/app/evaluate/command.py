@@ -19,7 +19,7 @@ _EXAMPLES = (
 )
 
 
-def _evaluate(terminal: Terminal, choices: Choices, benchmark: "Benchmark") -> int:
+def _evaluate(terminal: Terminal, benchmark: "Benchmark", choices: Choices) -> int:
     from propagate.app.evaluate.evaluation import evaluate
 
     return evaluate(terminal, benchmark, choices)

@@ -1,4 +1,4 @@
-"""One command per data set of `benchmarks.registry`, and the options that `evaluate` and `sweep` share."""
+"""A command for each data set of `benchmarks.registry`, and the options that `evaluate` and `sweep` share."""
 
 # Annotations are evaluated here, see `options.command`.
 import inspect
@@ -15,7 +15,7 @@ from propagate.benchmarks.registry import DATA_SETS
 
 @dataclass(frozen=True)
 class Running:
-    """How clips are run."""
+    """Jobs, threads, and earlier results."""
 
     jobs: Annotated[
         int,
@@ -32,13 +32,7 @@ class Running:
 
 
 def add_data_sets(app: typer.Typer, act: Callable[..., int], examples: str) -> None:
-    """Add a command for each data set.
-
-    Args:
-        app: gets the commands.
-        act: `act(terminal, choices, benchmark)` does the work and returns the exit code.
-        examples: shown under the first command.
-    """
+    """Add a command for each data set, which calls `act(terminal, benchmark, choices)` for the exit code."""
     for number, (name, load) in enumerate(DATA_SETS.items()):
         epilog = examples if number == 0 else None
         app.command(name, epilog=epilog)(options.command(act, benchmark=_with_options(load)))
@@ -50,10 +44,9 @@ def _with_options(load: Callable[..., Any]) -> Callable[..., Any]:
     def with_options(**given: Any) -> Any:
         return load(**given)
 
-    parameters = [
-        parameter.replace(annotation=_annotated(parameter)) for parameter in inspect.signature(load).parameters.values()
-    ]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parameters = inspect.signature(load).parameters.values()
+    annotated = [parameter.replace(annotation=_annotated(parameter)) for parameter in parameters]
+    with_options.__signature__ = inspect.Signature(annotated)  # type: ignore[attr-defined]
     with_options.__doc__ = load.__doc__
     return with_options
 
@@ -61,15 +54,7 @@ def _with_options(load: Callable[..., Any]) -> Callable[..., Any]:
 def _annotated(parameter: inspect.Parameter) -> Any:
     kind, option = get_args(parameter.annotation)
     assert isinstance(option, Option)
-    required = parameter.default is inspect.Parameter.empty
+    shows_default = parameter.default not in (inspect.Parameter.empty, None)
+    more = {"min": option.min, "max": option.max, "show_default": shows_default}
     names = [option.name] if option.name else []
-    typed = options.option(
-        *names,
-        help=option.help,
-        metavar=option.metavar,
-        min=option.min,
-        max=option.max,
-        panel="Data set",
-        show_default=not required and parameter.default is not None,
-    )
-    return Annotated[kind, typed]
+    return Annotated[kind, options.option(*names, help=option.help, metavar=option.metavar, panel="Data set", **more)]

@@ -30,8 +30,8 @@ def match(
     output: Annotated[Path | None, options.output_option("A_B_matches")] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Find the points of one picture in another."""
-    resolved = options.resolve_settings(config, assignments, device=device)
+    """Find the points of one picture in another picture."""
+    resolved = options.Changes(assignments, device).resolve(config)
     from propagate.app.match.matches import write_matches
 
     folder = output or Path(f"{a.stem}_{b.stem}_matches")

@@ -1,8 +1,10 @@
-"""What `propagate match` does: features of two pictures, their matches, and the files that show them."""
+"""Match two pictures by their features, and write files that show the matches."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 
-from propagate.app.running.outputs import output_folder, refuse_replacing
+from propagate.app.running.inputs import read_keypoints, read_one_picture
+from propagate.app.running.outputs import output_folder, refuse_replacing, write_json, write_png
 from propagate.app.running.record import settings_record
-from propagate.app.running.references import read_one_picture
 from propagate.app.terminal.console import Terminal
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor, build_extractor, wanted_weights
@@ -23,9 +24,8 @@ from propagate.features.anchoring import anchored
 from propagate.features.finite import check_finite
 from propagate.features.learned_prompts.label_reader import LabelReader
 from propagate.files.atomic import atomic_path
-from propagate.formats import read_keypoints_file, write_run_record
+from propagate.formats import write_run_record
 from propagate.formats.output.folder import HEAT
-from propagate.formats.output.run_record import json_text
 from propagate.geometry import grid_size, grid_to_pixels, pixels_to_grid, resize_frame, to_tensor, working_size
 from propagate.planning.fitting import check_fit
 from propagate.provenance import versions
@@ -54,32 +54,19 @@ def write_matches(
     dense: bool,
     overwrite: bool,
 ) -> None:
-    """Match two pictures and write what was found.
+    """Match two pictures and write the results.
 
     Writes correspondences.json, lines.png and heat/01_NAME.png per point (with `points`), dense.npz and dense.png (with
     `dense`), run.json.
-
-    Args:
-        path_a, path_b: the pictures.
-        points: keypoint file of A.
-        output: folder of the results.
-        resolved: settings and where they came from.
-        terminal: where to print.
-        dense: match every cell of A.
-        overwrite: accept a folder that holds something.
-
-    Raises:
-        UsageError: neither points nor dense, an extractor that cannot match pictures, or a result that would replace
-            what is read.
-        InputError: a file that cannot be read, or points that were annotated at another size.
     """
     if points is None and not dense:
         raise UsageError("There is nothing to match.", "Give --points FILE, or --dense for every cell.")
     settings, start = resolved.settings, time.monotonic()
     (a, notes_a), (b, notes_b) = read_one_picture(path_a, "The picture"), read_one_picture(path_b, "The picture")
-    keypoints = None if points is None else read_keypoints_file(points, frame_size=(a.shape[0], a.shape[1]))
-    notes = [*notes_a, *notes_b, *(() if keypoints is None else keypoints.notes)]
+    notes = [*notes_a, *notes_b]
     terminal.notes(notes)
+    keypoints = None if points is None else read_keypoints(points, (a.shape[0], a.shape[1]), terminal)
+    notes += () if keypoints is None else keypoints.notes
     obtain(wanted_weights(settings.features.name, **settings.features.options))
     refuse_replacing(output, [path_a, path_b, *([] if points is None else [points])], _RESULTS)
     with output_folder(output, terminal, overwrite=overwrite):
@@ -90,11 +77,13 @@ def write_matches(
                 "These features are learned from a label and match no pictures.", "Choose another --config."
             )
         features_a, features_b = features_of_pair(a, b, extractor, settings)
+        sides = _Side(a, features_a), _Side(b, features_b)
         found: list[str] = []
         if keypoints is not None:
-            found.append(_write_points(output, a, b, keypoints.keypoints, features_a, features_b, terminal))
+            assert isinstance(keypoints.label, Keypoints)
+            found.append(_write_points(output, *sides, keypoints.label, terminal))
         if dense:
-            found.append(_write_dense(output, a, b, features_a, features_b, terminal))
+            found.append(_write_dense(output, *sides, terminal))
         terminal.notes(found)
         record = {
             "command": "match",
@@ -106,22 +95,44 @@ def write_matches(
             "notes": [*notes, *found],
             "seconds": round(time.monotonic() - start, 3),
         }
-        terminal.result("  " + str(write_run_record(output, record)))
+        terminal.result(f"  {write_run_record(output, record)}")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One picture, its features, and their grid."""
+
+    pixels: UInt8[ndarray, "h w 3"]
+    features: Float[Tensor, "c r s"]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(height, width) in pixels, and in cells."""
+        height, width = self.pixels.shape[:2]
+        return (height, width), (int(self.features.shape[1]), int(self.features.shape[2]))
+
+    def to_pixels(self, cells: Tensor) -> ndarray:
+        """Convert cells to pixels."""
+        return grid_to_pixels(cells.cpu().double().numpy(), *self.sizes)
+
+    @property
+    def cell(self) -> list[float]:
+        """Width and height of a cell in pixels."""
+        (height, width), (rows, columns) = self.sizes
+        return [round(width / columns, 3), round(height / rows, 3)]
 
 
 def features_of_pair(
     a: PictureA, b: PictureB, extractor: FeatureExtractor, settings: Settings
 ) -> tuple[Float[Tensor, "c r s"], Float[Tensor, "c p q"]]:
-    """Features of two pictures of any sizes, each on the grid over its own working size.
+    """Return the features of two pictures of any size, each on the grid of its own working size.
 
-    Both go to the top left of one canvas, their borders repeated, so that a basis can be fitted on the two together;
-    the cells beyond a picture are left out again.
+    Both are padded to one canvas, so that one basis is fitted to the two; the cells of the padding are removed.
     """
     sizes = []
-    for picture in (a, b):
-        size = (picture.shape[0], picture.shape[1])
-        check_fit(size, extractor, settings, masks=False)
-        sizes.append(working_size(size, multiple=extractor.multiple, **settings.video.sizing))
+    for height, width in (a.shape[:2], b.shape[:2]):
+        check_fit((height, width), extractor, settings, masks=False)
+        sizes.append(working_size((height, width), multiple=extractor.multiple, **settings.video.sizing))
     canvas = (max(height for height, _ in sizes), max(width for _, width in sizes))
     images = torch.stack(
         [to_tensor(padded(resize_frame(picture, size), canvas)) for picture, size in zip((a, b), sizes, strict=True)]
@@ -135,15 +146,13 @@ def features_of_pair(
     return parts[0], parts[1]
 
 
-def _write_points(
-    output: Path, a: PictureA, b: PictureB, keypoints: Keypoints, ours: Tensor, theirs: Tensor, terminal: Terminal
-) -> str:
+def _write_points(output: Path, a: _Side, b: _Side, keypoints: Keypoints, terminal: Terminal) -> str:
     chosen = np.flatnonzero(keypoints.present)
     names = [keypoints.names[i] for i in chosen]
     positions = keypoints.positions[chosen].astype(np.float64)
-    cells = torch.from_numpy(pixels_to_grid(positions, a.shape[:2], _grid(ours))).to(ours)
-    matches = match_points(ours, cells, theirs)
-    places = grid_to_pixels(matches.positions.cpu().double().numpy(), b.shape[:2], _grid(theirs))
+    cells = torch.from_numpy(pixels_to_grid(positions, *a.sizes)).to(a.features)
+    matches = match_points(a.features, cells, b.features)
+    places = b.to_pixels(matches.positions)
     cosine, mutual = matches.cosine.cpu().double().numpy(), matches.mutual.cpu().numpy()
     rows: list[dict[str, Any]] = [
         {
@@ -159,32 +168,30 @@ def _write_points(
         "version": 1,
         "coordinates": "pixels, x to the right, y down, (0, 0) the center of the top-left pixel",
         "mutual": f"the way back ends within {TOLERANCE} cells of the point",
-        "cell": {"a": _cell(a, ours), "b": _cell(b, theirs)},
+        "cell": {"a": a.cell, "b": b.cell},
         "points": rows,
     }
-    path = output / "correspondences.json"
-    with atomic_path(path) as temporary:
-        temporary.write_text(json_text(document), encoding="utf-8")
-    terminal.result(f"  {path}")
-    _write_picture(output / "lines.png", draw_lines(a, b, positions, places, cosine, mutual), terminal)
-    maps = similarity_maps(ours, cells, theirs).cpu().double().numpy()
+    write_json(output / "correspondences.json", document)
+    write_png(output / "lines.png", draw_lines(a.pixels, b.pixels, positions, places, cosine, mutual))
+    maps = similarity_maps(a.features, cells, b.features).cpu().double().numpy()
     (output / HEAT).mkdir(exist_ok=True)
+    written = [output / "correspondences.json", output / "lines.png"]
     for number, (name, similarity, place) in enumerate(zip(names, maps, places, strict=True), start=1):
         plain = "".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in name)
-        _write_picture(output / HEAT / f"{number:02d}_{plain}.png", draw_heat(b, similarity, place), terminal)
-    return _told("points", float(mutual.mean()), float(cosine.mean()))
+        written.append(output / HEAT / f"{number:02d}_{plain}.png")
+        write_png(written[-1], draw_heat(b.pixels, similarity, place))
+    return _summary("points", mutual, cosine, written, terminal)
 
 
-def _write_dense(output: Path, a: PictureA, b: PictureB, ours: Tensor, theirs: Tensor, terminal: Terminal) -> str:
-    matches, grid = match_cells(ours, theirs), _grid(ours)
-    places = grid_to_pixels(matches.positions.cpu().double().numpy(), b.shape[:2], _grid(theirs)).reshape(*grid, 2)
+def _write_dense(output: Path, a: _Side, b: _Side, terminal: Terminal) -> str:
+    matches, grid = match_cells(a.features, b.features), a.sizes[1]
+    places = b.to_pixels(matches.positions).reshape(*grid, 2)
     mutual = matches.mutual.cpu().numpy().reshape(grid)
     cosine = matches.cosine.cpu().numpy().reshape(grid)
     rows, columns = np.indices(grid)
-    own = grid_to_pixels(np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float64), a.shape[:2], grid)
+    own = grid_to_pixels(np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float64), *a.sizes)
     own = own.reshape(*grid, 2).astype(np.float32)
-    path = output / "dense.npz"
-    with atomic_path(path) as temporary:
+    with atomic_path(output / "dense.npz") as temporary:
         np.savez_compressed(
             temporary,
             x=places[..., 0].astype(np.float32),
@@ -194,29 +201,16 @@ def _write_dense(output: Path, a: PictureA, b: PictureB, ours: Tensor, theirs: T
             cosine=cosine.astype(np.float32),
             mutual=mutual,
         )
-    terminal.result(f"  {path}")
-    _write_picture(output / "dense.png", draw_wheel(a, b, places, mutual), terminal)
-    return _told("cells", float(mutual.mean()), float(cosine.mean()))
+    write_png(output / "dense.png", draw_wheel(a.pixels, b.pixels, places, mutual))
+    return _summary("cells", mutual, cosine, [output / "dense.npz", output / "dense.png"], terminal)
 
 
-def _told(what: str, share: float, cosine: float) -> str:
-    sentence = f"Of the {what} of A {share:.0%} match both ways, with a mean cosine of {cosine:.2f}."
-    if share < LOW_SHARE or cosine < LOW_COSINE:
-        sentence += " That is weak: pictures that have nothing in common can reach it. Look before you use it."
+def _summary(name: str, mutual: ndarray, cosine: ndarray, written: Sequence[Path], terminal: Terminal) -> str:
+    """Print the written files and return a sentence on the matches."""
+    for path in written:
+        terminal.result(f"  {path}")
+    share, similarity = float(mutual.mean()), float(cosine.mean())
+    sentence = f"Of the {name} of A {share:.0%} match both ways, with a mean cosine of {similarity:.2f}."
+    if share < LOW_SHARE or similarity < LOW_COSINE:
+        sentence += " That is weak: unrelated pictures can reach it. Check it before you use it."
     return sentence
-
-
-def _write_picture(path: Path, pixels: PictureA, terminal: Terminal) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
-    terminal.result(f"  {path}")
-
-
-def _grid(features: Tensor) -> tuple[int, int]:
-    return int(features.shape[1]), int(features.shape[2])
-
-
-def _cell(picture: PictureA, features: Tensor) -> list[float]:
-    """Width and height of a cell, in pixels of the picture."""
-    rows, columns = _grid(features)
-    return [round(picture.shape[1] / columns, 3), round(picture.shape[0] / rows, 3)]

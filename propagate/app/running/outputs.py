@@ -1,4 +1,4 @@
-"""What a run writes, frame by frame: each kind of file is a context manager that gives a function to call."""
+"""The files of a run. Each kind is a context manager that yields a function to call for every frame."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
+from PIL import Image
 
 from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
@@ -29,25 +30,27 @@ from propagate.formats import (
     write_mask,
 )
 from propagate.formats.output.folder import MASKS, SOFT
+from propagate.formats.output.run_record import json_text
 from propagate.printable import printable
 from propagate.types import Frame, FrameInfo, Prediction
 
+RATE_WITHOUT_CLOCK = 25.0  # frames/s of the video made from a folder of pictures
 _RESULTS = ("confidence.csv", "keypoints.csv", "keypoints.json", "overlay.mp4", "run.json")
-_LONGEST_NAME = 251  # bytes, with the suffix what every common file system takes
+_MAX_NAME = 251  # bytes without the suffix, for every common file system
 
 Write = Callable[[Frame, Prediction], None]
 
 
 def picture_name(frame: Frame) -> str:
-    """What the files of a frame are called: as its picture, or by its number with five digits."""
+    """Return the stem of a frame's files: its picture's name, or its number with five digits."""
     name = frame.name or ""
-    plain = not name.startswith(".") and not set(name) & set("/\\\0") and 0 < len(os.fsencode(name)) <= _LONGEST_NAME
+    plain = not name.startswith(".") and not set(name) & set("/\\\0") and 0 < len(os.fsencode(name)) <= _MAX_NAME
     return name if plain else f"{frame.index:05d}"
 
 
 @contextmanager
 def mask_pictures(folder: Path) -> Iterator[Write]:
-    """Indexed PNG, each called as `picture_name` says."""
+    """Write an indexed PNG per frame, named by `picture_name`."""
     prepare_output(folder, overwrite=True)
 
     def write(frame: Frame, prediction: Prediction) -> None:
@@ -58,26 +61,44 @@ def mask_pictures(folder: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def confidence_table(path: Path) -> Iterator[Write]:
-    """CSV with the columns frame, object, confidence, and name where frames are pictures that have one."""
+def csv_table(path: Path) -> Iterator[Any]:
+    """Yield a CSV writer for a file that is written atomically."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        begun = False
+        yield csv.writer(file, lineterminator="\n")
+
+
+def write_png(path: Path, pixels: UInt8[ndarray, "h w 3"], **options: Any) -> None:
+    """Write a picture atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", **options)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON document atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json_text(content), encoding="utf-8")
+
+
+@contextmanager
+def confidence_table(path: Path) -> Iterator[Write]:
+    """Write a CSV with the columns frame, object, confidence, and name for named pictures."""
+    with csv_table(path) as rows:
+        has_head = False
 
         def write(frame: Frame, prediction: Prediction) -> None:
-            nonlocal begun
-            named = [] if frame.name is None else [printable(frame.name)]
-            if not begun:
-                rows.writerow(["frame", "object", "confidence", *(["name"] if named else [])])
-                begun = True
-            rows.writerows([frame.index, key, f"{value:.4f}", *named] for key, value in prediction.confidence.items())
+            nonlocal has_head
+            name = [] if frame.name is None else [printable(frame.name)]
+            if not has_head:
+                rows.writerow(["frame", "object", "confidence", *(["name"] if name else [])])
+                has_head = True
+            rows.writerows([frame.index, key, f"{value:.4f}", *name] for key, value in prediction.confidence.items())
 
         yield write
 
 
 @contextmanager
 def keypoints_file(path: Path, frame_size: tuple[int, int]) -> Iterator[Write]:
-    """The keypoints of all frames, as JSON or CSV by the suffix."""
+    """Write the keypoints of all frames, as JSON or CSV by the suffix."""
     with KeypointsWriter(path, frame_size=frame_size) as writer:
         yield lambda _frame, prediction: writer.write(prediction)
 
@@ -86,56 +107,48 @@ class OverlayWarning(PropagateWarning):
     """A video for people could not be written; no result depends on it."""
 
 
-class ForgivingVideo:
-    """A `VideoWriter` whose failure is an `OverlayWarning` and leaves no file: what is drawn never fails a run.
-
-    Args:
-        path, rate, crf: see `VideoWriter`.
-    """
+class OptionalVideo:
+    """A `VideoWriter` that warns on failure and leaves no file: drawing never fails a run."""
 
     def __init__(self, path: Path, rate: float, crf: int = 20) -> None:
         self._path, self._rate, self._crf = path, rate, crf
         self._video: VideoWriter | None = None
 
-    def __enter__(self) -> ForgivingVideo:
-        try:
+    def __enter__(self) -> OptionalVideo:
+        with self._warning():
             self._video = VideoWriter(self._path, self._rate, crf=self._crf).__enter__()
-        except Exception as error:
-            self._give_up(error)
         return self
 
     def write(self, pixels: UInt8[ndarray, "h w 3"], time_s: float) -> None:
-        """Add a frame; nothing where one before it could not be written."""
+        """Add a frame, unless an earlier one failed."""
         if self._video is not None:
-            try:
+            with self._warning():
                 self._video.write(pixels, time_s)
-            except Exception as error:
-                self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
-        video, self._video = self._video, None
-        if video is not None:
-            with suppress(Exception):
-                video.__exit__(type(error), error, error.__traceback__)
-        cause = error.message if isinstance(error, PropagateError) else f"{type(error).__name__}: {error}."
-        told = f"{self._path.name} was not written; everything else is complete. {printable(cause)}"
-        warnings.warn(told, OverlayWarning, stacklevel=3)
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            video, self._video = self._video, None
+            if video is not None:
+                with suppress(Exception):
+                    video.__exit__(type(error), error, error.__traceback__)
+            cause = error.message if isinstance(error, PropagateError) else f"{type(error).__name__}: {error}."
+            message = f"{self._path.name} was not written; everything else is complete. {printable(cause)}"
+            warnings.warn(message, OverlayWarning, stacklevel=4)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._video is not None:
-            try:
-                self._video.__exit__(kind, error, trace)
-            except Exception as failure:
-                self._video = None
-                self._give_up(failure)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if (video := self._video) is not None:
+            self._video = None
+            with self._warning():
+                video.__exit__(kind, error, trace)
 
 
 @contextmanager
 def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
-    """The result drawn over the video."""
-    with ForgivingVideo(path, rate, crf) as video:
+    """Draw the result over the video."""
+    with OptionalVideo(path, rate, crf) as video:
 
         def write(frame: Frame, prediction: Prediction) -> None:
             pixels = frame.pixels
@@ -150,11 +163,7 @@ def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
 
 @contextmanager
 def soft_maps(folder: Path) -> Iterator[Write]:
-    """An .npz per frame, each called as `picture_name` says, with two arrays.
-
-    soft: (L, h, w) float32, the soft labels on the grid; channels: (L,) text, what each stands for, the background
-    first, then the object ids or the names of the joints.
-    """
+    """Write an .npz per frame: `soft`, (L, h, w) float32 on the grid, and `channels`, (L,) ids or names of joints."""
     prepare_output(folder, overwrite=True)
 
     def write(frame: Frame, prediction: Prediction) -> None:
@@ -167,14 +176,10 @@ def soft_maps(folder: Path) -> Iterator[Write]:
 
 
 class Outputs:
-    """All files of a run, opened when the first frame is in.
+    """All files of a run, opened at the first frame.
 
-    On the way out every file is finished with the frames it has, whatever stopped the run, so that finished frames
-    are never lost. Files are discarded only where writing them failed, or on an interruption that must not wait.
-
-    Attributes:
-        frames: number of frames that are in all files.
-        lost: why files could not be finished on the way out, a sentence each.
+    On exit every file is finished with its frames, whatever stopped the run. Files are discarded only if writing them
+    failed, or if an interrupt must not wait; `lost` has sentences on files that could not be finished.
     """
 
     def __init__(self, sinks: Sequence[AbstractContextManager[Write]]) -> None:
@@ -187,11 +192,7 @@ class Outputs:
         return self
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
-        """Add a frame to every file.
-
-        Raises:
-            InputError: a file cannot be written.
-        """
+        """Add a frame to every file."""
         if not self._opened:
             for sink in self._sinks:
                 self._opened.append((sink, sink.__enter__()))
@@ -201,36 +202,21 @@ class Outputs:
         self._broken = None
         self.frames += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         hurry = error is not None and not isinstance(error, Exception)
         failure: PropagateError | None = None
         for sink, _ in self._opened:
-            discard = hurry or sink is self._broken
             try:
-                sink.__exit__(*((kind, error, trace) if discard else (None, None, None)))
-            except PropagateError as refused:
-                self.lost.append(refused.message)
-                failure = failure or refused
+                sink.__exit__(*((kind, error, trace) if hurry or sink is self._broken else (None, None, None)))
+            except PropagateError as caught:
+                self.lost.append(caught.message)
+                failure = failure or caught
         if error is None and failure is not None:
             raise failure
 
 
-def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overlay: bool) -> None:
-    """Refuse results that would replace what the run reads.
-
-    The first frame's mask may lie where its own result goes: that is the same mask.
-
-    Args:
-        output: folder of the results.
-        info: of the video.
-        labels: files of masks or keypoints, and pictures that they belong to.
-        overlay: one is written.
-
-    Raises:
-        UsageError: see `refuse_replacing`.
-    """
+def protect_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overlay: bool) -> None:
+    """Refuse results that would replace the video or the labels, except the first frame's own mask."""
     first = f"{info.names[0]}.png" if info.names else f"{info.indices[0] if info.indices else 0:05d}.png"
     own = real_path(output) / MASKS / first
     results = [name for name in _RESULTS if overlay or name != "overlay.mp4"]
@@ -239,16 +225,7 @@ def keep_inputs(output: Path, info: FrameInfo, labels: Sequence[Path], *, overla
 
 
 def refuse_replacing(output: Path, read: Iterable[Path], written: Iterable[str]) -> None:
-    """Refuse results that would replace what is read.
-
-    Args:
-        output: folder of the results.
-        read: files and folders.
-        written: names of files in the output folder, and of folders for what is in them.
-
-    Raises:
-        UsageError: names the first one.
-    """
+    """Refuse results that would replace inputs; `written` names files and folders in the output folder."""
     places = {real_path(output / name) for name in written}
     for path in read:
         if places & {real_path(path), *real_path(path).parents}:
@@ -258,22 +235,16 @@ def refuse_replacing(output: Path, read: Iterable[Path], written: Iterable[str])
 
 
 @contextmanager
-def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Iterator[Path]:
-    """The folder to write into, held for this run; where the block fails, new and empty folders are removed again.
-
-    Raises:
-        UsageError: it is not empty, and `overwrite` is false.
-        InputError: it cannot be written, a folder has the name of a result, or another run writes into it.
-    """
-    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    subfolders = [folder / MASKS, folder / SOFT]
-    new = [subfolder for subfolder in subfolders if not subfolder.exists()] + new
+def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Iterator[None]:
+    """Create and lock the output folder; if the block fails, remove new folders that are empty."""
+    candidates = (folder / MASKS, folder / SOFT, folder, *folder.parents)
+    new = [path for path in candidates if not path.exists()]
     try:
         with held_output(folder, overwrite=overwrite) as notes:
             terminal.notes(notes)
             if taken := [folder / name for name in _RESULTS if (folder / name).is_dir()]:
                 raise InputError(f"{taken[0]} is a folder, where a file is written.", "Choose another --output.")
-            yield folder
+            yield
     except BaseException:
         for path in new:
             if path.is_dir() and not any(path.iterdir()):
@@ -282,8 +253,8 @@ def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Itera
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    """What tells whether a result of this folder was replaced: (inode, time of change) of each file."""
-    places = [*folder.glob("*"), *folder.glob(f"{MASKS}/*.png"), *folder.glob(f"{SOFT}/*.npz")]
+    """Return inode and modification time of each result in a folder, which change when it is replaced."""
+    paths = [*folder.glob("*"), *folder.glob(f"{MASKS}/*.png"), *folder.glob(f"{SOFT}/*.npz")]
     return {
-        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in places if path.is_file() and path.name != LOCK
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths if path.is_file() and path.name != LOCK
     }

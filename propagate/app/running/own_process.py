@@ -15,14 +15,9 @@ ResultT = TypeVar("ResultT")
 
 
 def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Callable[[], None]) -> ResultT:
-    """Do some work in a process of its own, and return what it returns. See `running.processes`.
+    """Call `work` in a new process, and return its result or raise its PropagateError.
 
-    Args:
-        work: gets a function that it calls after each frame; can be pickled, and so can its result.
-        on_frame: is called here, for each of those calls.
-
-    Raises:
-        PropagateError: the work's own; or the process died, or failed in a way nobody thought of.
+    `work` gets a function to call after each frame, which calls `on_frame` here. Work and result are picklable.
     """
     with children() as start:
         child = start(_work, work)
@@ -30,35 +25,31 @@ def in_own_process(work: Callable[[Callable[[], None]], ResultT], on_frame: Call
             while (message := child.connection.recv()) is None:
                 on_frame()
         except (EOFError, OSError) as error:
-            raise _death(child.ending()) from error
-    outcome, value = message
-    if outcome == "raised":
-        raise value
-    result: ResultT = value
-    return result
+            ending = child.ending()
+            if ending.startswith("killed"):
+                raise OutOfMemoryError(
+                    f"Its process was {ending}.",
+                    "The system does that when memory runs out: give a --max-memory, or close other programs.",
+                ) from error
+            raise PropagateError(f"Its process ended with {ending}.", "Its output stands above.") from error
+    result, failure = message
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[no-any-return]
 
 
 def _work(connection: Connection, work: Callable[[Callable[[], None]], Any]) -> None:
     with suppress(EOFError, OSError):
+        result, failure = None, None
         try:
-            message: tuple[str, Any] = "done", work(lambda: connection.send(None))
+            result = work(lambda: connection.send(None))
         except PropagateError as error:
-            message = "raised", error
+            failure = error
         except MemoryError:
-            message = "raised", OutOfMemoryError("Memory ran out.", "Lower video.short_side with --set.")
+            failure = OutOfMemoryError("Memory ran out.", "Lower video.short_side with --set.")
         except Exception as error:
             trace = "".join(traceback.format_exception(error))
-            message = "raised", PropagateError(f"Something unexpected happened: {type(error).__name__}: {error}", trace)
-        connection.send(message)
+            failure = PropagateError(f"Something unexpected happened: {type(error).__name__}: {error}", trace)
+        connection.send((result, failure))
         with suppress(EOFError):
             connection.recv()  # the parent ends it
-
-
-def _death(ending: str) -> PropagateError:
-    """The error for a process that ended without a message."""
-    if ending.startswith("killed"):
-        return OutOfMemoryError(
-            f"Its process was {ending}.",
-            "The system does that where memory runs out: give a --max-memory, or close other programs.",
-        )
-    return PropagateError(f"Its process ended with {ending}.", "What it said stands above.")

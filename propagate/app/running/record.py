@@ -1,7 +1,9 @@
-"""run.json: with what a run was made."""
+"""The record of a run, run.json: settings, versions, input."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ from propagate.formats import settings_hash
 from propagate.provenance import all_settings, fetched_weights, local_weights
 from propagate.settings import ResolvedSettings
 from propagate.threads import usual_threads
-from propagate.types import FrameInfo, Label, Mask
+from propagate.types import FrameInfo
 
 
 def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
-    """Every setting, where it came from, the seed, a hash, weights, and the package of an extractor that is not ours.
+    """Return every setting with its origin, the seed, a hash, the weights, and the package of a foreign extractor.
 
     The hash covers every setting, the extractor's defaults included: the same hash, weights, package and input give the
     same output on the same kind of device.
@@ -36,7 +38,7 @@ def settings_record(resolved: ResolvedSettings) -> dict[str, Any]:
 
 
 def input_record(info: FrameInfo) -> dict[str, Any]:
-    """The video and how it was read; of pictures the name of each frame."""
+    """Return the video, its reader, and the names of pictures."""
     source = Path(info.source)
     return {
         "input": {
@@ -54,17 +56,16 @@ def input_record(info: FrameInfo) -> dict[str, Any]:
 
 
 def threads() -> dict[str, int]:
-    """Return how many threads torch has, and how many share out the transfer step.
+    """Return the number of threads of torch and of the transfer step.
 
     numba is not asked: its answer starts threads of its own and gives torch as many.
     """
     return {"torch": torch.get_num_threads(), "transfer": usual_threads()}
 
 
-def label_record(path: Path, label: Label, notes: tuple[str, ...]) -> dict[str, Any]:
-    """The mask or the keypoints of the first frame, and how their file was understood."""
-    held = {"objects": label.objects} if isinstance(label, Mask) else {"joints": label.names}
-    return {"path": str(path.absolute()), **held, "notes": notes}
+def command_line() -> str:
+    """Return the command as the user typed it."""
+    return shlex.join(["propagate", *sys.argv[1:]])
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_lists(value: Any) -> Any:
-    """Mappings with numbers for keys, the parts of a fusion, as the lists that they are in a preset."""
+    """Turn mappings with numeric keys, the parts of a fusion, into lists as in a preset."""
     if not isinstance(value, dict):
         return value
     inner = {key: _with_lists(item) for key, item in value.items()}

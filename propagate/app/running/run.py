@@ -1,4 +1,4 @@
-"""One run of `segment` or `track`: a video and a label in, a folder of results out."""
+"""One run of `segment` or `track`: from a video and a label to a folder of results."""
 
 from __future__ import annotations
 
@@ -6,36 +6,27 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from propagate.app.running.inputs import LabelFile
-from propagate.app.running.outputs import (
-    Outputs,
-    Write,
-    confidence_table,
-    keep_inputs,
-    keypoints_file,
-    mask_pictures,
-    output_folder,
-    overlay_video,
-    soft_maps,
-    stamps,
-)
-from propagate.app.running.prompts import learn_label, refuse_cache
-from propagate.app.running.record import input_record, label_record, settings_record, threads
-from propagate.app.running.references import ReferenceFile, find_label, references_record, with_confidence
-from propagate.app.terminal.console import Terminal
-from propagate.app.terminal.interrupt import Interrupt, Stopped
+from propagate.app.running import outputs as sinks
+from propagate.app.running.inputs import LabelFile, ReferenceFile, find_label
+from propagate.app.running.outputs import Outputs, Write, output_folder, protect_inputs, stamps
+from propagate.app.running.record import input_record, settings_record, threads
+from propagate.app.terminal.console import Terminal, own_warnings
+from propagate.app.terminal.interrupt import Interrupted, stop_request
 from propagate.app.terminal.progress import progress
-from propagate.errors import PropagateWarning, UsageError
+from propagate.errors import UsageError
 from propagate.feature_cache.cached_extractor import CachedExtractor
 from propagate.feature_cache.store import FeatureCache
 from propagate.features import EXTRACTORS, FeatureExtractor, build_extractor, wanted_weights
+from propagate.features.learned_prompts.label_reader import LabelReader
+from propagate.files.atomic import atomic_path
 from propagate.formats import write_run_record
 from propagate.formats.output.folder import MASKS, SOFT
 from propagate.labels import label_channels
-from propagate.pipeline import track, with_frames
+from propagate.pipeline import for_label, track, with_frames
 from propagate.planning.budget import MemoryPlan, plan_memory
 from propagate.planning.estimate import PREDICTIONS_AHEAD
 from propagate.planning.fitting import check_fit
@@ -45,8 +36,6 @@ from propagate.stages import ahead
 from propagate.types import Frame, FrameInfo, Label, Mask, Prediction
 from propagate.video import VideoReader
 from propagate.weights.locating import obtain
-
-_RATE_WITHOUT_CLOCK = 25.0  # a folder of pictures is played at this rate
 
 
 def carry(
@@ -61,36 +50,32 @@ def carry(
     cache: FeatureCache | None = None,
     observers: Sequence[AbstractContextManager[Write]] = (),
 ) -> None:
-    """Carry the label through the video and write the results.
+    """Propagate the first frame's label, or that of references, through the video and write the results.
 
     Args:
-        reader: the video.
-        first: the label of its first frame, or pictures of the same kind of thing with labels of their own.
-        output: folder of the results.
-        resolved: settings and where they came from.
-        terminal: where to print.
-        command: its name, for the record.
-        overwrite: accept a folder that holds something.
-        cache: takes the features, and gives those that it has.
-        observers: see every frame and its prediction too.
+        command: name for the record.
+        observers: further sinks of frames and predictions.
 
     Raises:
-        PropagateError: see `pipeline.track` and the outputs. Frames finished before are complete files.
-        Stopped: Ctrl-C. The same holds.
+        PropagateError: see `pipeline.track`. Files of finished frames are complete.
+        Interrupted: a signal arrived. The same holds.
     """
     settings, info = resolved.settings, reader.info
-    labels = (
-        [first.path] if isinstance(first, LabelFile) else [p for file in first for p in (file.path, file.label_path)]
-    )
-    keep_inputs(output, info, labels, overlay=settings.output.overlay)
-    with output_folder(output, terminal, overwrite=overwrite), _nothing_yet(output):
-        before = stamps(output)
-        if cache is None:  # kept features may do without
+    files = [first] if isinstance(first, LabelFile) else [file.label for file in first]
+    pictures = [] if isinstance(first, LabelFile) else [file.path for file in first]
+    protect_inputs(output, info, [*pictures, *(file.path for file in files)], overlay=settings.output.overlay)
+    with output_folder(output, terminal, overwrite=overwrite), _before_first_frame(output) as before:
+        if cache is None:  # cached features may not need the weights
             obtain(wanted_weights(settings.features.name, **settings.features.options))
         with terminal.status(f"Loading {settings.features.name}"):
             extractor = _extractor(resolved, cache)
-        label, confidence, label_told = _label(first, reader, extractor, settings, terminal)
-        extractor = learn_label(extractor, reader, label, output, settings, terminal)
+        confidence: Mapping[int, float] | Mapping[str, float] | None = None
+        if isinstance(first, LabelFile):
+            label, label_record = first.label, first.record
+        else:
+            found, label_record = find_label(first, reader, extractor, settings, terminal)
+            label, confidence = found.label, found.confidence
+        extractor = _learn_label(extractor, reader, label, output, settings, terminal)
         plan = _plan(extractor, info, label, settings)
         record = {
             "command": command,
@@ -98,88 +83,102 @@ def carry(
             "versions": versions(),
             **input_record(info),
             "threads": threads(),
-            "label": label_told,
+            "label": label_record,
             "device": str(getattr(extractor, "device", "unknown")),
             "memory": None if plan is None else plan.record,
             "cache": None if cache is None else {"folder": str(cache.folder.absolute()), "features": cache.counts},
         }
         terminal.detail(f"Features: {settings.features.name} on {record['device']}.")
-        told = "not estimated" if plan is None else f"about {plan.estimate}, with {plan} at a time"
-        terminal.detail(f"Memory: {told}.")
+        memory = "not estimated" if plan is None else f"about {plan.estimate}, with {plan} at a time"
+        terminal.detail(f"Memory: {memory}.")
 
         def carried(frames: Iterator[Frame]) -> Iterator[Prediction]:
             predictions = track(frames, label, extractor=extractor, settings=settings, plan=plan)
-            return with_confidence(predictions, confidence)
+            for number, prediction in enumerate(predictions):  # the first prediction is the label itself
+                yield prediction if number or confidence is None else replace(prediction, confidence=confidence)
 
         outputs = Outputs([*_files(output, info, label, settings), *observers])
-        with Interrupt(terminal) as interrupt:
+        with stop_request(terminal) as stop:
             with _recorded(output, record, outputs, terminal):
                 with outputs, progress(terminal, command, info.count) as advance:
                     for frame, prediction in ahead(with_frames(reader, carried), PREDICTIONS_AHEAD):
                         outputs.write(frame, prediction)
                         advance()
-                        if interrupt.requested:
-                            interrupt.is_heeded = True
+                        if stop.requested:
+                            stop.is_stopping = True
                             break
-                if interrupt.requested and outputs.frames != info.count:
-                    raise Stopped(
+                if stop.requested and outputs.frames != info.count:
+                    raise Interrupted(
                         f"{_frames(outputs.frames)} of {info.count} finished; their files in {output} are complete."
                     )
             if cache is not None:
                 terminal.detail(
-                    "Features: {found} from the cache, {computed} computed, {kept} kept.".format(**cache.counts)
+                    "Features: {found} from the cache, {computed} computed, {kept} cached.".format(**cache.counts)
                 )
             _report(output, before, terminal)
-            if interrupt.requested:
-                raise Stopped(f"All {_frames(outputs.frames)} are finished; the files in {output} are complete.")
+            if stop.requested:
+                raise Interrupted(f"All {_frames(outputs.frames)} are finished; the files in {output} are complete.")
 
 
 @contextmanager
-def _nothing_yet(output: Path) -> Iterator[None]:
-    """Say of an interruption before the first frame what is there all the same, such as a prompt that was learned."""
+def _before_first_frame(output: Path) -> Iterator[Mapping[Path, tuple[int, int]]]:
+    """Yield the stamps of older results; on an interrupt before the first frame, name the files already written."""
     before = stamps(output)
     try:
-        yield
-    except Stopped:
+        yield before
+    except Interrupted:
         raise
     except KeyboardInterrupt as interrupt:
         new = sorted(str(path) for path, stamp in stamps(output).items() if before.get(path) != stamp)
         left = f"written so far: {', '.join(new)}" if new else "nothing was written"
-        raise Stopped(f"Interrupted before the first frame was finished; {left}.") from interrupt
+        raise Interrupted(f"Interrupted before the first frame was finished; {left}.") from interrupt
 
 
-def _label(
-    first: LabelFile | Sequence[ReferenceFile],
-    reader: VideoReader,
-    extractor: FeatureExtractor,
-    settings: Settings,
-    terminal: Terminal,
-) -> tuple[Label, Mapping[int, float] | Mapping[str, float] | None, dict[str, Any]]:
-    """The first frame's label, the confidence with which it was found if it was, and the record of it."""
-    if isinstance(first, LabelFile):
-        return first.label, None, label_record(first.path, first.label, first.notes)
-    found = find_label(first, reader, extractor, settings, terminal)
-    return found.label, found.confidence, references_record(first, found)
+def _learn_label(
+    extractor: FeatureExtractor, reader: VideoReader, label: Label, output: Path, settings: Settings, terminal: Terminal
+) -> FeatureExtractor:
+    """Train a `LabelReader` on the first frame, save the prompt in the output folder, and return the trained extractor.
+
+    Returns any other extractor unchanged, without reading the video.
+    """
+    if not isinstance(extractor, LabelReader):
+        return extractor
+    check_fit((reader.info.height, reader.info.width), extractor, settings, masks=isinstance(label, Mask))
+    frame = next(iter(reader), None)
+    if frame is None:
+        return extractor  # `track` raises the error
+    if not (steps := extractor.learning_steps(label)):
+        return for_label(extractor, label, frame, settings)
+    with progress(terminal, "learning", steps, unit="steps") as advance:
+
+        def on_step(name: str, loss: float, taken: int) -> None:
+            advance.describe(f"learning {name}, loss {loss:.3g}")
+            advance(taken)
+
+        learned = for_label(extractor, label, frame, settings, on_step)
+    assert isinstance(learned, LabelReader)
+    with atomic_path(output / "prompt.safetensors") as temporary:
+        learned.save(temporary)
+    return learned
 
 
 def _extractor(resolved: ResolvedSettings, cache: FeatureCache | None) -> FeatureExtractor:
     features = resolved.settings.features
-    if cache is not None:
-        refuse_cache(features.name)
-        return CachedExtractor(resolved, cache)
-    return build_extractor(features.name, **features.options)
+    if cache is None:
+        return build_extractor(features.name, **features.options)
+    if features.name == "prompt_attention":
+        raise UsageError(
+            "--cache: features of prompt_attention depend on the first frame's label and are not cached.",
+            "Leave it out; learned prompts are saved in the output folder, for --set features.embedding=FILE.",
+        )
+    return CachedExtractor(resolved, cache)
 
 
 def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: Settings) -> MemoryPlan | None:
-    """How much is done at a time, and what that takes.
+    """Return batch sizes and estimated memory.
 
-    None where there is no limit and it cannot be told, for extractors of other packages where there is none (the
-    estimate calls an extractor with tensors without content, and one that keeps such a tensor is spoilt by it), and for
-    one that may not be needed beside its cache and was not built.
-
-    Raises:
-        UsageError, InputError: frames, extractor and settings do not fit together, or the limit cannot be kept to.
-        OutOfMemoryError: the limit is too little.
+    None without a limit if the estimate fails, for foreign extractors (it calls them with meta tensors, and an
+    extractor that keeps one breaks), and for an extractor that is not built because its features are cached.
     """
     size = info.height, info.width
     check_fit(size, extractor, settings, masks=isinstance(label, Mask))
@@ -195,28 +194,23 @@ def _plan(extractor: FeatureExtractor, info: FrameInfo, label: Label, settings: 
 
 
 def _files(output: Path, info: FrameInfo, label: Label, settings: Settings) -> Iterator[AbstractContextManager[Write]]:
-    """The files of a run, by the kind of label and the settings of the output."""
     if isinstance(label, Mask):
-        yield mask_pictures(output / MASKS)
-        yield confidence_table(output / "confidence.csv")
+        yield sinks.mask_pictures(output / MASKS)
+        yield sinks.confidence_table(output / "confidence.csv")
     else:
         size = (info.height, info.width)
-        yield keypoints_file(output / "keypoints.json", size)
-        yield keypoints_file(output / "keypoints.csv", size)
+        yield sinks.keypoints_file(output / "keypoints.json", size)
+        yield sinks.keypoints_file(output / "keypoints.csv", size)
     if settings.output.soft:
-        yield soft_maps(output / SOFT)
+        yield sinks.soft_maps(output / SOFT)
     if settings.output.overlay:
-        rate = (info.rate or _RATE_WITHOUT_CLOCK) / settings.video.stride
-        yield overlay_video(output / "overlay.mp4", rate, settings.output.crf)
+        rate = (info.rate or sinks.RATE_WITHOUT_CLOCK) / settings.video.stride
+        yield sinks.overlay_video(output / "overlay.mp4", rate, settings.output.crf)
 
 
 @contextmanager
 def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, terminal: Terminal) -> Iterator[None]:
-    """Write run.json when the block ends, however it ends; nothing where not one frame was finished.
-
-    It is written before anything is printed. Our own warnings (of video, memory, kernel, cache, overlay) become notes
-    of it; other packages' are details.
-    """
+    """Write run.json when the block ends, however it ends, if a frame is finished; then print warnings."""
     status, notes, start = "finished", list[str](), time.monotonic()
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -231,39 +225,33 @@ def _recorded(output: Path, record: Mapping[str, Any], outputs: Outputs, termina
         notes += [str(error), *outputs.lost]
         raise
     finally:
-        seconds = time.monotonic() - start
-        telling = [str(warning.message) for warning in caught if issubclass(warning.category, PropagateWarning)]
-        if outputs.frames:
+        seconds, frames = time.monotonic() - start, outputs.frames
+        if frames:
             outcome = {
                 "status": status,
-                "frames_done": outputs.frames,
-                "seconds_per_frame": round(seconds / outputs.frames, 4),
-                "notes": [*telling, *notes],
+                "frames_done": frames,
+                "seconds_per_frame": round(seconds / frames, 4),
+                "notes": [*own_warnings(caught), *notes],
             }
             write_run_record(output, {**record, **outcome})
-        terminal.notes(telling)
-        for warning in caught:
-            if not issubclass(warning.category, PropagateWarning):
-                terminal.detail(f"{warning.category.__name__}: {warning.message}")
-        if outputs.frames:
+        terminal.caught(caught)
+        if frames:
             if status == "failed":
-                told = f"{_frames(outputs.frames)} finished before the failure; see {output}."
-                terminal.notes([told, *outputs.lost])
-            terminal.result(f"{_frames(outputs.frames)} in {seconds:.1f} s ({outputs.frames / seconds:.3g} frames/s)")
+                terminal.notes([f"{_frames(frames)} finished before the failure; see {output}.", *outputs.lost])
+            terminal.result(f"{_frames(frames)} in {seconds:.1f} s ({frames / seconds:.3g} frames/s)")
 
 
 def _report(output: Path, before: Mapping[Path, tuple[int, int]], terminal: Terminal) -> None:
-    """Say what was written, and what an older run left."""
+    """Print the written files, and those of an older run."""
     after = stamps(output)
     left = sorted(path.relative_to(output) for path, stamp in after.items() if before.get(path) == stamp)
     new = sorted(path.relative_to(output) for path, stamp in after.items() if before.get(path) != stamp)
     for folder in (MASKS, SOFT):
-        pictures = [path for path in new if path.parent == Path(folder)]
-        if pictures:
-            terminal.result("  " + f"{output / pictures[0]} ... {pictures[-1].name}")
+        if pictures := [path for path in new if path.parent == Path(folder)]:
+            terminal.result(f"  {output / pictures[0]} ... {pictures[-1].name}")
     for path in new:
         if path.parent == Path():
-            terminal.result("  " + str(output / path))
+            terminal.result(f"  {output / path}")
     if left:
         names = ", ".join(map(str, left[:3])) + (" and others" if len(left) > 3 else "")
         terminal.note(f"{output} still holds {len(left)} files that this run did not write: {names}.")
