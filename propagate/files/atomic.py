@@ -14,8 +14,7 @@ from propagate.errors import InputError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
-_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
-_DEVICE = (errno.EFBIG, errno.EIO)
+_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO)
 _MARK = "propagate"
 _TEMPORARY = re.compile(rf"\..{{0,40}}\.[0-9a-f]{{8}}\.{_MARK}(\.[^.]*)?", re.DOTALL)
 
@@ -86,5 +85,5 @@ def write_error(path: Path, error: OSError) -> InputError:
 def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
     """Return whether the error comes from writing this file, not from other work inside the block."""
     if error.filename is None:  # a failed write() carries no name
-        return error.errno in (*_DISK_FULL, *_ACCESS, *_PLACE, *_DEVICE)
+        return error.errno in (*_DISK_FULL, *_ACCESS, *_PLACE)
     return os.fsdecode(error.filename) in (str(path), str(temporary))

@@ -39,9 +39,8 @@ def check_regular_file(path: Path, what: str = "file", error: ErrorType = InputE
     if stat.S_ISDIR(mode):
         raise error(f"The {what} {path} is a folder.", "Name a file.")
     if not stat.S_ISREG(mode):
-        raise error(
-            f"The {what} {path} is a pipe or a device, which can be read only once.", "Save it as a file first."
-        )
+        cause = f"The {what} {path} is a pipe or a device, which can be read only once."
+        raise error(cause, "Save it as a file first.")
 
 
 def read_text(path: Path, what: str = "file", error: ErrorType = InputError) -> str:
@@ -84,14 +83,24 @@ def parse_json(text: str, source: str, error: ErrorType = InputError, *, any_num
     Raises:
         PropagateError: of class `error`.
     """
+
+    def real(digits: str) -> float:
+        if not any_number and digits in ("NaN", "Infinity", "-Infinity"):
+            raise ValueError(f"{digits} is not JSON")
+        if not any_number and not math.isfinite(float(digits)):
+            raise ValueError(f"{digits[:20]} is too large")
+        return float(digits)
+
+    def integer(digits: str) -> int | float:
+        if len(digits) <= 20 and abs(int(digits)) < _MAX_INTEGER:
+            return int(digits)
+        if not any_number:
+            raise ValueError(f"{digits[:20]}... is too large")
+        return float(digits)
+
     with _refused(source, error):
-        value = json.loads(
-            text,
-            parse_constant=float if any_number else _no_constant,
-            parse_float=float if any_number else _finite_float,
-            parse_int=_any_integer if any_number else _small_integer,
-            object_pairs_hook=_without_duplicates,
-        )
+        hooks = {"parse_constant": real, "parse_float": real, "parse_int": integer}
+        value = json.loads(text, **hooks, object_pairs_hook=_without_duplicates)
         _check_size(value, math.inf)
     return value
 
@@ -169,28 +178,6 @@ for _tag in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _plain_number)
 for _tag in ("timestamp", "binary", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader._refuse)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits[:20]} is too large")
-    return value
-
-
-def _small_integer(digits: str) -> int:
-    if len(digits) > 20:
-        raise ValueError(f"{digits[:20]}... is too large")
-    return int(digits)
-
-
-def _any_integer(digits: str) -> int | float:
-    value = int(digits) if len(digits) <= 20 else float(digits)
-    return value if abs(value) < _MAX_INTEGER else float(digits)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

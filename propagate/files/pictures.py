@@ -33,8 +33,7 @@ _REDUCED, _TRANSPARENCY_MASK = 1, 4  # bits of TIFF's NewSubfileType
 _NEW_SUBFILE_TYPE, _SUB_IFDS, _ORIENTATION = 254, 330, 274
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
-_ROWS = 128  # compared at a time
-
+_ROWS = 128  # to compare at a time
 # `warnings.catch_warnings` changes the state of the whole process.
 _lock = threading.RLock()
 

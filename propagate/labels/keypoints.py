@@ -45,11 +45,8 @@ class KeypointCodec(AnnotatedKeypoints):
         sigma: float = 0.7,
         absent: float = 0.02,
     ) -> None:
-        self.names = names
-        self.skeleton = skeleton
-        self.encoding = encode
-        self.sigma = sigma
-        self.absent = absent
+        self.names, self.skeleton = names, skeleton
+        self.encoding, self.sigma, self.absent = encode, sigma, absent
         # radius of the window around a peak: a fresh label, and some room for one that has spread
         self.reach = max(2, ceil(2 * sigma)) if encode == "gaussian" else 2
 

@@ -1,10 +1,8 @@
 """decord, on request, for the files that it reads exactly.
 
-decord decodes ahead without bound while the caller computes, so frames are fetched in chunks and a `seek(0)` after each
-chunk stops the decoder. It repeats or skips frames after a seek in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and open GOPs,
-scales pictures whose size changes without a warning, fails on some HEVC, and returns four channels for pictures
-narrower than 97 pixels on some machines (dmlc/decord issues 93 and 336). Hence the short list of files below and the
-comparison with PyAV. It does not report damaged frames, so a note does.
+decord decodes ahead without bound, so a `seek(0)` after each chunk of frames stops it. After a seek it repeats or skips
+frames in AVI, MPEG-TS, MPEG-PS, MPEG-4 part 2 and open GOPs; it silently scales pictures whose size changes, fails on
+some HEVC, and may return four channels for pictures narrower than 97 pixels (dmlc/decord issues 93 and 336).
 """
 
 from __future__ import annotations

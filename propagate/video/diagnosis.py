@@ -41,9 +41,8 @@ def unreadable(path: Path, cause: str) -> InputError:
 
 def no_video(path: Path, has_audio: bool) -> InputError:
     """Return the error for a file without a moving picture."""
-    if has_audio:
-        return InputError(f"{path} has no video, only audio.", "Give a file with a video stream.")
-    return InputError(f"{path} has no video stream.", _CONVERT)
+    remedy = "Give a file with a video stream." if has_audio else _CONVERT
+    return InputError(f"{path} has no video{', only audio' if has_audio else ' stream'}.", remedy)
 
 
 def no_frames(path: Path, codec: str) -> InputError:

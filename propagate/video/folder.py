@@ -66,7 +66,17 @@ class FolderReader:
 
     def __init__(self, source: Path, pictures: Sequence[Path], chosen: range, notes: Sequence[str]) -> None:
         self._pictures, self._chosen = pictures, chosen
-        self._size, converted, picture_notes = self._check_headers()
+        converted: dict[str, int] = defaultdict(int)
+        picture_notes: dict[str, list[str]] = defaultdict(list)
+        self._size = inspect_picture(pictures[chosen[0]]).size
+        for index in chosen:
+            path = pictures[index]
+            header = inspect_picture(path)
+            self._check_size(index, header.size)
+            for kind in _kinds(header, path):
+                converted[kind] += 1
+            for text in header.notes:
+                picture_notes[text].append(path.name)
         notes = [*notes, *(f"{n} {kind} pictures are converted to 8-bit RGB." for kind, n in sorted(converted.items()))]
         for text, files in picture_notes.items():
             notes.append(f"{files[0]}{f' and {len(files) - 1} more' * (len(files) > 1)}: {text}")
@@ -74,34 +84,15 @@ class FolderReader:
             notes += self._depth_notes()
         if len(pictures) > 1:
             notes.append(f"Pictures have no clock: times are counted at {_RATE:g} frames per second.")
-        width, height = self._size
+        height, width = self._size
         names = tuple(pictures[index].stem for index in chosen)
         self.info = FrameInfo(width, height, len(chosen), None, str(source), "folder", tuple(notes), names, chosen)
 
     def __iter__(self) -> Iterator[Frame]:
         for index in self._chosen:
             pixels = read_picture(self._pictures[index])
-            height, width, _ = pixels.shape
-            self._check_size(index, (width, height), self._size)
+            self._check_size(index, pixels.shape[:2])
             yield Frame(pixels, index, index / _RATE, self._pictures[index].stem)
-
-    def _check_headers(self) -> tuple[tuple[int, int], dict[str, int], dict[str, list[str]]]:
-        """Return the size, the number of pictures of each kind, and the files that each note is about."""
-        size: tuple[int, int] | None = None
-        converted: dict[str, int] = defaultdict(int)
-        notes: dict[str, list[str]] = defaultdict(list)
-        for index in self._chosen:
-            path = self._pictures[index]
-            header = inspect_picture(path)
-            height, width = header.size
-            size = size or (width, height)
-            self._check_size(index, (width, height), size)
-            for kind in _kinds(header, path):
-                converted[kind] += 1
-            for text in header.notes:
-                notes[text].append(path.name)
-        assert size is not None  # a selection is never empty
-        return size, converted, notes
 
     def _depth_notes(self) -> list[str]:
         """Return a note if 16-bit pictures use fewer bits, as cameras with 12 do: their upper 8 are nearly black."""
@@ -116,10 +107,10 @@ class FolderReader:
             f"{' and '.join(path.name for path in ends)}), so that frames are dark. Scale them to 16 bits."
         ]
 
-    def _check_size(self, index: int, found: tuple[int, int], expected: tuple[int, int]) -> None:
-        if found != expected:
+    def _check_size(self, index: int, size: tuple[int, ...]) -> None:
+        if size != self._size:
             raise InputError(
-                f"{self._pictures[index]} (frame {index}) is {found[0]}x{found[1]}, "
-                f"the pictures before it are {expected[0]}x{expected[1]}.",
+                f"{self._pictures[index]} (frame {index}) is {size[1]}x{size[0]}, "
+                f"the pictures before it are {self._size[1]}x{self._size[0]}.",
                 "All pictures of a folder need one size: resize it or take it out.",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from propagate.errors import InputError
@@ -60,7 +61,14 @@ def list_pictures(folder: Path, leave_out: Sequence[Path] = ()) -> tuple[list[Pa
         raise InputError(
             f"{folder} holds no pictures, {found}.", f"Give a video file or a folder of {', '.join(SUFFIXES)}."
         )
-    _check_one_per_name(folder, pictures)
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for picture in sorted(pictures):
+        by_stem[picture.stem].append(picture.name)
+    if names := next((names for names in by_stem.values() if len(names) > 1), None):
+        raise InputError(
+            f"{folder} has both {names[0]} and {names[1]}: it is not clear which is the frame.",
+            "Keep frames and masks in folders of their own.",
+        )
     decimals = uses_decimals([picture.stem for picture in pictures])
     pictures.sort(key=lambda picture: natural_key(picture.stem, decimals=decimals))
     if others:
@@ -69,10 +77,9 @@ def list_pictures(folder: Path, leave_out: Sequence[Path] = ()) -> tuple[list[Pa
 
 
 def _is_same(entry: Path, path: Path) -> bool:
-    try:
+    with suppress(OSError, ValueError):  # missing: its own reader reports it
         return entry.samefile(path)
-    except (OSError, ValueError):  # missing: its own reader reports it
-        return False
+    return False
 
 
 def _masks_among(pictures: Sequence[Path]) -> list[Path]:
@@ -88,17 +95,6 @@ def _masks_among(pictures: Sequence[Path]) -> list[Path]:
 
 def _kind(picture: Path) -> tuple[bool, str]:
     return picture.suffix.lower() in (".jpg", ".jpeg"), inspect_picture(picture).mode
-
-
-def _check_one_per_name(folder: Path, pictures: Sequence[Path]) -> None:
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for picture in sorted(pictures):
-        by_stem[picture.stem].append(picture.name)
-    if names := next((names for names in by_stem.values() if len(names) > 1), None):
-        raise InputError(
-            f"{folder} has both {names[0]} and {names[1]}: it is not clear which is the frame.",
-            "Keep frames and masks in folders of their own.",
-        )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -45,7 +45,12 @@ class PyAVReader:
                 if index in chosen:
                     yielded += 1
                     pixels = upright_pixels(picture, scan.orientation)
-                    self._check_size(index, pixels.shape[:2])
+                    if pixels.shape[:2] != (scan.height, scan.width):
+                        raise InputError(
+                            f"{scan.path}: frame {index} is {pixels.shape[1]}x{pixels.shape[0]}, "
+                            f"the frames before it are {scan.width}x{scan.height}.",
+                            "Cut the video where its size changes, or scale it to one size.",
+                        )
                     time_s = scan.times[index] if index < scan.count else index / scan.rate
                     yield Frame(pixels, index, time_s)
                 if index + 1 >= expected:
@@ -57,15 +62,6 @@ class PyAVReader:
             )
             warnings.warn(message, VideoTimesWarning, stacklevel=2)
         self._report(decoded, damaged, expected, yielded)
-
-    def _check_size(self, index: int, size: tuple[int, int]) -> None:
-        height, width = size
-        if (width, height) != (self._scan.width, self._scan.height):
-            raise InputError(
-                f"{self._scan.path}: frame {index} is {width}x{height}, "
-                f"the frames before it are {self._scan.width}x{self._scan.height}.",
-                "Cut the video where its size changes, or scale it to one size.",
-            )
 
     def _report(self, decoded: int, damaged: int, expected: int, yielded: int) -> None:
         parts = []

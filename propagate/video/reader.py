@@ -64,7 +64,11 @@ def open_video(
     path = Path(path)
     if reader not in get_args(ReaderName):
         raise UsageError(f"--reader {reader} does not exist.", f"Choose from {', '.join(get_args(ReaderName))}.")
-    is_folder = _is_folder(path)
+    is_folder = False
+    with suppress(OSError, ValueError):  # such as a null character: reported by the check
+        is_folder = path.is_dir()
+    if not is_folder:
+        check_regular_file(path, "video")
     is_still = not is_folder and (is_tiled_still(path) or path.suffix.lower() in PLAIN_SUFFIXES)
     if is_folder or is_still or reader == "folder":
         if is_folder and reader in ("decord", "pyav"):
@@ -110,15 +114,6 @@ def select(count: int, source: Path, from_frame: int, to_frame: int | None, stri
     return range(from_frame, stop, stride)
 
 
-def _is_folder(path: Path) -> bool:
-    """Return whether the path is a folder; raise an `InputError` if it is not a file either."""
-    with suppress(OSError, ValueError):  # such as a null character: reported by the check
-        if path.is_dir():
-            return True
-    check_regular_file(path, "video")
-    return False
-
-
 def _refuse_damage(scanned: Scan, chosen: range, *, to_end: bool) -> None:
     cause = ""
     if to_end and scanned.broken:
@@ -128,6 +123,5 @@ def _refuse_damage(scanned: Scan, chosen: range, *, to_end: bool) -> None:
     if to_end and scanned.promised > scanned.count:
         cause = f"ends early: it promises {scanned.promised} frames and holds {scanned.count}"
     if cause:
-        raise InputError(
-            f"{scanned.path} {cause}.", "Copy it again from its source, or read what is there without strict."
-        )
+        remedy = "Copy it again from its source, or read what is there without strict."
+        raise InputError(f"{scanned.path} {cause}.", remedy)

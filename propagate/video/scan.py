@@ -150,6 +150,11 @@ def scan(path: Path) -> Scan:
         skipped = 0 if first.pts is None else sum(time < first.pts for time in pts)
         pts, count = pts[skipped:], len(pts)
     count -= skipped
+    if pts is None:
+        keyframes = tuple(number for number, key in enumerate(packets.keys) if key)
+    else:
+        keys = {time for time, key in zip(packets.pts, packets.keys, strict=True) if key}
+        keyframes = tuple(number for number, time in enumerate(pts) if time in keys)
     rate, constant = _rate(pts, time_base, nominal)
     times = tuple(n / rate for n in range(count)) if pts is None else tuple(float(p * time_base) for p in pts)
     return Scan(
@@ -166,7 +171,7 @@ def scan(path: Path) -> Scan:
         in_packet_order=not reorders,
         constant=constant,
         promised=max(count, declared - skipped),
-        keyframes=_keyframes(packets, pts),
+        keyframes=keyframes,
         undecodable_start=skipped,
         # MP4's samples before the edit's keyframe do not even arrive as packets to discard.
         edited=packets.edited or ("mp4" in container_name and 0 < stored != declared),
@@ -232,11 +237,3 @@ def _rate(pts: list[int] | None, time_base: Fraction, nominal: float) -> tuple[f
     constant = max(gaps) - min(gaps) <= max(1, round(0.0015 / float(time_base)))
     # The nominal rate is free of that rounding, but headers may be wrong: use it where it agrees.
     return (nominal if nominal and constant and abs(nominal / measured - 1) < 0.01 else measured), constant
-
-
-def _keyframes(packets: Packets, pts: list[int] | None) -> tuple[int, ...]:
-    if pts is None:
-        return tuple(number for number, key in enumerate(packets.keys) if key)
-    number = {p: n for n, p in enumerate(pts)}
-    keys = (p for p, key in zip(packets.pts, packets.keys, strict=True) if key)
-    return tuple(sorted(number[p] for p in keys if p is not None and p in number))

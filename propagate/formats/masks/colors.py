@@ -1,4 +1,7 @@
-"""Count the colors of a large picture in bands of rows, without a second copy of the picture."""
+"""Colors, numbers and opacities of a picture as its file stores them, where Pillow scales or separates them.
+
+Colors are counted in bands of rows, without a second copy of the picture.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt8, UInt16
 from numpy import ndarray
+from PIL import Image
+
+from propagate.files.pictures import PictureHeader
 
 MOST_COLORS = 60_000  # far more than a mask with soft edges has
 TRANSPARENT = -1
@@ -92,3 +98,54 @@ def _runs(part: Shaped[ndarray, "n w 4"]) -> tuple[Int[ndarray, " m"], Int[ndarr
     line[_is_clear(part)] = TRANSPARENT
     line = line.ravel()
     return line, np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
+
+
+def stored_numbers(image: Image.Image, header: PictureHeader) -> Shaped[ndarray, "h w"]:
+    """Return the stored numbers of a grayscale picture; Pillow scales those of few bits and of a PGM."""
+    if image.mode == "1":
+        return np.array(image, dtype=np.uint8)
+    values, full, white = np.array(image), _full(image), _white(image, header)
+    if white == full:
+        return values
+    return np.asarray(np.rint(np.arange(full + 1) * (white / full)).astype(values.dtype)[values])
+
+
+def transparent_number(image: Image.Image) -> int | None:
+    """Return the transparent number of a grayscale picture, if any."""
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return None
+    return key // 255 if image.mode == "1" else key
+
+
+def spread_black_and_white(
+    values: Shaped[ndarray, "h w"], image: Image.Image, header: PictureHeader
+) -> Shaped[ndarray, "h w"]:
+    """Return stored numbers, with 255 for white if they are black and white in fewer than 8 bits or from a PGM."""
+    white = _white(image, header)
+    if white == _full(image) or not np.isin(values, (0, white)).all():
+        return values
+    return (values > 0).astype(np.uint8) * np.uint8(255)
+
+
+def _full(image: Image.Image) -> int:
+    return 65535 if image.mode.startswith("I") else 255
+
+
+def _white(image: Image.Image, header: PictureHeader) -> int:
+    if image.mode == "1":
+        return 1
+    few = {"L;4": 15, "L;2": 3}.get(header.raw_mode[:3], 0) if header.mode == "L" else 0
+    return header.highest or few or _full(image)
+
+
+def palette_opacity(image: Image.Image) -> UInt8[ndarray, " 256"]:
+    """Return the opacity of each entry of a palette, from 0 to 255."""
+    opacity = np.full(256, 255, np.uint8)
+    key = image.info.get("transparency")
+    if isinstance(key, bytes):
+        listed = np.frombuffer(key, np.uint8)[:256]
+        opacity[: len(listed)] = listed
+    elif isinstance(key, int) and 0 <= key < 256:
+        opacity[key] = 0
+    return opacity

@@ -11,14 +11,20 @@ from PIL import Image
 
 from propagate.errors import InputError
 from propagate.files.pictures import PictureHeader, convert_picture, load_sixteen_bit
-from propagate.formats.masks.colors import TRANSPARENT, Colors, Rows, bands, count_colors, count_numbers, solid_rgb
-from propagate.formats.masks.soft_edges import MAX_OBJECTS, harden, soft_edges, too_many
-from propagate.formats.masks.stored_values import (
+from propagate.formats.masks.colors import (
+    TRANSPARENT,
+    Colors,
+    Rows,
+    bands,
+    count_colors,
+    count_numbers,
     palette_opacity,
+    solid_rgb,
     spread_black_and_white,
     stored_numbers,
     transparent_number,
 )
+from propagate.formats.masks.soft_edges import MAX_OBJECTS, harden, soft_edges, too_many
 from propagate.formats.palette import DAVIS_PALETTE
 from propagate.types import BACKGROUND, VOID
 

@@ -26,8 +26,7 @@ class JhmdbCodec(AnnotatedKeypoints):
     """
 
     def __init__(self, names: tuple[str, ...], skeleton: tuple[tuple[int, int], ...] = ()) -> None:
-        self.names = names
-        self.skeleton = skeleton
+        self.names, self.skeleton = names, skeleton
 
     def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.

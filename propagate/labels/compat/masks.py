@@ -51,8 +51,7 @@ class DiftMaskCodec(AnnotatedMasks):
     """
 
     def __init__(self, ids: tuple[int, ...], *, stride: int) -> None:
-        self.ids = ids
-        self.stride = stride
+        self.ids, self.stride = ids, stride
 
     def encode(self, label: Mask, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
         """Return the one-hot nearest sample of Pillow. An object that no sample hits is lost, as in the script."""
