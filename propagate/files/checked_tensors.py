@@ -53,7 +53,7 @@ def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
         raise DamagedError(error.strerror) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DamagedError("it is no file")
+        raise DamagedError("it is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         try:
             content = file.read()
@@ -62,7 +62,7 @@ def read_tensor(path: Path, kind: str) -> Float[Tensor, "..."] | None:
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise DamagedError("it cannot be read") from error
     if about.get("kind") != kind or about.get("checksum") != _checksum(tensor, kind, path.name):
-        raise DamagedError("its checksum is another")
+        raise DamagedError("its checksum differs")
     return tensor
 
 

@@ -44,11 +44,7 @@ def check_regular_file(path: Path, what: str = "file", error: ErrorType = InputE
 
 
 def read_text(path: Path, what: str = "file", error: ErrorType = InputError) -> str:
-    """Read a UTF-8 file, without its byte order mark; arguments as `check_regular_file`.
-
-    Raises:
-        PropagateError: of class `error`: missing, not a file, unreadable, over 512 MiB, or not UTF-8.
-    """
+    """Read a UTF-8 file up to 512 MiB, without its byte order mark; arguments and errors as `check_regular_file`."""
     check_regular_file(path, what, error)
     try:
         with path.open("rb") as file:
@@ -99,8 +95,8 @@ def parse_json(text: str, source: str, error: ErrorType = InputError, *, any_num
         return float(digits)
 
     with _refused(source, error):
-        hooks = {"parse_constant": real, "parse_float": real, "parse_int": integer}
-        value = json.loads(text, **hooks, object_pairs_hook=_without_duplicates)
+        hook = _without_duplicates
+        value = json.loads(text, parse_constant=real, parse_float=real, parse_int=integer, object_pairs_hook=hook)
         _check_size(value, math.inf)
     return value
 

@@ -24,10 +24,7 @@ def locked(folder: str | Path) -> Iterator[tuple[str, ...]]:
     """Lock an existing folder for one run; yield a sentence for the user if the file system has no locks.
 
     The system releases the lock with the process, however it ends: a killed run leaves an empty file that the next run
-    reuses and removes. Links are not followed.
-
-    Raises:
-        InputError: another run writes into the folder, or the lock file cannot be created.
+    reuses and removes. InputError if another run holds the lock, or if it cannot be created; links are not followed.
     """
     path = Path(folder) / LOCK
     # filelock's own fallback is a file that outlives a killed process

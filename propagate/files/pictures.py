@@ -90,11 +90,7 @@ def is_tiled_still(path: Path) -> bool:
 
 
 def load_picture(path: Path, what: str = "picture") -> tuple[Image.Image, PictureHeader]:
-    """Decode a picture, upright by its EXIF orientation, and return it with its header.
-
-    Raises:
-        InputError: as `inspect_picture`, and where the pixels are damaged or end early.
-    """
+    """Decode a picture, upright by its EXIF orientation, and return it with its header; see `inspect_picture`."""
     with _opened(path, what) as (image, file, pictures, caught):
         place = file.tell()
         header = _header(image, file, pictures)  # before loading, which drops the raw mode
@@ -113,11 +109,7 @@ def convert_picture(image: Image.Image, mode: str, path: Path, what: str = "pict
 def load_sixteen_bit(
     path: Path, image: Image.Image, what: str = "picture"
 ) -> Callable[[slice], UInt16[ndarray, "n w 4"]]:
-    """Return a function that reads some rows of a picture from `load_picture` as RGBA with all 16 bits.
-
-    Raises:
-        InputError: they cannot be read exactly: OpenCV and Pillow do not agree on the upper 8.
-    """
+    """Return a function that reads rows of a loaded picture as RGBA with 16 bits; InputError if they are not exact."""
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     stored = np.zeros((0, 0), np.uint16) if decoded is None else decoded
     key = image.info.get("transparency")
@@ -158,7 +150,7 @@ def _named(path: Path, what: str) -> Iterator[None]:
     except Exception as problem:  # the plugins raise almost any class for damaged files
         text = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
         raise InputError(
-            f"The {what} {path} cannot be read as a picture: {text}.", "Replace it: it is damaged or not whole."
+            f"The {what} {path} cannot be read as a picture: {text}.", "Replace it: it is damaged or incomplete."
         ) from problem
 
 
@@ -247,7 +239,7 @@ def _seek_primary_page(image: Any, path: Path, what: str) -> int:
 
 
 def _several(path: Path, what: str, which: str) -> InputError:
-    return InputError(f"The {what} {path} holds {which}.", "Save the picture that is meant as a file of its own.")
+    return InputError(f"The {what} {path} holds {which}.", "Save the intended picture as a separate file.")
 
 
 def _too_large(path: Path, what: str, size: str = "") -> InputError:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from propagate.files.picture_containers import png_chunks
 
-_EARLY = "its pixels end early, before the height that its header says"
+_EARLY = "its pixels end before the height in its header"
 _BLOCK = 1 << 20
 _FILL = 91
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's color types
@@ -28,18 +28,13 @@ _FAX = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
 
 
 def load_whole(image: Any, file: BinaryIO) -> None:
-    """Decode all pixels of a picture that Pillow opened from a file.
-
-    Raises:
-        OSError: there are fewer pixels, or higher values, than the header says.
-        Exception: whatever Pillow raises for a damaged file.
-    """
+    """Decode a picture that Pillow opened; OSError for fewer pixels or higher values than the header says."""
     if image.format == "TIFF":
         _check_tiff(image, file)
     if image.format == "PPM" and image.tile[0][0] == "ppm":  # the text form is checked by Pillow
         _check_highest(image, file)
     if image.format == "GIF" and "transparency" not in image.info:
-        _check_cover(image, "it covers a part of its canvas alone")
+        _check_cover(image, "it covers only a part of its canvas")
     interlaced = bool(image.info.get("interlace"))
     fill = 1 if image.mode == "1" else _FILL
     if image.format == "PNG":
@@ -52,7 +47,9 @@ def load_whole(image: Any, file: BinaryIO) -> None:
         file.seek(0)
         if not _has_all_rows(file):
             raise OSError(_EARLY)
-    if image.format in ("JPEG", "MPO") and np.isin(_corner(image, *_inside_block(image)), (127, 128)).all():
+    # Decoders fill missing blocks with gray: look at a corner inside the last 8x8 block.
+    sides = (min(max((side - 1) % 8, 1), 4) for side in image.size)
+    if image.format in ("JPEG", "MPO") and np.isin(_corner(image, *sides), (127, 128)).all():
         file.seek(0)
         if not _is_whole_jpeg(file.read()):
             raise OSError(_EARLY)
@@ -60,12 +57,6 @@ def load_whole(image: Any, file: BinaryIO) -> None:
 
 def _corner(image: Any, width: int, height: int) -> np.ndarray:
     return np.asarray(image.crop((image.width - width, image.height - height, image.width, image.height)))
-
-
-def _inside_block(image: Any) -> tuple[int, int]:
-    """Return the size of a corner inside the last 8x8 block of a JPEG. Decoders fill missing blocks with gray."""
-    width, height = ((side - 1) % 8 for side in image.size)
-    return min(max(width, 1), 4), min(max(height, 1), 4)
 
 
 def _has_all_rows(file: BinaryIO) -> bool:

@@ -25,9 +25,6 @@ def draw_mask(pixels: Pixels, mask: Mask, *, alpha: float = 0.45) -> Pixels:
     """Return a copy of an RGB picture with tinted objects and lines along the inside of their borders.
 
     Background and void are unchanged. `alpha` is the weight of the tint in [0, 1].
-
-    Raises:
-        ValueError: the sizes differ.
     """
     if mask.size != pixels.shape[:2]:
         raise ValueError(f"a mask of size {mask.size} does not lie over pixels of shape {pixels.shape}")

@@ -58,7 +58,7 @@ class VideoWriter:
         if self._path.suffix.lower() != ".mp4":
             raise UsageError(f"The video {path} does not end in .mp4.", "mp4 is the format that is written.")
         if not 0 < rate <= _FASTEST * (_MOST_TICKS // _CLOCK):
-            raise UsageError(f"{rate} is no frame rate that mp4 has.", "Give the frames per second.")
+            raise UsageError(f"{rate} is not a frame rate for mp4.", "Give the frames per second.")
         self._clock = _CLOCK * max(1, math.ceil(rate / _FASTEST))
         self._longest_gap_s = Fraction(_LONGEST_GAP, self._clock)
         # gaps at lower rates are shortened anyway
@@ -84,16 +84,11 @@ class VideoWriter:
         return self
 
     def write(self, pixels: UInt8[ndarray, "h w 3"], time_s: float | None = None) -> None:
-        """Add a frame.
+        """Add a frame (H, W, 3) uint8 RGB; InputError for another size than the first frame's.
 
-        Args:
-            pixels: (H, W, 3) uint8 RGB, of one size throughout.
-            time_s: presentation time in seconds, rising. The video starts at the first one and keeps the gaps, even
-                or not; a gap above half an hour, which not every mp4 can store, becomes one second with a
-                `VideoGapWarning`. None or not finite: one frame after the last.
-
-        Raises:
-            InputError: another size than the first frame's, or the file cannot be written.
+        `time_s` is its presentation time in seconds, rising. The video starts at the first one and keeps the gaps, even
+        or not; a gap above half an hour, which not every mp4 can store, becomes one second with a `VideoGapWarning`.
+        None or not finite: one frame after the last.
         """
         height, width, _ = pixels.shape
         if self._stream is None:

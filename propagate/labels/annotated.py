@@ -85,11 +85,7 @@ class AnnotatedKeypoints(ABC):
         """Return the prediction."""
 
     def positions(self, label: Keypoints) -> Float32[ndarray, "j 2"]:
-        """Return the positions of the codec's joints; NaN for one that the label calls absent or does not name.
-
-        Raises:
-            InputError: the label names a joint that the codec does not carry.
-        """
+        """Return the positions of the codec's joints; NaN for one that the label calls absent or does not name."""
         unknown = sorted(set(label.names) - set(self.names))
         if unknown:
             raise InputError(

@@ -1,12 +1,9 @@
 """Outlines that follow the picture: the side of an outline on which a pixel lies by its color.
 
-The upsampled label of an object locates its outline to about a cell. Around every pixel, the colors of the object and
-of its surroundings form two normal distributions. The log likelihood ratio of the pixel's own color is evidence that
-decides where the label is undecided. It takes a few box filters in the box of each object, without iterations.
-
-It is the local color model of interactive cut-outs (Bai et al., Video SnapCut, SIGGRAPH 2009), with soft labels instead
-of a drawn outline and all windows evaluated at once by box filters, as in the guided filter (He, Sun and Tang, ECCV
-2010). That filter and joint bilateral upsampling gain less: docs/performance.md.
+Around every pixel, the colors of the object and of its surroundings form two normal distributions. The log likelihood
+ratio of the pixel's own color decides where the upsampled label, exact to about a cell, is undecided. This is the local
+color model of Video SnapCut (Bai et al., SIGGRAPH 2009), with soft labels instead of a drawn outline and box filters
+for all windows, as in the guided filter (He, Sun and Tang, ECCV 2010), which gains less: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -88,14 +85,9 @@ def color_evidence(
 ) -> Float32[ndarray, "y x"]:
     """Return the log likelihood ratio of each pixel's color under the object's colors and the others' near it.
 
-    It is clipped to +-EVIDENCE_LIMIT, and 0 where the picture is flat or only one side is within REACH.
-
-    Args:
-        pixels: a part of a frame, RGB.
-        margin: the object's label less the greatest of the others, clipped to [-1, 1]: the weight of each pixel in the
-            distribution of its side.
-        cell: (height, width) of a grid cell, in pixels.
-        reduction: factor by which the picture is reduced to compare colors, see `reduction_of`.
+    It is clipped to +-EVIDENCE_LIMIT, and 0 where the picture is flat or only one side is within REACH. `margin`, the
+    object's label less the greatest of the others, weights each pixel in the distribution of its side. `cell` is the
+    (height, width) of a grid cell in pixels, `reduction` see `reduction_of`.
     """
     height, width = margin.shape
     small = (-(-width // reduction), -(-height // reduction))
@@ -104,7 +96,8 @@ def color_evidence(
     sides = cv2.resize(np.clip(margin, -1, 1), small, interpolation=cv2.INTER_AREA)
     # two box filters in a row, each with half the reach, weight near pixels more than far ones
     radii = [max(1, round(REACH / 2 * side / reduction)) for side in cell]
-    moments = _moments(colors)
+    products = np.stack([colors[..., i] * colors[..., j] for i, j in _PAIRS], -1)
+    moments = np.concatenate([np.ones_like(colors[..., :1]), colors, products], -1)
     inside, outside = (_window_sums(moments * side[..., None], radii) for side in (sides.clip(0), (-sides).clip(0)))
     both = inside + outside
     both *= PRIOR / np.maximum(both[..., :1], np.finfo(np.float32).tiny)
@@ -116,11 +109,6 @@ def color_evidence(
 def reduction_of(size: tuple[int, int]) -> int:
     """Return the factor that reduces a frame of (height, width) to about LINES on its short side."""
     return max(1, round(min(size) / LINES))
-
-
-def _moments(colors: Float32[ndarray, "y x 3"]) -> Float32[ndarray, "y x 10"]:
-    products = np.stack([colors[..., i] * colors[..., j] for i, j in _PAIRS], -1)
-    return np.concatenate([np.ones_like(colors[..., :1]), colors, products], -1)
 
 
 def _window_sums(maps: Float32[ndarray, "y x c"], radii: list[int]) -> Float32[ndarray, "y x c"]:

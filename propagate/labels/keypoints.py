@@ -64,13 +64,10 @@ class KeypointCodec(AnnotatedKeypoints):
     def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
         """Return the joints' positions in the frame, each with a confidence.
 
-        The position is a soft-argmax in the window around the highest cell. The window and the border of the grid cut
-        the Gaussian and move its mean, at the border by up to half a cell; the result is the center of the Gaussian
-        that has this mean after the same cut.
-
-        The confidence of a joint is the sum of its label in that window, relative to a fresh label at the same place,
-        clipped to [0, 1]. It is low for a label that has split or spread. Below `absent` the joint is absent: position
-        NaN, confidence 0.
+        The position is a soft-argmax in the window around the highest cell: the center of the Gaussian that, cut by the
+        window and the border of the grid, has the same mean. The confidence is the sum of the joint's label in that
+        window, relative to a fresh label there, clipped to [0, 1]: low for a label that has split or spread.
+        Below `absent` the joint is absent: position NaN, confidence 0.
         """
         joints = soft[1:].detach().to("cpu", torch.float64).numpy()
         _, height, width = joints.shape

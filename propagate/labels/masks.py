@@ -98,9 +98,12 @@ class MaskCodec(AnnotatedMasks):
         Computed on the CPU, on the part of the frame that objects reach, with three float32 and three uint8 per pixel.
         """
         soft = soft.detach().to("cpu", torch.float32)
-        lowest, spread = self._stretching(soft)
+        # stretching the grid equals stretching the upsampled map, since the weights of a pixel sum to 1
+        lowest, highest = soft.amin((1, 2)), soft.amax((1, 2))
+        stretches = (highest > lowest) & (highest >= self.vanish) & self.stretch
+        lowest, spread = torch.where(stretches, lowest, 0), torch.where(stretches, highest - lowest, 1)
         stretched = (soft - lowest[:, None, None]) / spread[:, None, None]
-        present = [i for i in range(1, len(soft)) if float(soft[i].amax()) >= self.vanish]
+        present = [i for i in range(1, len(soft)) if float(highest[i]) >= self.vanish]
         ids, sums = self._largest(stretched, present, frame)
         counts = np.bincount(ids.ravel(), minlength=VOID + 1)
         confidence = {}
@@ -119,12 +122,6 @@ class MaskCodec(AnnotatedMasks):
         known = covered(ids != VOID)
         known = torch.where(known > 0, known, 1)  # a cell of void only becomes 0 / 1
         return torch.stack([covered(ids == i) / known for i in (BACKGROUND, *self.ids)])
-
-    def _stretching(self, soft: SoftLabels) -> tuple[Float[Tensor, " l"], Float[Tensor, " l"]]:
-        # stretching the grid equals stretching the upsampled map, since the weights of a pixel sum to 1
-        lowest, highest = soft.amin((1, 2)), soft.amax((1, 2))
-        stretches = (highest > lowest) & (highest >= self.vanish) & self.stretch
-        return torch.where(stretches, lowest, 0), torch.where(stretches, highest - lowest, 1)
 
     def _largest(self, soft: SoftLabels, present: list[int], frame: Frame) -> tuple[ndarray, ndarray]:
         """Return the id of the greatest channel per pixel, and per id the sum of its values over its pixels."""

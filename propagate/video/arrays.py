@@ -38,13 +38,8 @@ class _ArrayFrames:
 def frames_from_arrays(arrays: Iterable[np.ndarray | Frame], rate: float = 25.0) -> Iterable[Frame]:
     """Return frames from arrays, numbered from 0, as an iterable that can be iterated as often as `arrays` can.
 
-    Args:
-        arrays: (H, W, 3) uint8 RGB pictures, all of one size. A `Frame` passes through with its own index and time.
-        rate: frames per second, for the times of the arrays.
-
-    Raises:
-        UsageError: the rate is not above 0.
-        InputError: while iterating, an array of another shape, dtype or size; the message says which.
+    Arrays are (H, W, 3) uint8 RGB, all of one size; iterating raises an InputError for others. A `Frame` passes through
+    with its own index and time. `rate` is in frames per second, above 0 (else UsageError), for the times of arrays.
     """
     if not rate > 0:
         raise UsageError(f"rate {rate} is not a number of frames per second.", "Give a number above 0.")

@@ -86,7 +86,7 @@ class DecordReader:
 
     def __init__(self, scan: Scan, chosen: range, *, strict: bool = False) -> None:
         self._scan, self._chosen, self._strict = scan, chosen, strict
-        self.info = info_of(scan, chosen, "decord", ("Decord does not tell of damaged frames; --reader pyav does.",))
+        self.info = info_of(scan, chosen, "decord", ("decord does not report damaged frames; --reader pyav does.",))
         self._chunk = max(1, min(64, _CHUNK_BYTES // (3 * scan.width * scan.height)))
 
     def __iter__(self) -> Iterator[Frame]:

@@ -11,11 +11,7 @@ _CONVERT = "Convert it with `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4` or give a 
 
 
 def check_file(path: Path) -> None:
-    """Check a path before FFmpeg opens it.
-
-    Raises:
-        InputError: no such file, a pipe or device, no permission, an empty file or a text file.
-    """
+    """Check before FFmpeg opens a file: missing, a pipe or device, no permission, empty or text is an InputError."""
     check_regular_file(path, "video")
     try:
         with path.open("rb") as file:

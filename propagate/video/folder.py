@@ -19,11 +19,7 @@ _RATE = 25.0
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Return the upright (width, height) of a picture and the kinds of pixels to convert from, such as "16-bit".
-
-    Raises:
-        InputError: the file is not a picture, holds several, or has 32 bits per channel.
-    """
+    """Return the upright (width, height) and kinds of pixels, such as "16-bit"; InputError for 32 bits."""
     header = inspect_picture(path)
     return (header.size[1], header.size[0]), _kinds(header, path)
 
@@ -41,11 +37,7 @@ def _kinds(header: PictureHeader, path: Path) -> tuple[str, ...]:
 
 
 def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
-    """Read the RGB pixels of a picture, upright: gray is repeated, alpha dropped, the upper 8 of 16 bits are kept.
-
-    Raises:
-        InputError: the file is not a picture, is incomplete, or has negative values.
-    """
+    """Read the RGB pixels of a picture, upright: gray is repeated, alpha dropped, the upper 8 of 16 bits are kept."""
     image, header = load_picture(path)
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)

@@ -66,10 +66,7 @@ def read_packets(container: Any, stream: Any) -> Packets:
 def times_rise(packets: Packets, *, reorders: bool, holds_back: bool) -> bool | None:
     """Return whether every frame has a presentation time and they rise in order of display; None: decode to know.
 
-    Args:
-        packets: all packets of the stream.
-        reorders: the codec can store frames in another order than they are shown in.
-        holds_back: the decoder reports that this stream does.
+    `reorders`: the codec can store frames in another order; `holds_back`: the decoder reports that this stream does.
     """
     times = [time for time in packets.pts if time is not None]
     whole = len(set(times)) == len(packets.pts)

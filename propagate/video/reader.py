@@ -93,11 +93,7 @@ def open_video(
 
 
 def select(count: int, source: Path, from_frame: int, to_frame: int | None, stride: int) -> range:
-    """Return the numbers of the frames to read out of `count`, never empty.
-
-    Raises:
-        UsageError: the selection is empty or reaches outside the video.
-    """
+    """Return the numbers of the frames to read out of `count`, never empty; UsageError if there are none."""
     has = f"{source} has {count} frame{'s' if count != 1 else ''}"
     if stride < 1:
         raise UsageError(f"--stride {stride} is not a step forward.", "Give 1 for every frame, 2 for every other.")

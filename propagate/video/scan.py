@@ -101,11 +101,7 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Read all packets of a video file and decode its first frame; decode all frames if packets leave the order open.
-
-    Raises:
-        InputError: the file is missing, empty, not a video, has no video stream or not one frame that decodes.
-    """
+    """Read all packets of a video file, and decode its first frame, or all where packets do not tell the order."""
     check_file(path)
     try:
         with open_container(path) as container:

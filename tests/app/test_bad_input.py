@@ -64,7 +64,7 @@ def test_zero_frames(run, mask, tmp_path):
 def test_a_folder_without_pictures(run, mask, tmp_path):
     (tmp_path / "frames").mkdir()
     result = run("segment", tmp_path / "frames", "-m", mask, "-o", tmp_path / "out", *SMALL)
-    assert failed(result, 3, "holds no pictures")
+    assert failed(result, 3, "contains no pictures")
 
 
 def test_missing_mask(run, clip, tmp_path):

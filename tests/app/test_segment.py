@@ -54,7 +54,7 @@ def test_the_mask_among_the_frames_is_left_out(run, clip, mask, tmp_path, comman
         return
     result = run(command, folder, "--mask", inside, "-o", tmp_path / "out", *configs, "--set", "features.device=cpu")
     assert result.exit_code == 0, result.output
-    assert "Left out of the frames, since the command names it: 00000_first.png." in result.stderr
+    assert "Not read as frames, because the command names them: 00000_first.png." in result.stderr
     place = tmp_path / "out" / ("masks" if command == "segment" else "rgb/masks")
     assert len(list(place.iterdir())) == FRAMES
 

@@ -78,7 +78,7 @@ def test_keypoints_of_a_picture_are_found_by_its_name(run, tmp_path):
     document = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert [(entry["frame"], entry["name"]) for entry in document["frames"]] == [(1, "00002"), (2, "00003")]
     result = run(*arguments, "--from-frame", 2, "--overwrite")
-    assert (result.exit_code, "annotated is the picture 00002, and the frame is 00003" in result.stderr) == (0, True)
+    assert (result.exit_code, "the annotated picture is 00002, but the frame is 00003" in result.stderr) == (0, True)
 
 
 def test_the_result_is_named_after_the_video(run, clip, keypoints, tmp_path, monkeypatch):

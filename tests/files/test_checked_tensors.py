@@ -76,6 +76,6 @@ def test_a_folder_and_a_pipe_are_damage(tmp_path, make):
         place.mkdir()
     else:
         os.mkfifo(place)
-    with pytest.raises(DamagedError, match="it is no file"):
+    with pytest.raises(DamagedError, match="it is not a regular file"):
         read_tensor(place, KIND)
     assert not is_marked(place, KIND)

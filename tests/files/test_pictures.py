@@ -174,7 +174,7 @@ def test_several_equal_pictures_are_refused(tmp_path: Path, suffix: str) -> None
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match=r"holds an animation|holds several pages") as caught:
         inspect_picture(tmp_path / f"a.{suffix}")
-    assert "a file of its own" in caught.value.remedy
+    assert "a separate file" in caught.value.remedy
 
 
 def test_many_pages_are_not_all_opened(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_tiff_that_has_fewer_strips_than_rows_is_refused(tmp_path: Path) -> No
     height = struct.pack("<HHII", 257, 4, 1, 30)
     assert content.count(height) == 1
     path.write_bytes(content.replace(height, struct.pack("<HHII", 257, 4, 1, 3000)))
-    with pytest.raises(InputError, match=r"a\.tif cannot be read as a picture: its pixels end early"):
+    with pytest.raises(InputError, match=r"a\.tif cannot be read as a picture: its pixels end before"):
         load_picture(path)
 
 

@@ -94,7 +94,7 @@ def test_a_decord_that_does_not_load_is_not_installed(monkeypatch: pytest.Monkey
 
 def test_auto_takes_pyav_which_tells_of_damaged_frames(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", options={"g": "8", "bf": "0", "x264-params": "scenecut=0"})
-    assert any("does not tell of damaged frames" in note for note in open_video(path, reader="decord").info.notes)
+    assert any("does not report damaged frames" in note for note in open_video(path, reader="decord").info.notes)
     content, (start, length) = bytearray(path.read_bytes()), places(path)[9]
     content[start + length // 2 : start + length // 2 + 20] = range(100, 120)
     path.write_bytes(content)

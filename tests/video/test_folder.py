@@ -12,7 +12,7 @@ from PIL import Image
 
 from propagate.errors import InputError, UsageError
 from propagate.video import open_video
-from propagate.video.picture_names import natural_key
+from propagate.video.listing import natural_key
 from tests.video.clips import SIZE, paint, paint_grey, read_grey_number, read_number
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_picture_is_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     video = open_video(tmp_path)
     assert [read_number(frame.pixels) for frame in video] == [0]
-    assert "Left out, being no pictures: folder.png, notes.txt." in video.info.notes
+    assert "Not read, because they are not pictures: folder.png, notes.txt." in video.info.notes
     assert not any("Thumbs" in note or "DS_Store" in note for note in video.info.notes)
 
 
@@ -157,10 +157,10 @@ def test_half_a_picture_is_named(tmp_path: Path, suffix: str) -> None:
 
 
 def test_folders_without_frames(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no pictures, nothing"):
+    with pytest.raises(InputError, match="contains no pictures, nothing"):
         open_video(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"holds no pictures, only clip\.mp4"):
+    with pytest.raises(InputError, match=r"contains no pictures, only clip\.mp4"):
         open_video(tmp_path, reader="folder")
 
 

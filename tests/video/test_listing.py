@@ -46,7 +46,7 @@ def test_the_mask_given_is_no_frame(tmp_path: Path, name: str) -> None:
     for given in (mask, str(mask), link):
         video = open_video(folder, leave_out=[given, tmp_path / "missing.json"])
         assert [read_number(frame.pixels) for frame in video] == [0, 1, 2]
-        assert f"Left out of the frames, since the command names it: {name}." in video.info.notes
+        assert f"Not read as frames, because the command names them: {name}." in video.info.notes
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
@@ -55,7 +55,7 @@ def test_masks_by_name_and_kind_are_no_frames(tmp_path: Path, mode: str) -> None
     for number in range(3):
         _mask(folder / f"{number}_Mask.png", mode)
     assert _numbers(folder) == [0, 1, 2]
-    assert "masks by name and kind of picture: 0_Mask.png, 1_Mask.png, 2_Mask.png." in _notes(folder)
+    assert "masks by name and format: 0_Mask.png, 1_Mask.png, 2_Mask.png." in _notes(folder)
 
 
 def test_pictures_called_masks_are_frames_where_all_are(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_pictures_called_masks_are_frames_where_all_are(tmp_path: Path) -> None:
     # of one kind with the others: only the name is strange, and it is said
     folder = _frames(tmp_path / "g", ["0.png", "1.png", "2.png", "3.png", "mask.png"])
     assert _numbers(folder) == [0, 1, 2, 3, 4]
-    assert "Not named like the others, and read as frames all the same: mask (frame 4)." in _notes(folder)
+    assert "Named differently from the others, but read as frames: mask (frame 4)." in _notes(folder)
 
 
 def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         (["0", "5", "10"], "Names count in steps of 5; frames are counted one by one."),
         (["s1_f1", "s1_f4", "s2_f1"], "have gaps, 2 missing: 2 to 3."),
         (["2024-02-27", "2024-02-29", "2024-03-01"], "have gaps, 1 missing: 28."),
-        (["0a", "0b", "1f", "10"], "Names are not spelled alike, so that their order is a guess: 0a, 0b, 1f, 10."),
-        (["f0", "f1", "f-1", "f-2"], "Names are not spelled alike, so that their order is a guess: f0, f1, f-1, f-2."),
+        (["0a", "0b", "1f", "10"], "Names are spelled differently, so their order is a guess: 0a, 0b, 1f, 10."),
+        (["f0", "f1", "f-1", "f-2"], "Names are spelled differently, so their order is a guess: f0, f1, f-1, f-2."),
         (["01.02.2024", "28.01.2024"], "ordered by their numbers from left to right: 01.02.2024, 28.01.2024."),
         (["cam_1-2-2024_a", "cam_2-1-2024_a"], "Names look like dates or powers of ten"),
         (["9e1", "10e0", "100"], "ordered by their numbers from left to right: 9e1, 10e0, 100."),
         (["one", "three", "two"], "Names have no numbers, and are in alphabetical order: one, three, two."),
-        (["cam1_0", "cam1_1", "cam2_0"], "starts anew at cam2_0: all are taken for one video."),
-        (["00", "01", "gt"], "Names are not spelled alike, so that their order is a guess: 00, 01, gt."),
+        (["cam1_0", "cam1_1", "cam2_0"], "starts again at cam2_0: all are taken for one video."),
+        (["00", "01", "gt"], "Names are spelled differently, so their order is a guess: 00, 01, gt."),
     ],
 )
 def test_numbers_that_do_not_count_from_0_are_said(tmp_path: Path, names: list[str], said: str) -> None:
@@ -150,10 +150,10 @@ def test_decimal_numbers_are_ordered_by_value(tmp_path: Path, names: list[str]) 
 def test_folders_among_the_pictures_are_said(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     _frames(tmp_path / "f" / "inner", ["0.png"])
-    with pytest.raises(InputError, match="holds no pictures, only inner"):
+    with pytest.raises(InputError, match="contains no pictures, only inner"):
         open_video(tmp_path / "f")
     _frames(tmp_path / "f", ["0.png", "1.png"])
-    assert "Left out, being no pictures: inner." in _notes(tmp_path / "f")
+    assert "Not read, because they are not pictures: inner." in _notes(tmp_path / "f")
 
 
 def test_an_order_by_value_is_said(tmp_path: Path) -> None:

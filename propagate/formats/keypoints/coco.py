@@ -70,9 +70,6 @@ def poses_of_coco(document: object, path: Path) -> list[Pose]:
 
     A frame's number is the image's `frame_id`, else the last number in its file name that differs from image to image,
     else its place in the list; a single image without `frame_id` has none.
-
-    Raises:
-        InputError: missing keys, an annotation of a missing image or category, lists of the wrong length.
     """
     try:
         coco = _Coco.model_validate(document)

@@ -27,12 +27,9 @@ def poses_of_csv(text: str, path: Path) -> list[Pose]:
 
     The separator is the one that finds columns in the first line. All numbers or none may have a decimal comma; if the
     comma separates as well, they are in quotes. A first column without a name, pandas' index, is skipped.
-
-    Raises:
-        InputError: unknown or missing columns, a value that is not a number, a joint twice in one frame.
     """
     if "\0" in text:
-        raise InputError(f"{path} holds null characters: it is no text file.", "Save it as CSV in UTF-8.")
+        raise InputError(f"{path} contains null characters: it is not a text file.", "Save it as CSV in UTF-8.")
     lines = re.sub(r"\A([^\S\n]*\n)+", "", io.StringIO(text, newline=None).read()).split("\n")
     if re.fullmatch(r"sep=.", lines[0].strip()):  # a hint for Excel
         del lines[0]
@@ -94,7 +91,11 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[s
         name = row["name"]
         if not name:
             raise InputError(f"{place}: the joint has no name.", "Each line is one joint of one frame.")
-        frame = _frame_number(row["frame"], place) if "frame" in row else None
+        text, frame = row.get("frame"), None
+        if text is not None:  # tables of numbers may have 7.0
+            if not re.fullmatch(r"[0-9]{1,10}(\.0*)?", text) or float(text) > _LARGEST_FRAME:
+                raise InputError(f"{place}: the frame is {_short(text)!r}.", "Frames are whole numbers, from 0.")
+            frame = int(float(text))
         points = frames.setdefault(frame, {})
         if name in points:
             raise InputError(f"{place}: {name!r} stands twice in one frame.", "Keep one of the two lines.")
@@ -114,13 +115,6 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[s
     return [
         Pose(keypoints_of(points, list(names), (), path), frame, notes=tuple(notes)) for frame, points in frames.items()
     ]
-
-
-def _frame_number(text: str, place: str) -> int:
-    number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.0*)?", text) else -1.0
-    if not 0 <= number <= _LARGEST_FRAME:
-        raise InputError(f"{place}: the frame is {_short(text)!r}.", "Frames are whole numbers, from 0.")
-    return int(number)
 
 
 def _number(row: Mapping[str, str], column: str, place: str) -> float:

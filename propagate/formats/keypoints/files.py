@@ -105,9 +105,9 @@ def read_keypoints_file(
     notes = [f"{path}: {crowds} annotations of crowds were left out."] if crowds else []
     notes += pose.notes
     if picture is not None and pose.picture not in (None, picture):
-        notes.append(f"{path}: annotated is the picture {pose.picture}, and the frame is {picture}.")
+        notes.append(f"{path}: the annotated picture is {pose.picture}, but the frame is {picture}.")
     if unused := sorted({other.frame for other in poses if other.frame not in (None, pose.frame)}):
-        notes.append(f"{path}: frame {pose.frame} is used; what it holds of other frames is not: {_listed(unused)}.")
+        notes.append(f"{path}: frame {pose.frame} is used; other frames of the file are not: {_listed(unused)}.")
     keypoints = pose.keypoints
     if frame_size is not None:
         if pose.size is not None and pose.size != frame_size:

@@ -39,11 +39,7 @@ _KNOWN = {"": tuple(_File.model_fields), "frames": tuple(_Frame.model_fields)}
 
 
 def poses_of_json(document: object, path: Path) -> list[Pose]:
-    """Return the poses of a parsed file, one for each entry of `frames`.
-
-    Raises:
-        InputError: unknown or missing keys, unknown joints, values of the wrong type.
-    """
+    """Return the poses of a parsed file, one for each entry of `frames`; InputError for unknown or missing keys."""
     try:
         file = _File.model_validate(document)
     except ValidationError as error:

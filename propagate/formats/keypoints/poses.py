@@ -49,17 +49,10 @@ def keypoints_of(
     skeleton: Iterable[tuple[int, int]],
     path: Path,
 ) -> Keypoints:
-    """Return keypoints from (x, y, confidence) by name; a joint without an entry, or with a NaN position, is absent.
+    """Return keypoints from (x, y, confidence) in pixels by name; joints without an entry or with NaN are absent.
 
-    Args:
-        points: x, y in pixels.
-        names: names of all joints, in order.
-        skeleton: pairs of joint numbers, from 0.
-        path: the file, for messages.
-
-    Raises:
-        InputError: a confidence outside [0, 1], x without y, a position far outside any picture, or an error of
-            `Keypoints`.
+    `names` are all joints in order, `skeleton` has pairs of joint numbers from 0. InputError for a confidence outside
+    [0, 1], x without y, a position far outside any picture, or an error of `Keypoints`.
     """
     positions = np.full((len(names), 2), np.nan, np.float32)
     confidence = np.zeros(len(names), np.float32)

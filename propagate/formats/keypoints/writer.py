@@ -64,11 +64,7 @@ class KeypointsWriter:
         return self
 
     def write(self, prediction: Prediction) -> None:
-        """Add a frame.
-
-        Raises:
-            ValueError: the prediction has no keypoints, or other joints than the first one.
-        """
+        """Add a frame; ValueError without keypoints, or with other joints than the first one."""
         keypoints = prediction.keypoints
         if keypoints is None or (self._first is not None and keypoints.names != self._first.names):
             raise ValueError(f"frame {prediction.index} does not have the joints of this file")

@@ -77,32 +77,21 @@ def read_mask_file(
 
 
 def read_indexed_png(path: str | Path) -> Mask:
-    """Read the ids of an indexed or grayscale PNG without interpretation; it may have no object.
-
-    The inverse of `write_mask`, for DAVIS-2017 annotations and results, too.
-
-    Raises:
-        InputError: unreadable, or not one channel of 1 to 8 bits.
-    """
+    """Read the ids of a PNG of one channel of 1 to 8 bits without interpretation: the inverse of `write_mask`."""
     path = Path(path)
     image, header = load_picture(path, "mask")
     if image.mode not in ("P", "L", "1"):
         raise InputError(
-            f"{path} is no indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
+            f"{path} is not an indexed PNG: its pixels are {image.mode}, not numbers from 0 to 255.",
             "Save it with a palette, one index for each object.",
         )
     return Mask(stored_numbers(image, header))
 
 
 def write_mask(path: str | Path, mask: MaskLike) -> None:
-    """Write an indexed PNG with the DAVIS palette, atomically.
+    """Write an indexed PNG with the DAVIS palette, atomically; the format is PNG whatever the suffix.
 
-    Args:
-        path: the file to write, as PNG whatever the suffix.
-        mask: a mask, or an array of ids (see `Mask`); ids 0 to 255 are stored unchanged.
-
-    Raises:
-        InputError: the file cannot be written.
+    Ids 0 to 255 of the mask, or of an array (see `Mask`), are stored unchanged. InputError if it cannot be written.
     """
     ids = (mask if isinstance(mask, Mask) else Mask(mask)).ids
     image = Image.fromarray(np.ascontiguousarray(ids))

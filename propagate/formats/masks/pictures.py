@@ -13,7 +13,6 @@ from propagate.errors import InputError
 from propagate.files.pictures import PictureHeader, convert_picture, load_sixteen_bit
 from propagate.formats.masks.colors import (
     TRANSPARENT,
-    Colors,
     Rows,
     bands,
     count_colors,
@@ -48,11 +47,7 @@ class MaskPicture:
         self.colors: tuple[str, ...] = ()
 
     def ids(self) -> Ids:
-        """Return the object ids.
-
-        Raises:
-            InputError: more than 254 colors or ids, soft edges, or a JPEG's noise.
-        """
+        """Return the object ids; InputError for more than 254 colors or ids, soft edges, or a JPEG's noise."""
         ids = self._interpret()
         self._add_doubts(ids)
         return ids
@@ -78,7 +73,9 @@ class MaskPicture:
             deep = load_sixteen_bit(self._path, image, "mask")
             size = image.size[::-1]
             image.close()  # its pixels are in `deep`
-            if header.raw_mode.startswith("LA") and all(_is_opaque_gray(deep(band)) for band in bands(*size)):
+            parts = map(deep, bands(*size))
+            gray = ((part[..., :1] == part[..., :3]).all() and (part[..., 3] == 65535).all() for part in parts)
+            if header.raw_mode.startswith("LA") and all(gray):
                 return self._numbers(self._eight_bits(np.concatenate([deep(band)[..., 0] for band in bands(*size)])))
             return self._colors(deep, size)
         if image.mode == "LA" and image.getextrema()[1] == (255, 255):
@@ -162,7 +159,7 @@ class MaskPicture:
             self._source, self._hard = "", False
             return self._numbers(np.ascontiguousarray(rgb[..., 0]))
         if np.count_nonzero(used) > MAX_OBJECTS:
-            raise too_many(self._path, len(used), "every gray there is")
+            raise too_many(self._path, len(used), "it has every shade of gray")
         self._add_void(values)
         return values
 
@@ -171,16 +168,24 @@ class MaskPicture:
         colors = count_colors(rows, *size)
         if not colors.solid:
             self._add_transparency(colors.soft)
-        problem = self._color_problem(colors)
+        codes, compact = colors.codes, colors.compact
+        problem: InputError | None
+        if compact is None:
+            problem = too_many(self._path, len(codes), "it looks like a photograph or has soft edges")
+        else:
+            table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
+            table *= 255 / max(255.0, table.max(initial=0))
+            table[codes == TRANSPARENT] = 0
+            problem = soft_edges(compact, table, self._path, self._source)
         if problem is not None:
             if not self._hard:
                 raise problem
-            del colors
+            del colors, compact
             rgb, solid = solid_rgb(rows, *size)
             self._image.close()  # its pixels are in `rgb`
             self.notes.append(harden(rgb, solid, self._path, self._source, problem))
             colors = count_colors(lambda band: np.dstack([rgb[band], np.uint8(255) * solid[band]]), *size)
-        codes, compact = colors.codes, colors.compact
+            codes, compact = colors.codes, colors.compact
         assert compact is not None  # a problem otherwise
 
         if not colors.solid:
@@ -206,15 +211,6 @@ class MaskPicture:
             self.notes.append(f"Colors of {self._path} in order of appearance: {', '.join(named)}.")
         return np.asarray(lookup[compact])
 
-    def _color_problem(self, colors: Colors) -> InputError | None:
-        codes, compact = colors.codes, colors.compact
-        if compact is None:
-            return too_many(self._path, len(codes), "it looks like a photograph or has soft edges")
-        table = np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], 1).astype(np.float64)
-        table *= 255 / max(255.0, table.max(initial=0))
-        table[codes == TRANSPARENT] = 0
-        return soft_edges(compact, table, self._path, self._source)
-
     def _eight_bits(self, values: Shaped[ndarray, "h w"]) -> Ids:
         """Return deeper grayscale as 8 bits: the same numbers if they fit, 0 and 255 if it has 0 and one full white."""
         if values.dtype == np.uint8:
@@ -229,7 +225,7 @@ class MaskPicture:
         narrow = np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
         if (narrow != values).any():
             raise InputError(
-                f"{self._path} has values that are no object ids: they reach from {values.min()} to {values.max()}.",
+                f"{self._path} has values that are not object ids, from {values.min()} to {values.max()}.",
                 "Ids are whole numbers, 0 for background, 1 to 254 for objects. Save the mask as 8-bit PNG.",
             )
         return narrow
@@ -273,10 +269,6 @@ def _compact(values: Ids, used: Int[ndarray, " n"]) -> UInt16[ndarray, "h w"]:
 
 def _opaque(rgb: Shaped[ndarray, "n w 3"]) -> Shaped[ndarray, "n w 4"]:
     return np.dstack([rgb, np.full(rgb.shape[:2], np.iinfo(rgb.dtype).max, rgb.dtype)])
-
-
-def _is_opaque_gray(rgba: UInt16[ndarray, "n w 4"]) -> bool:
-    return bool((rgba[..., :1] == rgba[..., :3]).all() and (rgba[..., 3] == 65535).all())
 
 
 def _color_name(code: int) -> str:

@@ -21,6 +21,10 @@ Where = Bool[ndarray, "h w"]
 Table = Float[ndarray, "_ 3"]  # colors
 
 MAX_OBJECTS = 254
+_HARD_EDGES = (
+    "Give --harden (harden=True) to take each shade for the nearest flat color; or draw it without anti-aliasing "
+    "(pencil instead of brush) and save it as PNG."
+)
 _MANY = 32  # more colors than in a hand-drawn mask, fewer than in a photograph
 _ROUNDING = 6.0  # maximum distance, in 8-bit levels, of a mixture from the line between its two colors
 _NOISE = 24  # maximum error, in 8-bit levels, of lossy compression
@@ -34,17 +38,16 @@ _BLACK = 12  # maximum of lossy black
 def soft_edges(compact: UInt16[ndarray, "h w"], table: Table, path: Path, source: str) -> InputError | None:
     """Return the error for a picture with soft edges, a JPEG or a photograph; None for others.
 
-    Args:
-        compact: index of each pixel's color.
-        table: the colors, RGB in 8-bit levels.
-        path: the file, for the message.
-        source: name of its lossy compression, empty for exact ones.
+    `compact` has the index of each pixel's color in `table` (RGB in 8-bit levels), `source` the name of a lossy
+    compression or "".
     """
     count = len(table)
-    if count > 2 and source and (source != "AVIF" or _some_are_close(table)):
-        return InputError(
-            f"The compression of {path} ({source}) has turned flat colors into {count} shades.", _hard_edges()
-        )
+    if count > 2 and source:
+        ordered = table[np.lexsort(table.T)]
+        close = np.abs(np.diff(ordered, axis=0)).max(1) <= _NOISE  # compression may have made two from one
+        if source != "AVIF" or close.any():
+            message = f"The compression of {path} ({source}) has turned flat colors into {count} shades."
+            return InputError(message, _HARD_EDGES)
     square = np.ones((3, 3), np.uint8)
     inside = count_numbers(compact, count, cv2.erode(compact, square) == cv2.dilate(compact, square))
     # In a square of 3, one pixel in nine has neighbors of its color only; in a blurred edge, hardly any.
@@ -55,7 +58,7 @@ def soft_edges(compact: UInt16[ndarray, "h w"], table: Table, path: Path, source
         return InputError(
             f"{path} has soft (anti-aliased) edges: {shades} of its {count} colors lie only between two others, and "
             "would become objects of their own.",
-            _hard_edges(),
+            _HARD_EDGES,
         )
     if count > _MANY and 2 * len(areas) < count:
         return too_many(path, count, "it looks like a photograph or has soft edges")
@@ -69,19 +72,6 @@ def too_many(path: Path, count: int, cause: str) -> InputError:
         "Give --harden (harden=True) to cut soft edges; or a mask with one flat color for each object, saved as PNG "
         "without anti-aliasing (never as JPEG); of a cut-out picture, save the alpha channel as a mask.",
     )
-
-
-def _hard_edges() -> str:
-    return (
-        "Give --harden (harden=True) to take each shade for the nearest flat color; or draw it without anti-aliasing "
-        "(pencil instead of brush) and save it as PNG."
-    )
-
-
-def _some_are_close(table: Table) -> bool:
-    """Return whether two colors are so close that compression may have made them from one."""
-    ordered = table[np.lexsort(table.T)]
-    return bool((np.abs(np.diff(ordered, axis=0)).max(1) <= _NOISE).any())
 
 
 def _count_shades(compact: UInt16[ndarray, "h w"], table: Table, areas: Int[ndarray, " a"]) -> int:
@@ -112,21 +102,11 @@ def _count_shades(compact: UInt16[ndarray, "h w"], table: Table, areas: Int[ndar
 
 
 def harden(rgb: Rgb, solid: Where, path: Path, source: str, problem: InputError) -> str:
-    """Reduce a picture to flat colors, in place, and return a note about them.
+    """Reduce the `solid` pixels to flat colors, in place, and return a note about them.
 
     A flat color fills a square of 3x3 pixels somewhere, or is far from every mixture of those that do (the core of a
     soft brush). A shade becomes the most similar of the flat colors next to it: a rim between black and white is not
-    the gray object elsewhere.
-
-    Args:
-        rgb: the picture; it is modified.
-        solid: pixels that are not transparent; others stay.
-        path: the file, for the note.
-        source: name of its lossy compression, empty for exact ones.
-        problem: the error for a picture with too few flat colors, or too many: a photograph.
-
-    Raises:
-        InputError: `problem`.
+    the gray object elsewhere. Raises `problem` for too few flat colors, or too many: a photograph.
     """
     lossy = bool(source)
     flat = _flat_pixels(rgb, solid, _NOISY if lossy else _EXACT)

@@ -51,12 +51,9 @@ def prepare_output(folder: str | Path, *, overwrite: bool) -> Path:
 
 @contextmanager
 def held_output(folder: str | Path, *, overwrite: bool) -> Iterator[tuple[str, ...]]:
-    """Prepare a folder, lock it for one run, and remove temporary files of killed runs from it and its subfolders.
+    """Prepare and lock a folder for one run; remove temporary files of killed runs from it and its subfolders.
 
-    Arguments as `prepare_output`; yields the notes of `locked`.
-
-    Raises:
-        UsageError, InputError: see `prepare_output` and `locked`; or a subfolder is a link.
+    Arguments and errors as `prepare_output`, notes and errors as `locked`; InputError if a subfolder is a link.
     """
     folder = Path(folder)
     # Check an existing folder under the lock only, since another run may just write to it.

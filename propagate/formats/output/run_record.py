@@ -20,16 +20,10 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\ud
 
 
 def write_run_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
-    """Write `run.json` atomically, in UTF-8, with sorted keys, and return its path.
+    """Write `run.json` atomically into an existing folder, in UTF-8, with sorted keys, and return its path.
 
-    Args:
-        folder: an existing folder.
-        record: JSON values; paths, NumPy numbers and arrays, fractions, tuples and sets are converted.
-
-    Raises:
-        InputError: the file cannot be written.
-        TypeError: the record contains a value that JSON does not have.
-        ValueError: the record contains a NaN or an infinity.
+    Paths, NumPy numbers and arrays, fractions, tuples and sets become JSON values. TypeError for another value,
+    ValueError for a NaN or an infinity, InputError if the file cannot be written.
     """
     path = Path(folder) / FILE_NAME
     with atomic_path(path) as temporary:

@@ -29,10 +29,7 @@ class JhmdbCodec(AnnotatedKeypoints):
         self.names, self.skeleton = names, skeleton
 
     def encode(self, label: Keypoints, frame_size: tuple[int, int], grid: tuple[int, int]) -> SoftLabels:
-        """Return per joint a patch of 4 x 4 cells of a Gaussian with its peak of 1 on a cell.
-
-        The patch is cut at the border of the grid. Absent joints, and those too far outside, have none.
-        """
+        """Return per joint a patch of 4 x 4 cells of a Gaussian with a peak of 1 on a cell; absent joints have none."""
         height, width = grid
         joints = np.zeros((len(self.names), height, width), np.float32)
         centers = self.positions(label).astype(np.float64) * np.array([width, height]) / np.array(frame_size[::-1])
@@ -43,11 +40,7 @@ class JhmdbCodec(AnnotatedKeypoints):
         return torch.from_numpy(np.concatenate([background[None].astype(np.float32), joints]))
 
     def decode(self, soft: SoftLabels, frame: Frame) -> Prediction:
-        """Return the joints' positions in the frame.
-
-        The confidence of a joint is the highest value of its channel, clipped to [0, 1] (a fresh label has 1). A joint
-        with a channel of zeros is absent: position NaN, confidence 0.
-        """
+        """Return the joints' positions; confidence: the highest value of a channel in [0, 1]. Zeros: absent, NaN."""
         _, height, width = soft.shape
         scale = np.array(frame.size[::-1]) / np.array([width, height])
         confidence = soft[1:].detach().amax((1, 2)).clamp(0, 1).to("cpu", torch.float32).numpy()
@@ -71,10 +64,9 @@ def decode_cells(soft: SoftLabels) -> Float32[ndarray, "j 2"]:
 
 
 def _draw(joint: Float32[ndarray, "h w"], x: float, y: float) -> None:
-    """Write the patch around a grid position into a map.
+    """Write the patch around a grid position into a map, from less 3 sigma to plus 3 sigma, truncated TOWARDS ZERO.
 
-    The patch begins at the position less 3 sigma, truncated TOWARDS ZERO, and its peak is 2 cells further: for a
-    position below 1.5 that is one cell too far, as in the reference. The patch's end is truncated in the same way.
+    Its peak is 2 cells after its start: for a position below 1.5 that is one cell too far, as in the reference.
     """
     height, width = joint.shape
     (top, bottom), (left, right) = ((int(at - 3 * SIGMA), int(at + 3 * SIGMA + 1)) for at in (y, x))

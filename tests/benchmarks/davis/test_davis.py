@@ -187,7 +187,7 @@ def test_the_first_and_the_last_result_may_be_missing(davis, tmp_path):
         ),
         (
             lambda path: Image.new("RGB", SIZE[::-1]).save(path),
-            "a result is no indexed PNG: its pixels are RGB, not numbers from 0 to 255 (1 of 4: 00002.png)",
+            "a result is not an indexed PNG: its pixels are RGB, not numbers from 0 to 255 (1 of 4: 00002.png)",
         ),
         (
             lambda path: write_mask(path, Mask(np.zeros((20, 30), np.uint8))),

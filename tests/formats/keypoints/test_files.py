@@ -276,7 +276,7 @@ def test_a_frame_is_chosen_by_its_number(tmp_path: Path) -> None:
     read = read_keypoints_file(clip(tmp_path), frame=30)
     assert read.keypoints.positions[0, 0] == 30
     assert [note.split(": ", 1)[1] for note in read.notes] == [
-        "frame 30 is used; what it holds of other frames is not: 5, 12."
+        "frame 30 is used; other frames of the file are not: 5, 12."
     ]
 
 
@@ -367,7 +367,7 @@ def test_a_frame_is_found_by_the_name_of_its_picture(tmp_path: Path) -> None:
         assert not any("annotated is the picture" in note for note in read.notes)
         read = read_keypoints_file(path, frame=2, picture="img_0003")
         assert read.keypoints.positions[0, 0] == 2
-        assert f"{path}: annotated is the picture img_0002, and the frame is img_0003." in read.notes
+        assert f"{path}: the annotated picture is img_0002, but the frame is img_0003." in read.notes
 
 
 def test_a_frame_id_of_coco_tells_more_than_a_name(tmp_path: Path) -> None:
