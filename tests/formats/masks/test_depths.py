@@ -153,7 +153,7 @@ def test_deep_numbers(tmp_path: Path, dtype: type) -> None:
         values = two().astype(dtype)
         values[two() == 2] = wrong
         Image.fromarray(values).save(tmp_path / "b.tif")
-        with pytest.raises(InputError, match="no object ids"):
+        with pytest.raises(InputError, match="not object ids"):
             read_mask(tmp_path / "b.tif")
 
 

@@ -150,7 +150,7 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
 
 def test_colors_are_no_indexed_png(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "m.png")
-    with pytest.raises(InputError, match="no indexed PNG"):
+    with pytest.raises(InputError, match="not an indexed PNG"):
         read_indexed_png(tmp_path / "m.png")
 
 
