@@ -1,59 +1,47 @@
-"""What a finer label grid and a longer memory are worth: J&F, and CPU seconds of the transfer, with `compact`.
+"""J&F and CPU seconds of the transfer with finer label grids and longer memories, with `compact`.
 
     python -m measurements.finer --data DAVIS [--frames 40] [--sequence NAME ...] [--only TEXT ...] [--set a.b=c ...]
 
-Every frame goes through the network once and then through all rows, each with a propagator of its own, so that the
-times of all rows meet the same load. "Plain" is the transfer on the finer grid itself, with the window's radius in
-finer cells: what coarse to fine is to come near to. The mask of frame 0 is given; frames 1 to the last but one are
-scored (DAVIS semi-supervised rules). Where no sequence is named, those are taken on which settings are chosen.
+Each frame passes through the network once and then through all rows, each with its own propagator, so all rows are
+timed under the same load. "Plain" transfers on the finer grid itself, with the radius of the window in finer cells; it
+is the reference for coarse to fine. The mask of frame 0 is given; frames 1 to the last but one are scored (DAVIS
+semi-supervised rules). The default sequences are those on which settings are selected.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from measurements.common import add_davis_options, j_and_f, parser_of, read_images, read_truth
 from propagate.features import build_extractor
-from propagate.features.finer import BothMaps, both_maps
-from propagate.formats import read_indexed_png
-from propagate.geometry import resize_frame, to_tensor, working_size
+from propagate.features.finer import both_maps
 from propagate.labels import LabelCodec, codec_for
-from propagate.metrics import boundary_accuracy, region_similarity
 from propagate.propagation.propagator import LabelPropagator
 from propagate.settings import Settings, load_settings
 from propagate.types import Frame, Mask
-from propagate.video import open_video
 
-CHOOSING = ["camel", "drift-straight", "horsejump-high", "libby", "parkour"]
+SELECTION = ["camel", "drift-straight", "horsejump-high", "libby", "parkour"]
 OLDER = {"n_older": 5, "older_every": 5}
 Maps = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of transferring.
-
-    Attributes:
-        name: for the table.
-        kind: on which of the maps.
-        options: of the propagator, beside the settings'.
-    """
+    """One kind of transfer, with options of the propagator that override the settings."""
 
     name: str
     kind: Literal["coarse", "coarse to fine", "plain"] = "coarse"
     options: dict[str, Any] = field(default_factory=dict)
 
     def maps(self, both: Maps) -> list[Tensor]:
-        """Those that the propagator is given: what is searched, then what is compared."""
+        """Return the propagator's inputs: the map to search, then the map to compare."""
         return {"coarse": [both[0]], "coarse to fine": list(both), "plain": [both[1]]}[self.kind]
 
     def propagator(self, settings: Settings, factor: int) -> LabelPropagator:
@@ -64,16 +52,11 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All rows."""
     searches = [(found, 5) for found in (5, 10, 15)] + [(10, 10), (10, 15), (10, 20), (15, 15)]
     return [
         Row("the features' grid"),
         *(
-            Row(
-                f"coarse to fine, {found} found, top {top_k}",
-                "coarse to fine",
-                {"finer_from": found, "top_k": top_k},
-            )
+            Row(f"coarse to fine, {found} found, top {top_k}", "coarse to fine", {"finer_from": found, "top_k": top_k})
             for found, top_k in searches
         ),
         *(Row(f"plain, top {top_k}", "plain", {"top_k": top_k}) for top_k in (5, 15)),
@@ -101,27 +84,14 @@ class Run:
         self.seconds.append(time.process_time() - begin)
         predicted = codec.decode(soft, frame).mask
         if truth is not None and predicted is not None:
-            pair = truth.ids > 0, predicted.ids > 0
-            self.scores.append((region_similarity(*pair) + boundary_accuracy(*pair)) / 2)
-
-
-def features(
-    data: Path, name: str, frames: int, extractor: BothMaps, settings: Settings
-) -> Iterator[tuple[Frame, Maps]]:
-    """Every frame with both maps."""
-    for frame in open_video(data / "JPEGImages/480p" / name, to_frame=frames):
-        size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
-        image = to_tensor(resize_frame(frame.pixels, size))
-        yield frame, extractor.split(extractor(image[None], [frame.index])[0])
+            self.scores.append(j_and_f(truth, predicted))
 
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with JPEGImages/480p and Annotations/480p")
-    parser.add_argument("--sequence", action="append", help=f"default: {', '.join(CHOOSING)}")
-    parser.add_argument("--frames", type=int, default=40, help="the first so many of each sequence")
-    parser.add_argument("--only", action="append", default=[], help="rows whose name has this text; default: all")
+    parser = parser_of(__doc__)
+    add_davis_options(parser, 40, ", ".join(SELECTION))
+    parser.add_argument("--only", action="append", default=[], help="rows whose names contain this text; default: all")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")
     options = parser.parse_args()
 
@@ -129,12 +99,12 @@ def main() -> None:
     extractor = both_maps(build_extractor("compact", **settings.features.options))
     chosen = [row for row in rows() if not options.only or any(text in row.name for text in options.only)]
     scores, seconds = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    for name in options.sequence or CHOOSING:
-        paths = sorted((options.data / "Annotations/480p" / name).glob("*.png"))[: options.frames]
-        truths = [Mask((read_indexed_png(path).ids > 0).astype(np.uint8)) for path in paths]
+    for name in options.sequence or SELECTION:
+        truths = read_truth(options.data, name, options.frames)
         codec = codec_for(truths[:1], extractor.finer_stride, settings.labels)
         runs = {row.name: Run(row, settings, extractor.factor) for row in chosen}
-        for frame, both in features(options.data, name, len(truths), extractor, settings):
+        for frame, image in read_images(options.data, name, len(truths), extractor, settings):
+            both = extractor.split(extractor(image[None], [frame.index])[0])
             for run in runs.values():
                 if frame.index == 0:
                     run.start(both, codec, truths[0])

@@ -1,12 +1,11 @@
 """Does memory grow with the video? `python -m measurements.length [--frames 200 2000] [--config NAME] [--set a.b=c]`.
 
-Makes one clip per length (854x480, a moving pattern), runs `propagate segment` on each in a process of its own and
-prints the peak memory of each, and their ratio.
+Generates a clip per length (854x480, a moving pattern), runs `propagate segment` on each in a new process, and prints
+their peak memory and its ratio.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from measurements.common import parser_of
 from propagate.formats import VideoWriter, write_mask
 from propagate.types import Mask
 
@@ -33,7 +33,7 @@ def make_clip(path: Path, frames: int, height: int = 480, width: int = 854) -> N
 
 
 def peak_of(command: list[str]) -> tuple[float, float]:
-    """Peak MiB and seconds of a command."""
+    """Return the peak MiB and seconds of a command."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -43,7 +43,7 @@ def peak_of(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[200, 2000])
     parser.add_argument("--config", default="compact")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")

@@ -1,13 +1,11 @@
 """Time of J and F per frame and object on one core: `python -m measurements.metrics [FILE.npz ...] [--repeats 3]`.
 
-A file holds `truth` and `prediction` (frames, H, W), the object ids per pixel, and `objects`, the ids to look at;
-without one, 480x854 masks of `tests/parity/data`. Processor time of the one thread that computes: what else the
-machine does is left out.
+A file holds `truth` and `prediction` (frames, H, W) with object ids, and `objects`, the ids to score; the default is
+480x854 masks of `tests/parity/data`. Times are CPU times of one thread, so other load has little effect.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from measurements.common import parser_of
 from propagate.metrics import boundary_accuracy, region_similarity
 
 DATA = Path(__file__).parents[1] / "tests" / "parity" / "data"
@@ -29,7 +28,7 @@ def milliseconds(metric: Callable[[ndarray, ndarray], float], truth: ndarray, pr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     default = [DATA / "davis_metrics_0.npz", DATA / "davis_metrics_1.npz"]
     parser.add_argument("files", nargs="*", type=Path, default=default, metavar="FILE.npz")
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,28 +1,23 @@
-"""What learning and reading a prompt costs with networks of Stable Diffusion 2.1's size and random weights.
+"""Cost of learning and reading a prompt with networks of the size of Stable Diffusion 2.1 and random weights.
 
     OMP_NUM_THREADS=1 python -m measurements.prompt_attention [--device cuda] [--rows read learn learn_kept]
 
-Writes a pipeline of 2 GB into a temporary folder. Every row is one pass on a frame of 480x832 in a process of its own,
-so that its peak memory is its own; on a GPU a first pass warms it up. "learn" is a step with checkpointing,
-"learn_kept" one without. The estimate is that of `planning.dry_run`, which the memory limit goes by: weights, and what
-is made.
+Writes a pipeline of 2 GB into a temporary folder. Each row is one pass on a frame of 480x832 in a new process with its
+own peak memory; on a GPU, a first pass is the warm-up. "learn" is a step with checkpointing, "learn_kept" one without.
+The estimates are those of `planning.dry_run`, used for the memory limit: weights, and tensors created by the pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from measurements.common import measure_frame, parser_of, run_row
 from measurements.real_size_sd import HEIGHT, WIDTH, write_pipeline
 from propagate.features.learned_prompts.crops import whole
 from propagate.features.learned_prompts.learning import View, learn_embedding
@@ -35,7 +30,7 @@ ROWS = ("read", "learn", "learn_kept")
 
 
 def measure(row: str, folder: Path, device: str) -> dict[str, float]:
-    """One row, in this process."""
+    """Measure one row in this process."""
     attention = PromptAttention(weights=folder, device=device, checkpointing=row != "learn_kept", steps=1, seed=0)
     picture = torch.rand((1, 3, *SIZE), generator=torch.Generator().manual_seed(0)).to(attention.device)
     target = PointTarget((WIDTH / 2, HEIGHT / 2), attention.sigma * HEIGHT)
@@ -44,30 +39,16 @@ def measure(row: str, folder: Path, device: str) -> dict[str, float]:
     learn = partial(
         learn_embedding, attention.network, picture, target, start, [view], timestep=140, learning_rate=0.002
     )
-    if row == "read":
-        # reading a made-up prompt costs what a learned one does
-        noisy = attention.network.noised(attention.network.latents(picture), view.noise, attention.timestep)
+    # reading a random prompt costs the same as a learned one
+    noisy = attention.network.noised(attention.network.latents(picture), view.noise, attention.timestep)
 
-        def work() -> None:
-            with torch.no_grad():
-                attention.network.latents(picture)
-                attention.network.maps(noisy, attention.timestep, start)
+    @torch.no_grad()
+    def read() -> None:
+        attention.network.latents(picture)
+        attention.network.maps(noisy, attention.timestep, start)
 
-    else:
-        work = learn
-    if device != "cpu":
-        work()
-        torch.cuda.synchronize(device)
-    before, before_cpu = time.perf_counter(), time.process_time()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - before_cpu
-    if device == "cpu":
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    else:
-        peak = torch.cuda.max_memory_allocated(device)
-    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak / 1e9}
+    _, timing, peak = measure_frame(read if row == "read" else learn, device)
+    found = {"seconds": timing.wall, "cpu_seconds": timing.cpu, "peak_gb": peak / 1e9}
     if row != "read":
         estimate = dry_run(partial(attention.rehearse, SIZE))
         found |= {"estimated_weights_gb": estimate.given / 1e9, "estimated_made_gb": estimate.created / 1e9}
@@ -75,8 +56,7 @@ def measure(row: str, folder: Path, device: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a row per way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
@@ -88,12 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_pipeline(Path(folder))
         for row in arguments.rows:
-            command = [sys.executable, "-m", "measurements.prompt_attention", "--row", row, "--pipeline", folder]
-            environment = os.environ | {"XDG_CACHE_HOME": folder}
-            output = subprocess.run(
-                [*command, "--device", arguments.device], check=True, stdout=subprocess.PIPE, env=environment
-            ).stdout
-            print(f"{row:11}" + "  ".join(f"{name} {value:.2f}" for name, value in json.loads(output).items()))
+            found = run_row("measurements.prompt_attention", row, folder, arguments.device)
+            print(f"{row:11}" + "  ".join(f"{name} {value:.2f}" for name, value in found.items()))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
-"""ADM-256 at its real size with random weights: time, memory and arithmetic of one 480x832 frame.
+"""Cost of one 480x832 frame with ADM-256 at its real size and random weights.
 
-    python -m measurements.real_size_adm --count-only     # arithmetic alone, on the meta device: no memory needed
+    python -m measurements.real_size_adm --count-only     # floating-point operations only, on the meta device
     python -m measurements.real_size_adm                  # runs the network: needs 12 GB
 
-Every way runs in a process of its own, so that its peak memory is its own. `reference` is what DIFT's ADMFeaturizer
-does: all copies of the ensemble in one batch, the whole network in memory, float32. The others are `dift_adm`: one copy
-at a time, nothing kept beyond the tapped block.
+Each variant runs in a new process with its own peak memory. `reference` works like DIFT's ADMFeaturizer: all copies of
+the ensemble in one batch, the whole network in memory, float32. The others are `dift_adm`: one copy at a time, and no
+blocks after the tapped one.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from measurements.common import measure_frame, parser_of
 from propagate.features import build_extractor
 from propagate.features.adm.adm import cut_after, output_blocks
 from propagate.features.adm.checkpoint import build_unet, open_checkpoint
@@ -49,7 +50,7 @@ WAYS = ("reference", "float32", "bfloat16")
 
 
 def count(block: int, ensemble_size: int) -> None:
-    """Print the floating-point operations up to a block, and of the whole network."""
+    """Print the floating-point operations up to a block and of the whole network."""
     noisy = torch.empty(1, 3, *SIZE, device="meta")
     timestep = torch.tensor([51], device="meta")
     unet = build_unet(ADM_256)
@@ -64,7 +65,7 @@ def count(block: int, ensemble_size: int) -> None:
 
 
 def save_random_model(folder: Path) -> None:
-    """A converted folder of the real size with random weights, in half precision to spare the disk."""
+    """Save a converted model with random weights, in half precision to save disk space."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         unet = nn.Module.to(build_unet(ADM_256), torch.float16).to_empty(device="cpu")
@@ -74,7 +75,7 @@ def save_random_model(folder: Path) -> None:
 
 
 def run(way: str, folder: Path, block: int, ensemble_size: int) -> None:
-    """Features of one frame in one way; prints load time, run time and the process's peak memory."""
+    """Compute the features of one frame and print load time, run time and peak memory."""
     images = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
     if way == "reference":
@@ -84,39 +85,36 @@ def run(way: str, folder: Path, block: int, ensemble_size: int) -> None:
         stride = output_blocks(unet)[block].stride
         stage, layer = divmod(block, unet.config.layers_per_block + 1)
         tap = unet.up_blocks[stage].attentions[layer] if stage < 3 else unet.up_blocks[stage].resnets[layer]
-        loaded = time.perf_counter()
-        noise = torch.randn((ensemble_size, 3, *SIZE), generator=torch.Generator().manual_seed(0))
-        kept = float(linear_alphas_cumprod()[51])
-        with torch.no_grad():
+
+        def frame() -> Tensor:
+            noise = torch.randn((ensemble_size, 3, *SIZE), generator=torch.Generator().manual_seed(0))
+            kept = float(linear_alphas_cumprod()[51])
             noisy = kept**0.5 * (images * 2 - 1) + (1 - kept) ** 0.5 * noise
-            features = run_until(tap, lambda: unet(noisy, 51)).mean(0, keepdim=True)
+            return run_until(tap, lambda: unet(noisy, 51)).mean(0, keepdim=True)
+
     else:
         options = {"up_ft_index": block, "ensemble_size": ensemble_size, "dtype": way, "device": "cpu"}
         extractor = build_extractor("dift_adm", weights=folder, **options)
-        stride = extractor.stride
-        loaded = time.perf_counter()
-        features = extractor(images)
-    done = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+        stride, frame = extractor.stride, partial(extractor, images)
+    loaded = time.perf_counter() - start
+    with torch.no_grad():
+        features, timing, peak = measure_frame(frame, "cpu")
     assert features.shape[-2:] == (SIZE[0] // stride, SIZE[1] // stride)
     print(
-        f"{way:10} {ensemble_size} copies: loaded in {loaded - start:.1f} s, one frame in {done - loaded:.1f} s, "
-        f"peak memory {peak:.2f} GiB",
+        f"{way:10} {ensemble_size} copies: loaded in {loaded:.1f} s, one frame in {timing.wall:.1f} s, "
+        f"peak memory {peak / 2**30:.2f} GiB",
         flush=True,
     )
 
 
 def free_bytes() -> int:
-    """Memory that a new process may take (Linux)."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Return the memory available to a new process (Linux)."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
 
 
 def main() -> None:
-    """Count, then run every way in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--block", type=int, default=7, choices=[0, 1, 3, 4, 6, 7], help="without an upsampler")
     parser.add_argument("--ensemble-size", type=int, default=1, help="4 in DIFT's DAVIS setting")
     parser.add_argument("--count-only", action="store_true")

@@ -1,14 +1,12 @@
-"""How time and memory grow with the clip and with the objects: `python -m measurements.scaling`.
+"""Growth of time and memory with the length of the clip and the number of objects: `python -m measurements.scaling`.
 
-Draws docs/images/scaling.png: time per frame against the clip's length and against the number of objects, peak memory
-against the length, each point from a process of its own that carries generated clips from file to files as `propagate
-segment` does. Time is the CPU's, of all threads together, which other programs disturb less, with the wall clock's
-beside it: the median of the runs, and from the least to the most.
+Draws docs/images/scaling.png: time per frame over clip length and over number of objects, and peak memory over length.
+Each point is a new process that runs generated clips from file to files like `propagate segment`. Times are the CPU
+time of all threads, which other programs disturb less, and the wall clock: the median and range of the runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -20,9 +18,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from measurements.common import parser_of
 from propagate.app.bench.benching import segment_files
 from propagate.app.running.own_process import in_own_process
-from propagate.benchmarks.report.plots import COLORS, save_png
+from propagate.benchmarks.report.plots import COLORS, draw_grid, save_png
 from propagate.benchmarks.running.resources import machine, peak_memory, reset_peak_memory
 from propagate.benchmarks.speed.generated_clip import generate_clip
 from propagate.benchmarks.speed.stage_times import Subject, end_to_end
@@ -38,7 +37,7 @@ HEIGHT, WIDTH = 180, 320
 
 @dataclass(frozen=True)
 class Point:
-    """One clip, carried several times by one process."""
+    """Runs of one clip in one process."""
 
     frames: int
     objects: int
@@ -64,12 +63,8 @@ def measure(config: str, frames: int, objects: int, repeats: int, _on_frame: Cal
 
 
 def time_panel(axes: Axes, places: Sequence[int], points: Sequence[Point], title: str, what: str) -> None:
-    for number, (name, values) in enumerate(
-        {
-            "CPU": [[1000 * timing.cpu for timing in point.timings] for point in points],
-            "wall clock": [[1000 * timing.wall for timing in point.timings] for point in points],
-        }.items()
-    ):
+    for number, (name, clock) in enumerate({"CPU": "cpu", "wall clock": "wall"}.items()):
+        values = [[1000 * getattr(timing, clock) for timing in point.timings] for point in points]
         middle = [statistics.median(runs) for runs in values]
         spread = [
             [m - min(runs) for m, runs in zip(middle, values, strict=True)],
@@ -81,15 +76,14 @@ def time_panel(axes: Axes, places: Sequence[int], points: Sequence[Point], title
     axes.set_xlabel(what)
     axes.set_ylabel("milliseconds per frame")
     axes.legend(frameon=False)
+    finish(axes, places)
 
 
 def finish(axes: Axes, places: Sequence[int]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_xticks(places)
-    axes.grid(axis="y", color="#DDDDDD")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    draw_grid(axes)
 
 
 def growth(points: Sequence[Point]) -> str:
@@ -100,36 +94,20 @@ def growth(points: Sequence[Point]) -> str:
 def draw(config: str, by_length: Sequence[Point], by_objects: Sequence[Point], repeats: int) -> Figure:
     figure = Figure(figsize=(13, 4.8), layout="constrained")
     time_axes, object_axes, memory_axes = figure.subplots(1, 3)
-    time_panel(
-        time_axes,
-        LENGTHS,
-        by_length,
-        f"longer clips (1 object)\n{LENGTHS[-1]} frames against {LENGTHS[0]}: {growth(by_length)} times the CPU",
-        "frames in the clip",
-    )
-    finish(time_axes, LENGTHS)
-    time_panel(
-        object_axes,
-        OBJECTS,
-        by_objects,
-        f"more objects ({LENGTH_FOR_OBJECTS} frames)\n{OBJECTS[-1]} against 1: {growth(by_objects)} times the CPU",
-        "objects",
-    )
-    finish(object_axes, OBJECTS)
+    longer = f"longer clips (1 object)\n{LENGTHS[-1]} frames against {LENGTHS[0]}:"
+    time_panel(time_axes, LENGTHS, by_length, f"{longer} {growth(by_length)} times the CPU", "frames in the clip")
+    more = f"more objects ({LENGTH_FOR_OBJECTS} frames)\n{OBJECTS[-1]} against 1:"
+    time_panel(object_axes, OBJECTS, by_objects, f"{more} {growth(by_objects)} times the CPU", "objects")
     peaks = [point.peak / 2**20 for point in by_length]
     memory_axes.plot(LENGTHS, peaks, marker="o", color=COLORS[2], linewidth=2.2)
-    grown = peaks[-1] / peaks[0]
-    memory_axes.set_title(
-        f"longer clips (1 object)\n{LENGTHS[-1]} frames against {LENGTHS[0]}: {grown:.2f} times the memory",
-        fontsize=11,
-    )
+    memory_axes.set_title(f"{longer} {peaks[-1] / peaks[0]:.2f} times the memory", fontsize=11)
     memory_axes.set_xlabel("frames in the clip")
     memory_axes.set_ylabel("peak memory of the process, MiB")
     finish(memory_axes, LENGTHS)
     memory_axes.set_ylim(0, 1.25 * max(peaks))
     here = machine()
     figure.suptitle(
-        f"{config}, {WIDTH}x{HEIGHT} looked at as it is, file to files; {here['processor']}, {here['threads']} of "
+        f"{config}, {WIDTH}x{HEIGHT} at full size, file to files; {here['processor']}, {here['threads']} of "
         f"{here['cores']} threads, load {here['load_average']}; median and range of {repeats} runs",
         fontsize=11,
     )
@@ -137,7 +115,7 @@ def draw(config: str, by_length: Sequence[Point], by_objects: Sequence[Point], r
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--config", default="rgb")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs" / "images" / "scaling.png")

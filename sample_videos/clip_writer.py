@@ -14,16 +14,8 @@ from propagate.files.atomic import atomic_path
 def write_clip(target: Path, frames: Iterable[av.VideoFrame], rate: Fraction, crf: int) -> int:
     """Write H.264, yuv420p, constant rate, with the index before the data, and return the number of frames.
 
-    With one thread and a fixed preset, the same frames and libx264 give the same bytes.
-
-    Args:
-        target: path of the mp4 file.
-        frames: frames of one size; both sides are even.
-        rate: frames per second.
-        crf: quality of libx264, lower is better; at 18 the loss is nearly invisible.
-
-    Raises:
-        InputError: the target cannot be written.
+    With one thread and a fixed preset, the same frames and libx264 give the same bytes. Both sides of the frames are
+    even. `crf` is the quality of libx264, lower is better; at 18 the loss is nearly invisible.
     """
     count = 0
     with (

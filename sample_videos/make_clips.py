@@ -35,18 +35,13 @@ _SHIFT = 4
 
 @dataclass(frozen=True)
 class Cut:
-    """A range of source frames and a filter for them.
+    """A range of source frames and a filter for them."""
 
-    Attributes:
-        first, last: frame numbers in the source, from 0, inclusive.
-        filter: an FFmpeg filter and its arguments.
-        rate: frames per second of the source.
-    """
-
+    # first, last: frame numbers in the source, from 0, inclusive
     first: int
     last: int
-    filter: tuple[str, str]
-    rate: Fraction
+    filter: tuple[str, str]  # an FFmpeg filter and its arguments
+    rate: Fraction  # frames per second of the source
 
 
 CUTS = {

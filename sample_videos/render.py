@@ -58,21 +58,13 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """A piece of a photograph.
+    """A piece of a photograph."""
 
-    Attributes:
-        pixels: (H, W, 3) float32, the photograph, 0 to 255.
-        alpha: (H, W) float32, 1 inside the outline.
-        center: (2,) point of the photograph that is placed at the position of the pose.
-        box: (2,) width and height of the outline.
-        zoom: frame pixels per photograph pixel at scale 1.
-    """
-
-    pixels: Float[ndarray, "h w 3"]
-    alpha: Float[ndarray, "h w"]
-    center: Float[ndarray, "2"]
-    box: Float[ndarray, "2"]
-    zoom: float
+    pixels: Float[ndarray, "h w 3"]  # (H, W, 3) float32, the photograph, 0 to 255
+    alpha: Float[ndarray, "h w"]  # (H, W) float32, 1 inside the outline
+    center: Float[ndarray, "2"]  # (2,) point of the photograph that is placed at the position of the pose
+    box: Float[ndarray, "2"]  # (2,) width and height of the outline
+    zoom: float  # frame pixels per photograph pixel at scale 1
 
     def to_frame(self, points: Float[ndarray, "n 2"], pose: Pose) -> Float[ndarray, "n 2"]:
         """Map points (x, y) of the photograph to the frame."""
@@ -191,12 +183,7 @@ def render_frame(index: int) -> tuple[Frame, Mask]:
 
 
 def true_keypoints(index: int, mask: Mask) -> Keypoints:
-    """Return the keypoints of all objects in a frame; absent if covered by another object or outside the frame.
-
-    Args:
-        index: index of the frame.
-        mask: mask of the same frame, from `render_frame`.
-    """
+    """Return the keypoints of all objects in a frame; absent where the mask or the edge of the frame hides one."""
     objects = read_scene()["objects"]
     names = tuple(name for thing in objects for name in thing["keypoints"])
     skeleton = tuple((names.index(start), names.index(end)) for thing in objects for start, end in thing["skeleton"])

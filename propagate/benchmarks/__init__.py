@@ -1,1 +1,1 @@
-"""Data sets, scored by their official rules: a tree becomes clips and truth, results become tables and a report."""
+"""Data sets and their official scores: read clips and truth, run methods, write tables and a report."""

@@ -1,4 +1,4 @@
-"""What a data set is to the runner and to the report, and what a score is."""
+"""The contract between a data set, the runner and the report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ Write = Callable[[Frame, Prediction], None]
 
 @dataclass(frozen=True)
 class Clip:
-    """One sequence of a data set.
-
-    Attributes:
-        name: as the data set calls it; also the name of the folder of its results.
-        pictures: its frames in order; the first one is the frame whose label is given.
-    """
+    """A sequence of a data set. Its results lie in a folder of its name; the label of the first picture is given."""
 
     name: str
     pictures: tuple[Path, ...]
@@ -31,30 +26,18 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values per frame of one thing that is followed through one clip.
+    """Scores per frame of one target in one clip."""
 
-    Attributes:
-        clip: name of the clip.
-        target: what is followed: an object id ("1"), or "joints".
-        frames: positions in the clip (0 is the given frame) of the frames that are scored, ascending.
-        values: metric ("J", "F", "PCK@0.2") -> one value in [0, 1] per scored frame; NaN where nothing counted.
-    """
-
-    clip: str
-    target: str
-    frames: tuple[int, ...]
+    clip: str  # name of the clip
+    target: str  # an object id ("1"), or "joints"
+    frames: tuple[int, ...]  # positions in the clip of the scored frames, ascending; 0 is the given frame
+    # metric ("J", "F", "PCK@0.2") -> one value in [0, 1] per scored frame; NaN where nothing counted
     values: Mapping[str, Float64[ndarray, " t"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One file of numbers.
-
-    Attributes:
-        file: its name ("global_results-val.csv").
-        columns: headings.
-        rows: cells as text, already rounded as the file wants them.
-    """
+    """The content of a CSV file. Cells are text, already rounded."""
 
     file: str
     columns: tuple[str, ...]
@@ -63,41 +46,25 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the results of one method are worth.
+    """The scores of one method's results."""
 
-    Attributes:
-        totals: metric -> value over the whole data set, the one that ranks methods first. Shares in [0, 1].
-        clips: clip -> metric -> value, the same metrics as far as they make sense for one clip. Clips that could not
-            be scored are missing.
-        curves: per-frame values, of every clip and target that was scored.
-        tables: the data set's official files and whatever else it is used to print.
-        problems: clip -> sentences: what was wrong with its results. A clip that is here may be scored all the same.
-        remarks: sentences about the whole (coverage, a subset).
-    """
-
-    totals: Mapping[str, float]
-    clips: Mapping[str, Mapping[str, float]]
-    curves: tuple[Curve, ...]
-    tables: tuple[Table, ...]
+    totals: Mapping[str, float]  # metric -> share in [0, 1] over the whole data set; the first metric ranks methods
+    clips: Mapping[str, Mapping[str, float]]  # clip -> metric -> value, for each clip that could be scored
+    curves: tuple[Curve, ...]  # scores per frame of each clip and target
+    tables: tuple[Table, ...]  # the official files of the data set, and others
+    # clip -> sentences about faults in its results. The clip may be scored all the same.
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # sentences about all results, such as coverage
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of somebody's paper, to stand beside ours.
+    """Scores from a paper."""
 
-    Attributes:
-        method: its name there.
-        totals: metric -> value as a share in [0, 1], under the names of `Scores.totals`.
-        source: paper or repository.
-        command: how it would be run here; empty where it cannot.
-    """
-
-    method: str
-    totals: Mapping[str, float]
-    source: str
-    command: str = ""
+    method: str  # name in the paper
+    totals: Mapping[str, float]  # metric -> share in [0, 1], with the names of `Scores.totals`
+    source: str  # paper or repository
+    command: str = ""  # how to run the method here; empty where it cannot be run
 
 
 @runtime_checkable
@@ -106,59 +73,43 @@ class Benchmark(Protocol):
 
     @property
     def name(self) -> str:
-        """For file names and commands ("davis-2017")."""
-        ...
+        """Name for files and commands ("davis-2017")."""
 
     @property
     def title(self) -> str:
-        """Data, split and protocol in one line, for tables ("DAVIS-2017 val, semi-supervised")."""
-        ...
+        """Data, split and protocol in one line ("DAVIS-2017 val, semi-supervised")."""
 
     @property
     def clips(self) -> tuple[Clip, ...]:
-        """The clips that are run, in the order of the data set's list."""
-        ...
+        """Clips to run, in the order of the data set."""
 
     @property
     def published(self) -> tuple[Published, ...]:
-        """Rows of papers on the same data and protocol; empty for a subset."""
-        ...
+        """Published scores on the same data and protocol; empty for a subset."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know before comparing ("a subset: 2 of 30 clips")."""
-        ...
+        """Sentences to read before comparing ("A subset: 2 of 30 clips")."""
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Settings that the protocol demands, as `--set` takes them; the user's own come after them."""
-        ...
+        """Settings of the protocol, in the form of `--set`. Those of the user override them."""
 
     @property
     def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
-        """What a color of the third picture of `compare` says -> RGB."""
-        ...
+        """Meaning -> RGB, for the third picture of `compare`."""
 
     def frames(self, clip: Clip) -> Iterable[Frame]:
-        """The clip's frames, as the protocol wants them seen; `index` is the position in the clip."""
-        ...
+        """Yield the clip's frames as the protocol shows them. `index` is the position in the clip."""
 
     def label(self, clip: Clip) -> Label:
-        """The given label of frame 0, as the protocol wants it seen."""
-        ...
+        """Return the given label of frame 0 as the protocol shows it."""
 
     def writer(self, clip: Clip, folder: Path) -> AbstractContextManager[Write]:
-        """Writes the predictions of one clip into `folder`, which exists and is the clip's own."""
-        ...
+        """Open a writer of the clip's predictions. `folder` exists and belongs to the clip alone."""
 
     def score(self, results: Path) -> Scores:
-        """Scores `results/<clip>/...`, whoever made it. Missing or wrong pieces are problems, not exceptions.
-
-        Raises:
-            InputError: not one clip could be scored.
-        """
-        ...
+        """Score `results/<clip>/...`, made by any program. Missing or wrong files become problems."""
 
     def compare(self, clip: Clip, results: Path, frame: int) -> tuple[UInt8[ndarray, "h w 3"], ...]:
-        """Three RGB pictures of one frame, of one size: the prediction, the truth, and where they differ."""
-        ...
+        """Return RGB pictures of a frame, of one size: the prediction, the truth and their difference."""

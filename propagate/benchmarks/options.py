@@ -1,4 +1,4 @@
-"""What a user chooses when a data set is loaded, as parameters of its `load` function."""
+"""Command-line options of data sets, as parameters of their `load` functions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,12 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Option:
-    """Describes a parameter: `Annotated[int, Option("Test split.", min=1)]`.
+    """Describes a parameter: `Annotated[int, Option("Test split.", min=1)]`."""
 
-    Attributes:
-        help: one short sentence.
-        metavar: placeholder of the value.
-        name: option on the command line; empty: made from the parameter's name.
-        min, max: range of a number.
-    """
-
-    help: str
-    metavar: str | None = None
-    name: str = ""
+    help: str  # short sentence
+    metavar: str | None = None  # placeholder of the value
+    name: str = ""  # option on the command line; empty: from the parameter's name
+    # min, max: range of a number
     min: int | None = None
     max: int | None = None
 

@@ -1,7 +1,7 @@
-"""Data sets by name. `evaluate` and `sweep` have a command for each.
+"""Data sets by name, each a command of `evaluate` and `sweep`.
 
-A new one is a folder beside `davis` whose `__init__.py` has a `load` function, and one line here. The parameters of
-`load` become options of the commands, its docstring their help text.
+To add one, add a folder beside `davis` with a `load` function in its `__init__.py`, and one line here. The parameters
+of `load` become options of the commands, its docstring their help text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,4 @@ from propagate.benchmarks import badja, davis, jhmdb
 if TYPE_CHECKING:
     from propagate.benchmarks.benchmark import Benchmark
 
-DATA_SETS: dict[str, Callable[..., Benchmark]] = {
-    "davis": davis.load,
-    "jhmdb": jhmdb.load,
-    "badja": badja.load,
-}
+DATA_SETS: dict[str, Callable[..., Benchmark]] = {"davis": davis.load, "jhmdb": jhmdb.load, "badja": badja.load}

@@ -75,7 +75,7 @@ def test_two_methods_side_by_side(run, tree, tmp_path):
     scores = {row[0]: float(row[1]) for row in rows if row and row[0] in ("static", "flow")}
     assert scores["flow"] > scores["static"] + 20
     assert "static one: 8 frames" in result.stderr
-    assert "All that lies in the tree" in result.stderr
+    assert "All sequences of the tree" in result.stderr
     summary = json.loads((out / "summary.json").read_text())
     totals = {method["name"]: method["totals"]["J&F"] for method in summary["methods"]}
     assert {name: round(100 * value, 1) for name, value in totals.items()} == scores

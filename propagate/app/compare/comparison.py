@@ -94,12 +94,12 @@ def compare_methods(
     fetch_weights(methods)  # before earlier results are removed
     output = Output(folder, [method.name for method in methods], overwrite=overwrite)
     info, finished, failed = reader.info, list[Finished](), dict[str, PropagateError]()
-    with output.held() as notes:
+    with output.lock() as notes:
         terminal.notes(notes)
         try:
-            output.keep([Path(info.source), first.path])
-            output.make_way([output.of(method.name) for method in methods])
-            output.claim([folder / name for name in FILES])
+            output.protect([Path(info.source), first.path])
+            output.clear([output.of(method.name) for method in methods])
+            output.register([folder / name for name in FILES])
             with progress(terminal, "starting", info.count and info.count * len(methods)) as advance:
                 for number, method in enumerate(methods, start=1):
                     advance.describe(f"{method.name} ({number}/{len(methods)})")
@@ -124,7 +124,7 @@ def compare_methods(
             raise Interrupted(kept if finished else nothing) from interrupt
         finally:
             if not finished:
-                output.forget_if_empty()
+                output.discard_if_empty()
         for path in (*(one.folder for one in finished), *written):
             terminal.result(f"  {path}")
     return SOME_FAILED if failed else 0

@@ -33,11 +33,11 @@ def explained_interrupts(benchmark: Benchmark, methods: Sequence[Method], output
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if output.forget_if_empty():
+        if output.discard_if_empty():
             raise Interrupted("Interrupted before the first clip was finished; nothing was written.") from interrupt
         raise Interrupted(_finished_clips(benchmark, methods, output)) from interrupt
     except BaseException:
-        output.forget_if_empty()
+        output.discard_if_empty()
         raise
 
 
@@ -125,9 +125,9 @@ def write_results(benchmark: Benchmark, results: Sequence[MethodResult], output:
     """Write the tables of every method and the summary."""
     for result in results:
         folder = output.of(result.name)
-        output.claim([folder / table.file for table in result.scores.tables])
+        output.register([folder / table.file for table in result.scores.tables])
         write_tables(folder, result.scores.tables)
-    output.claim([output.folder / SUMMARY])
+    output.register([output.folder / SUMMARY])
     write_summary(output.folder, benchmark, results, versions(), command_line())
 
 

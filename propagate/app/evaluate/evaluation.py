@@ -55,7 +55,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
                 f"--results {results_folder} lies in the output folder {folder}.", "Choose another --output."
             )
     output = Output(folder, names, resume=running.resume, overwrite=running.overwrite)
-    with output.held() as notes, clips.explained_interrupts(benchmark, methods, output):
+    with output.lock() as notes, clips.explained_interrupts(benchmark, methods, output):
         terminal.notes(notes)
         outcomes = clips.run_clips(terminal, benchmark, methods, output, running, run)
         with terminal.status("Scoring"):
@@ -64,7 +64,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         if not choices.no_report and any(result.scores.totals for result in results):
             from propagate.benchmarks.report.report import report_files, write_report  # with matplotlib
 
-            output.claim(report_files(benchmark, results, folder))
+            output.register(report_files(benchmark, results, folder))
             with terminal.status("Drawing the report"):
                 write_report(benchmark, results, folder, versions(), command_line())
     _print(terminal, benchmark, results, terminal.result)

@@ -45,13 +45,13 @@ def sweep(terminal: Terminal, benchmark: Benchmark, choices: SweepChoices) -> in
     folder = choices.output or Path(f"{benchmark.name}_sweep")
     names = [method.name for method in methods]
     output = Output(folder, names, resume=running.resume, overwrite=running.overwrite)
-    with output.held() as notes, clips.explained_interrupts(benchmark, methods, output):
+    with output.lock() as notes, clips.explained_interrupts(benchmark, methods, output):
         terminal.notes(notes)
         outcomes = clips.run_clips(terminal, benchmark, methods, output, running, grids.run_grid, len(benchmark.clips))
         with terminal.status("Scoring"):
             results = score(benchmark, methods, outcomes, output)
         clips.write_results(benchmark, results, output)
-        output.claim([folder / name for name in (grids.TABLE, grids.FIGURE)])
+        output.register([folder / name for name in (grids.TABLE, grids.FIGURE)])
         write_tables(folder, [grids.sweep_table(grid, benchmark, results)])
         figure = save_png(grids.sweep_figure(grid, benchmark, results), folder / grids.FIGURE)
     _print(terminal, benchmark, grid, results)

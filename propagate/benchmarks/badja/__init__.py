@@ -1,4 +1,4 @@
-"""BADJA: tree, clips, score."""
+"""BADJA: joints of animals."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ def load(
     resolution: Resolution = "480p",
 ) -> "Benchmark":
     """Animals' joints: BADJA, PCK."""
-    from propagate.benchmarks.badja.clips import load_badja
+    from propagate.benchmarks.badja.clips import Badja
+    from propagate.benchmarks.badja.tree import read_badja
 
-    return load_badja(data, davis=davis, sequences=sequences or (), resolution=resolution)
+    return Badja(read_badja(data, davis, resolution, sequences or ()), resolution)

@@ -1,12 +1,12 @@
 """BADJA's files, and the DAVIS tree they refer to.
 
-    BADJA/joint_annotations/NAME.json             a list of annotated frames: `image_path`, `joints`, `visibility`
-    DAVIS/JPEGImages/480p/NAME/00000.jpg          every frame
-    DAVIS/Annotations/480p/NAME/00000.png         masks, of which the annotated frames' are needed
+    BADJA/joint_annotations/NAME.json             annotated frames: `image_path`, `joints`, `visibility`
+    DAVIS/JPEGImages/480p/NAME/00000.jpg          all frames
+    DAVIS/Annotations/480p/NAME/00000.png         masks of the annotated frames; others are ignored
 
-`joints` are 37 pairs (row, column) in pixels of a frame of 1920 x 1080, DAVIS's full resolution, (0, 0) where there is
-none; `visibility` says which can be seen, and some that cannot have an estimated position all the same. Only 20 of the
-37 belong to BADJA's joint catalog.
+`joints` are 37 pairs (row, column) in pixels of a 1920 x 1080 frame, DAVIS's full resolution; (0, 0) is missing.
+`visibility` marks visible joints; some invisible ones have an estimated position. Only 20 of the 37 belong to BADJA's
+joint catalog.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from numpy import ndarray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from propagate.benchmarks.benchmark import Clip
-from propagate.benchmarks.davis.tree import FOLDERS, suggest_folder
-from propagate.benchmarks.poses import listed
+from propagate.benchmarks.davis.tree import FOLDERS
+from propagate.benchmarks.poses import PoseSequence
+from propagate.benchmarks.scoring import listed, suggest_folder
 from propagate.errors import InputError, UsageError
 from propagate.files.documents import read_json
 from propagate.files.names import is_plain_name, reading
@@ -33,10 +34,10 @@ from propagate.settings import nearest
 from propagate.video.folder import read_header
 
 SEQUENCES = ("bear", "camel", "cows", "dog", "dog-agility", "horsejump-high", "horsejump-low")
-"""The videos of BADJA whose frames are in DAVIS: those that the point-tracking literature scores."""
+"""The videos of BADJA with frames in DAVIS, which the point-tracking literature scores."""
 
-# BADJA's catalog: number in `joints` -> name. Upper legs are the fore legs, lower ones the hind legs. The comments of
-# BADJA's code have the ears the other way round.
+# BADJA's catalog: number in `joints` -> name. Upper legs are front legs, lower ones hind legs. The comments in BADJA's
+# code swap the ears.
 CATALOG = {
     **{8: "upper_right_1", 9: "upper_right_2", 10: "upper_right_3"},
     **{12: "upper_left_1", 13: "upper_left_2", 14: "upper_left_3"},
@@ -58,12 +59,12 @@ SKELETON = tuple((list(CATALOG).index(start), list(CATALOG).index(end)) for star
 FULL_SIZE = (1080, 1920)
 _ANNOTATIONS = "joint_annotations"
 _ALL = 37
-_DIGITS = 5  # of a frame's number in DAVIS
+_DIGITS = 5  # of a frame's number in DAVIS; a longer one would ask for millions of pictures
 _FARTHEST = 10 * max(FULL_SIZE)  # pixels from the corner; a position beyond is damaged
 
 
 class _Annotated(BaseModel):
-    """An annotated frame; what else is in the entry is not looked at."""
+    """An annotated frame; other keys are ignored."""
 
     image_path: str
     joints: Annotated[list[tuple[float, float]], Field(min_length=_ALL, max_length=_ALL)]
@@ -74,46 +75,35 @@ _File = TypeAdapter(list[_Annotated])
 
 
 @dataclass(frozen=True, eq=False)
-class BadjaSequence:
-    """A video from its first to its last annotated frame.
+class BadjaSequence(PoseSequence):
+    """A video from its first to its last annotated frame."""
 
-    Attributes:
-        clip: every frame, annotated or not.
-        size: (height, width) of the frames.
-        annotated: (A,) int64, positions in the clip of the annotated frames, ascending; the first is 0.
-        joints: (A, 20, 2) float64, (x, y) in pixels of the frames; NaN where there is none.
-        visible: (A, 20) bool: the joint has a position and can be seen.
-        areas: (A,) int64, pixels of the mask.
-        objects: how many ids the masks have.
-    """
-
-    clip: Clip
-    size: tuple[int, int]
+    # (A,) int64, positions of the annotated frames in the clip, ascending; the first is 0
     annotated: Int64[ndarray, " a"]
-    joints: Float64[ndarray, "a 20 2"]
-    visible: Bool[ndarray, "a 20"]
-    areas: Int64[ndarray, " a"]
-    objects: int
+    joints: Float64[ndarray, "a 20 2"]  # (A, 20, 2) float64, (x, y) in pixels of the frames; NaN where missing
+    visible: Bool[ndarray, "a 20"]  # (A, 20) bool: the joint has a position and is visible
+    areas: Int64[ndarray, " a"]  # (A,) int64, pixels of the mask
+    objects: int  # number of ids in the masks
 
 
 def read_badja(data: Path, davis: Path, resolution: str, sequences: Sequence[str] = ()) -> tuple[BadjaSequence, ...]:
-    """The videos of `SEQUENCES` that are there, in that order.
+    """Read and verify the videos in the order of `SEQUENCES`.
 
     Args:
-        data: the folder of `joint_annotations`.
-        davis: the folder of `JPEGImages` and `Annotations`.
-        resolution: the folder in these ("480p", "Full-Resolution").
-        sequences: only these; every one that has annotations if empty.
+        data: folder with `joint_annotations`.
+        davis: folder with `JPEGImages` and `Annotations`.
+        resolution: subfolder of both ("480p", "Full-Resolution").
+        sequences: names of videos; empty: all that have annotations.
 
     Raises:
-        InputError: what is missing or cannot be read, all of it in one message.
-        UsageError: a sequence that is not one of `SEQUENCES`.
+        InputError: files are missing or cannot be read; the message names all of them.
+        UsageError: a sequence is not in `SEQUENCES`, or the resolution is not a plain name.
     """
-    for wanted in sequences:
-        if wanted not in SEQUENCES:
-            raise UsageError(f"--sequence {wanted}: not a video of BADJA in DAVIS.", nearest(wanted, SEQUENCES))
+    for name in sequences:
+        if name not in SEQUENCES:
+            raise UsageError(f"--sequence {name}: not a video of BADJA in DAVIS.", nearest(name, SEQUENCES))
     if not is_plain_name(resolution):
-        raise UsageError(f"--resolution {resolution}: not the name of a folder.", "Give 480p, or Full-Resolution.")
+        raise UsageError(f"--resolution {resolution}: not the name of a folder.", "Give 480p or Full-Resolution.")
     folder = data / _ANNOTATIONS
     with reading(data):
         _check_folders(data, davis)
@@ -130,13 +120,13 @@ def read_badja(data: Path, davis: Path, resolution: str, sequences: Sequence[str
     if faults:
         raise InputError(
             f"{len(faults)} of {len(names)} BADJA videos are not usable: {'; '.join(faults)}.",
-            "Complete the DAVIS tree, or name the videos you have with --sequence.",
+            "Complete the DAVIS tree, or select complete videos with --sequence.",
         )
     return tuple(found)
 
 
 def _check_folders(data: Path, davis: Path) -> None:
-    """Refuses folders that are not those of BADJA and DAVIS, with the ones that were probably meant."""
+    """Check that the folders are those of BADJA and DAVIS; errors suggest the folders that were probably meant."""
     is_badja, is_davis = (data / _ANNOTATIONS).is_dir(), any((davis / name).is_dir() for name in FOLDERS)
     if not is_badja and (davis / _ANNOTATIONS).is_dir() and any((data / name).is_dir() for name in FOLDERS):
         raise InputError(f"--davis {davis} holds BADJA's {_ANNOTATIONS}.", "Swap the folders of --data and --davis.")
@@ -147,7 +137,7 @@ def _check_folders(data: Path, davis: Path) -> None:
         )
     if not is_davis:
         raise InputError(
-            f"--davis {davis} is no DAVIS tree: it has neither {' nor '.join(FOLDERS)}.",
+            f"--davis {davis} is not a DAVIS tree: it has neither {' nor '.join(FOLDERS)}.",
             suggest_folder(davis, FOLDERS, "--davis") or f"Give the folder that holds {' and '.join(FOLDERS)}.",
         )
 
@@ -155,49 +145,39 @@ def _check_folders(data: Path, davis: Path) -> None:
 def _read_sequence(path: Path, davis: Path, resolution: str, name: str) -> BadjaSequence:
     entries = _read_annotations(path)
     numbers = sorted(entries)
-    images, masks = davis / "JPEGImages" / resolution / name, davis / "Annotations" / resolution / name
-    every, some = range(numbers[0], numbers[-1] + 1), numbers
-    missing = [*_absent(images, every, ".jpg"), *_absent(masks, some, ".png")]
-    if missing:
+    images, masks = (davis / folder / resolution / name for folder in FOLDERS)
+    every = range(numbers[0], numbers[-1] + 1)
+    if missing := [*_missing_files(images, every, ".jpg"), *_missing_files(masks, numbers, ".png")]:
         raise InputError(f"missing {listed(missing)}")
     pictures = tuple(images / f"{number:05d}.jpg" for number in every)
     (width, height), _ = read_header(pictures[0])
     size = height, width
     joints, visible = _joints([entries[number] for number in numbers], size)
-    read = [_read_area(masks / f"{number:05d}.png", size) for number in numbers]
-    return BadjaSequence(
-        Clip(name, pictures),
-        size,
-        np.array(numbers, np.int64) - numbers[0],
-        joints,
-        visible,
-        np.array([area for area, _ in read], np.int64),
-        max(objects for _, objects in read),
-    )
+    areas, objects = zip(*(_read_area(masks / f"{number:05d}.png", size) for number in numbers), strict=True)
+    annotated = np.array(numbers, np.int64) - numbers[0]
+    clip = Clip(name, pictures)
+    return BadjaSequence(clip, size, annotated, joints, visible, np.array(areas, np.int64), max(objects))
 
 
 def _read_annotations(path: Path) -> dict[int, _Annotated]:
-    """The annotated frames by their number in DAVIS."""
     try:
         entries = _File.validate_python(read_json(path, "file of joints"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} is no list of annotated frames: {place or 'the file'}: {first['msg']}.") from error
+        raise InputError(f"{path} is not a list of annotated frames: {place or 'the file'}: {first['msg']}.") from error
     by_number = {}
     for entry in entries:
         stem = Path(entry.image_path).stem
-        # DAVIS numbers with five digits; a number beyond would ask for as many pictures
         if not stem.isdecimal() or len(stem) > _DIGITS or int(stem) in by_number:
-            fault = "which is no number or is there twice"
-            raise InputError(f"{path} names the frame {entry.image_path[:80]!r}, {fault}.")
+            raise InputError(f"{path} names the frame {entry.image_path[:80]!r}: not a number, or a repeated one.")
         by_number[int(stem)] = entry
     if len(by_number) < 2:
-        raise InputError(f"{path} has {len(by_number)} annotated frames: there is nothing to score after the first.")
+        raise InputError(f"{path} has {len(by_number)} annotated frames: none can be scored after the first.")
     return by_number
 
 
-def _absent(folder: Path, numbers: Iterable[int], suffix: str) -> list[Path]:
+def _missing_files(folder: Path, numbers: Iterable[int], suffix: str) -> list[Path]:
     if not folder.is_dir():
         return [folder]
     return [path for path in (folder / f"{number:05d}{suffix}" for number in numbers) if not path.is_file()]
@@ -206,7 +186,7 @@ def _absent(folder: Path, numbers: Iterable[int], suffix: str) -> list[Path]:
 def _joints(
     entries: Sequence[_Annotated], size: tuple[int, int]
 ) -> tuple[Float64[ndarray, "a 20 2"], Bool[ndarray, "a 20"]]:
-    """Positions in pixels of the frames, and which can be seen."""
+    """Return positions in pixels of the frames, and visible joints."""
     height, width = size
     if abs(round(height * FULL_SIZE[1] / FULL_SIZE[0]) - width) > 1:
         raise InputError(f"the frames are {width}x{height}, but the joints are annotated on frames of 16:9")
@@ -221,7 +201,7 @@ def _joints(
 
 
 def _read_area(path: Path, size: tuple[int, int]) -> tuple[int, int]:
-    """Pixels of all objects, and how many objects."""
+    """Return the number of object pixels and of objects."""
     mask = read_mask(path)
     if mask.size != size:
         raise InputError(f"{path} is {mask.size[1]}x{mask.size[0]}, the frames are {size[1]}x{size[0]}.")

@@ -1,1 +1,1 @@
-"""Several results for one clip, side by side."""
+"""Comparison of several results for one clip."""

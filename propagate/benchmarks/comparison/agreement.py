@@ -1,4 +1,4 @@
-"""How far several results for one clip agree, two by two, without any truth."""
+"""Pairwise agreement of several results for one clip, without ground truth."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ import numpy as np
 from propagate.metrics import region_similarity
 from propagate.types import Keypoints, Label, Mask
 
-TOLERANCE = 0.02
-"""Joints of two results agree where they lie no further apart than this share of the frame's diagonal."""
+TOLERANCE = 0.02  # share of the frame's diagonal within which joints agree
 
 Pair = tuple[str, str]
 
 
 class Agreement:
-    """Compares results frame by frame and keeps the means. It holds nothing of a frame that is past.
+    """Compare results frame by frame and keep running means; frames are not kept.
 
-    Args:
-        first: the given label: its objects or joints are compared.
-        names: of the results, at least one.
-        frame_size: (height, width) in pixels.
-
-    Attributes:
-        columns: headings of the rows that `add` gives.
-        pairs: every two names, in their order.
-        tolerance: of joints, in pixels; None for masks.
+    `first` is the given label, whose objects or joints are compared. `columns` are the headings of the rows of `add`,
+    `pairs` all pairs of names, and `tolerance` the distance in pixels within which joints agree (None for masks).
     """
 
     def __init__(self, first: Label, names: Sequence[str], frame_size: tuple[int, int]) -> None:
@@ -46,15 +38,7 @@ class Agreement:
         self._distances: dict[Pair, list[float]] = {pair: [] for pair in self.pairs}
 
     def add(self, frame: int, labels: Mapping[str, Label]) -> list[tuple[str, ...]]:
-        """Compare the results of one frame.
-
-        Args:
-            frame: its index.
-            labels: name -> mask or keypoints, of every name.
-
-        Returns:
-            The table's rows of this frame, as text.
-        """
+        """Compare the results of one frame (name -> mask or keypoints) and return its rows of the table as text."""
         rows = list[tuple[str, ...]]()
         for pair in self.pairs:
             one, other = (labels[name] for name in pair)
@@ -76,18 +60,18 @@ class Agreement:
         return rows
 
     def between(self, one: str, other: str) -> float | None:
-        """Mean J over frames and objects, or mean share of joints over frames; None where nothing was compared."""
+        """Return the mean J over frames and objects, or mean share of joints; None where nothing was compared."""
         pair = self._pair(one, other)
         return self._sums[pair] / self._counts[pair] if self._counts[pair] else None
 
     def distance(self, one: str, other: str) -> float | None:
-        """Median over the frames of the joints' median distance, in pixels; None for masks, or where there is none."""
+        """Return the median over frames of the joints' median distance in pixels; None for masks or without joints."""
         distances = self._distances[self._pair(one, other)]
         return float(np.median(distances)) if distances else None
 
     def with_others(self, name: str) -> float | None:
-        """Mean of `between` over all others; None where nothing was compared."""
-        values = [self.between(*pair) for pair in self.pairs if name in pair]
+        """Return the mean of `between` over all others; None where nothing was compared."""
+        values = (self.between(*pair) for pair in self.pairs if name in pair)
         found = [value for value in values if value is not None]
         return sum(found) / len(found) if found else None
 
@@ -100,21 +84,14 @@ class Agreement:
 
 
 def mask_agreement(one: Mask, other: Mask, objects: Sequence[int]) -> dict[int, float]:
-    """J between two masks, per object; 1 where neither has it."""
+    """Return J between two masks, per object; 1 where neither has the object."""
     return {i: float(region_similarity(one.ids == i, other.ids == i)) for i in objects}
 
 
 def point_agreement(one: Keypoints, other: Keypoints, tolerance: float) -> tuple[float, float]:
-    """Share of the joints that agree, and the median distance of those that both have.
+    """Return the share of joints that agree, and the median distance in pixels of those present in both, or NaN.
 
-    A joint that neither has agrees, one that only one has does not.
-
-    Args:
-        one, other: the same joints in the same order.
-        tolerance: in pixels; a distance of exactly that agrees.
-
-    Returns:
-        Share in [0, 1], and pixels; NaN where there is no joint that both have.
+    Joints agree within the tolerance, inclusive. A joint that is absent in both agrees; in only one, it does not.
     """
     both = one.present & other.present
     distances = np.hypot(*(one.positions - other.positions)[both].T.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Pictures that show several results for one clip at once."""
+"""Pictures of several results for one clip."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from propagate.formats import draw_keypoints, draw_mask
 from propagate.types import Label, Mask
 
 DIFFERENCE = "where they differ"
-DISPUTED = (230, 97, 0)
-"""RGB of pixels about which not all results agree."""
-
+DISPUTED = (230, 97, 0)  # RGB of pixels where results differ
 _PAPER, _INK, _FAINT, _BAND = (255, 255, 255), (20, 20, 20), (105, 105, 105), (24, 24, 24)
 _GAP = 6
 _TITLE, _HEADING, _NAME, _CAPTION = 24, 17, 21, 16  # heights of letters, in pixels
@@ -26,7 +24,7 @@ _MARGIN = 14
 
 
 def fitted(frame_size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
-    """The size of a frame in a box of (height, width): in proportion, never enlarged, even, at least 2 a side."""
+    """Fit a frame into a box of (height, width): same aspect, never enlarged, even, at least 2 a side."""
     scale = min(1.0, box[0] / frame_size[0], box[1] / frame_size[1])
     height, width = (max(2, round(side * scale / 2) * 2) for side in frame_size)
     return height, width
@@ -35,14 +33,7 @@ def fitted(frame_size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]
 def drawn(
     pixels: UInt8[ndarray, "h w 3"], label: Label, size: tuple[int, int], *, names: bool
 ) -> UInt8[ndarray, "y x 3"]:
-    """A label over its picture, brought to a size first, so that lines and dots keep their width.
-
-    Args:
-        pixels: the frame.
-        label: its mask or keypoints.
-        size: (height, width) of the result.
-        names: write the joints' names.
-    """
+    """Draw a label over its frame, resized to (height, width) first so that lines and dots keep their width."""
     small = _resized(pixels, size)
     if isinstance(label, Mask):
         return draw_mask(small, _resized_mask(label, size))
@@ -54,27 +45,16 @@ def drawn(
 def difference(
     pixels: UInt8[ndarray, "h w 3"], masks: Sequence[Mask], size: tuple[int, int]
 ) -> UInt8[ndarray, "y x 3"]:
-    """The frame in grey, with the pixels in orange to which not all masks give the same object.
-
-    Args:
-        pixels: the frame.
-        masks: one or more of its masks.
-        size: (height, width) of the result.
-    """
+    """Draw the frame in gray at (height, width), with pixels in orange where the masks differ."""
     ids = np.stack([_resized_mask(mask, size).ids for mask in masks])
-    grey = cv2.cvtColor(_resized(pixels, size), cv2.COLOR_RGB2GRAY)
-    picture = np.repeat((grey // 2 + 60)[..., None], 3, axis=2).astype(np.uint8)
+    gray = cv2.cvtColor(_resized(pixels, size), cv2.COLOR_RGB2GRAY)
+    picture = np.repeat((gray // 2 + 60)[..., None], 3, axis=2).astype(np.uint8)
     picture[(ids != ids[0]).any(0)] = DISPUTED
     return picture
 
 
 def side_by_side(tiles: Mapping[str, UInt8[ndarray, "h w 3"]], when: str) -> UInt8[ndarray, "y x 3"]:
-    """Tiles of one size with their names above them, in rows of up to three.
-
-    Args:
-        tiles: name -> picture.
-        when: what is written beside the first name: number and time of the frame.
-    """
+    """Arrange pictures of one size, by name, in rows of up to three; `when` stands beside the first name."""
     pictures = list(tiles.values())
     height, width, _ = pictures[0].shape
     columns = len(tiles) if len(tiles) <= 3 else int(np.ceil(np.sqrt(len(tiles))))
@@ -101,14 +81,9 @@ def contact_sheet(
     captions: Mapping[str, Sequence[str]],
     footer: Sequence[str],
 ) -> UInt8[ndarray, "y x 3"]:
-    """A table of pictures: a row per result, a column per frame.
+    """Draw a table of pictures: a row per result, a column per frame.
 
-    Args:
-        title: above everything.
-        headings: of the columns.
-        rows: name -> one picture per column, all of one size.
-        captions: name -> lines below it, at the left of its row.
-        footer: lines below everything.
+    `rows` are pictures of one size by name, one per column, with `captions` left of them; `footer` is below all.
     """
     height, width, _ = next(iter(rows.values()))[0].shape
     texts = [(name, _NAME) for name in rows] + [(line, _CAPTION) for lines in captions.values() for line in lines]
@@ -148,7 +123,7 @@ def _resized_mask(mask: Mask, size: tuple[int, int]) -> Mask:
 
 
 def _shortened(text: str, size: int, space: float) -> str:
-    """The text, with its end cut off where it is too long for the space."""
+    """Cut off the end of a text that is too long for the space."""
     if _font(size).getlength(text) <= space:
         return text
     while text and _font(size).getlength(text + "...") > space:

@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017: tree, clips, score."""
+"""DAVIS 2016 and 2017: masks."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

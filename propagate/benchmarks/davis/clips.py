@@ -1,15 +1,15 @@
-"""DAVIS 2016 and 2017, semi-supervised: the first frame's mask is given, the objects are to be found in all others.
+"""DAVIS 2016 and 2017, semi-supervised: the mask of the first frame is given, the others are predicted.
 
-Scored as davis2017-evaluation does it (Pont-Tuset et al., arXiv 1704.00675), to the last digit:
+Scores equal those of davis2017-evaluation (Pont-Tuset et al., arXiv 1704.00675) to the last digit:
 
 - The first and the last annotated frame of a sequence are not scored.
-- The objects are those of the first mask, as many as its highest id; what appears later is never scored.
+- The objects are those of the first mask, up to its highest id; objects that appear later are not scored.
 - Void pixels of the truth (255) become background, and count. Results have no void.
-- A result with fewer objects is filled up with empty ones.
-- Every object counts once, whatever the length of its sequence and the number of objects in it.
+- Objects that a result lacks are empty.
+- All objects have equal weight, whatever the length of their sequence and the number of objects in it.
 
 Where the official code would stop (a scored frame is missing, has another size, RGB pixels, or ids beyond the number of
-objects), the sequence is not scored and the rest is. Results are found by the names of the annotation files.
+objects), the sequence is not scored and the others are. Results have the names of the annotation files.
 """
 
 from __future__ import annotations
@@ -19,26 +19,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
 from propagate.benchmarks.benchmark import Clip, Curve, Published, Scores, Write
-from propagate.benchmarks.davis.difference import DIFFERENCE_COLORS, draw_difference
-from propagate.benchmarks.davis.score import read_result, score_clip
-from propagate.benchmarks.davis.tables import curves_table, global_table, mean_metrics, sequence_table
+from propagate.benchmarks.davis.score import (
+    DIFFERENCE_COLORS,
+    draw_difference,
+    global_table,
+    mean_metrics,
+    read_result,
+    score_clip,
+    sequence_table,
+)
 from propagate.benchmarks.davis.tree import ALL, AnnotatedClip, Tree, Year
+from propagate.benchmarks.scoring import curve_table
 from propagate.errors import InputError
 from propagate.files.names import reading
 from propagate.formats import draw_mask, write_mask
 from propagate.types import BACKGROUND, Frame, Mask, Prediction
 from propagate.video.folder import read_picture
 
-_RATE = 24.0  # frames per second at which the sequences were filmed (Perazzi et al., CVPR 2016)
+_RATE = 24.0  # frames per second of the recordings (Perazzi et al., CVPR 2016)
 
-# (clips, frames, objects) of the val splits. 2017 is what published scores are about, and nothing else may be taken
-# for it; with 2016 the difference is only told.
+# (clips, frames, objects) of the val splits. Published scores are for 2017, so another val split is an error there; for
+# 2016 it is only a remark.
 _WHOLE_VAL: dict[Year, tuple[int, int, int]] = {2016: (20, 1376, 20), 2017: (30, 1999, 61)}
 
 _SOURCE = "as printed in DIFT (Tang et al., NeurIPS 2023)"
@@ -55,30 +63,24 @@ _PUBLISHED = (
 
 @dataclass(frozen=True)
 class Davis:
-    """DAVIS as a `Benchmark`; made by `load_davis`.
+    """DAVIS as a `Benchmark`; made by `load_davis`."""
 
-    Attributes:
-        tree: where its files are and how they are read.
-        split: name of the split.
-        annotated: the clips with their truth.
-        listed: how many clips the split has; None where its list is not in the tree.
-        outside: names of the clips that are not in the split.
-    """
-
-    tree: Tree
-    split: str
-    annotated: tuple[AnnotatedClip, ...]
-    listed: int | None
-    outside: tuple[str, ...] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
+    difference_colors: ClassVar[Mapping[str, tuple[int, int, int]]] = DIFFERENCE_COLORS
+    tree: Tree  # paths and readers of its files
+    split: str  # name of the split
+    annotated: tuple[AnnotatedClip, ...]  # clips with their truth
+    listed: int | None  # number of clips in the split; None where its list is not in the tree
+    outside: tuple[str, ...] = ()  # names of clips that are not in the split
 
     @property
     def name(self) -> str:
-        """For file names and commands ("davis-2017")."""
+        """ "davis-2016" or "davis-2017"."""
         return f"davis-{self.tree.year}"
 
     @property
     def title(self) -> str:
-        """Data, split and protocol in one line, for tables."""
+        """Data, split and protocol in one line."""
         clips = _count(len(self.annotated), "clip")
         if self.listed is None or self.outside:
             part = f", {clips} by name"
@@ -93,28 +95,18 @@ class Davis:
 
     @property
     def clips(self) -> tuple[Clip, ...]:
-        """The clips in the order of the list, or in the order they were named."""
+        """Clips in the order of the list or of --sequence."""
         return tuple(annotated.clip for annotated in self.annotated)
 
     @property
-    def settings(self) -> tuple[str, ...]:
-        """What the protocol demands of every preset: nothing."""
-        return ()
-
-    @property
-    def difference_colors(self) -> Mapping[str, tuple[int, int, int]]:
-        """Those of `draw_difference`."""
-        return DIFFERENCE_COLORS
-
-    @property
     def published(self) -> tuple[Published, ...]:
-        """What the paper of DIFT prints for 2017 val at 480p (its reference draws unseeded noise)."""
+        """Scores of the DIFT paper for 2017 val at 480p (its reference draws unseeded noise)."""
         same_data = (self.tree.year, self.split, self.tree.resolution) == (2017, "val", "480p")
         return _PUBLISHED if same_data and self._is_official and not self.outside else ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know before comparing."""
+        """Notes on subsets and unofficial splits."""
         remarks = []
         if self.listed is not None and not self._has_official_list and (self._is_subset or self.outside):
             clips = _count(self.listed, "clip")
@@ -122,11 +114,11 @@ class Davis:
         if self.listed is None:
             remarks.append(f"A subset by name; the tree has no list of the {self.split} split.")
         elif self.outside:
-            remarks.append(f"A choice by name, of which the {self.split} split has not: {', '.join(self.outside)}.")
+            remarks.append(f"A selection by name; not in the {self.split} split: {', '.join(self.outside)}.")
         elif self._is_subset:
             remarks.append(f"A subset: {self._share}; not comparable with scores of all.")
         elif self.split == ALL:
-            remarks.append("All that lies in the tree; not comparable with scores of an official split.")
+            remarks.append("All sequences of the tree; not comparable with scores of an official split.")
         elif not self._is_official:
             remarks.append(f"Not the official val split: {_counted(self.counts, self._official)}.")
         return tuple(remarks)
@@ -141,43 +133,28 @@ class Davis:
         )
 
     def frames(self, clip: Clip) -> Iterator[Frame]:
-        """The clip's frames at their own size, one at a time.
-
-        Raises:
-            InputError: one cannot be read.
-        """
+        """Yield the clip's frames at their own size; an InputError says which cannot be read."""
         for index, path in enumerate(clip.pictures):
             yield Frame(read_picture(path), index, index / _RATE, path.stem)
 
     def label(self, clip: Clip) -> Mask:
-        """The objects of frame 0; void is background.
-
-        Raises:
-            InputError: it cannot be read.
-        """
+        """Return the mask of frame 0 with void as background."""
         return self.tree.truth(self._of(clip).masks[0])
 
     @contextmanager
     def writer(self, clip: Clip, folder: Path) -> Iterator[Write]:
-        """Writes indexed PNGs under the names of the annotations, each whole or not at all; frame 0 is the given mask.
-
-        Writing raises `InputError` where the folder cannot be written.
-        """
+        """Write indexed PNGs atomically, named like the annotations; frame 0 is the given mask."""
         masks = self._of(clip).masks
 
         def write(frame: Frame, prediction: Prediction) -> None:
             mask = self.label(clip) if frame.index == 0 else prediction.mask
-            assert mask is not None  # masks go in, so masks come out
+            assert mask is not None
             write_mask(folder / masks[frame.index].name, mask)
 
         yield write
 
     def score(self, results: Path) -> Scores:
-        """The official J and F of `results/<clip>/00001.png` and so on.
-
-        Raises:
-            InputError: not one clip could be scored.
-        """
+        """Return the official J and F of `results/<clip>/00001.png` and so on."""
         scored = {a.clip.name: score_clip(self.tree, a, results / a.clip.name) for a in self.annotated}
         problems = {name: clip.problems for name, clip in scored.items() if clip.problems}
         remarks = [f"{name}: {remark}" for name, clip in scored.items() for remark in clip.remarks]
@@ -186,7 +163,7 @@ class Davis:
             name, sentences = next(iter(problems.items()))
             raise InputError(
                 f"Nothing in {results} could be scored. {name}: {' '.join(sentences)}",
-                "Give a folder with one folder of indexed PNGs per clip, named as the annotations are.",
+                "Give a folder with one folder of indexed PNGs per clip, named like the annotations.",
             )
         by_clip: dict[str, list[Curve]] = defaultdict(list)
         for curve in curves:
@@ -195,20 +172,12 @@ class Davis:
             share = f"{len(by_clip)} of {_count(len(self.annotated), 'clip')}"
             remarks.insert(0, f"Only {share} could be scored; the totals are theirs alone.")
         totals = mean_metrics(curves)
-        tables = (
-            global_table(self.split, totals),
-            sequence_table(self.split, curves),
-            curves_table(curves),
-        )
+        tables = global_table(self.split, totals), sequence_table(self.split, curves), curve_table(curves, "object")
         clips = {name: mean_metrics(own) for name, own in by_clip.items()}
         return Scores(totals, clips, tuple(curves), tables, problems, tuple(remarks))
 
     def compare(self, clip: Clip, results: Path, frame: int) -> tuple[UInt8[ndarray, "h w 3"], ...]:
-        """The frame with the predicted mask, with the true one, and where they differ (`DIFFERENCE_COLORS`).
-
-        Raises:
-            InputError: a picture cannot be read, or the result has another size than the frame.
-        """
+        """Draw the predicted mask, the true one, and their difference (`DIFFERENCE_COLORS`)."""
         annotated = self._of(clip)
         path = results / clip.name / annotated.masks[frame].name
         pixels, prediction = read_picture(clip.pictures[frame]), read_result(self.tree, path)
@@ -226,17 +195,15 @@ class Davis:
 
     @property
     def _is_official(self) -> bool:
-        """Whether it has the size of the official split, where that is known."""
         return self.split != "val" or self.counts == self._official
 
     @property
     def _has_official_list(self) -> bool:
-        """Whether the list has as many clips as the official one, where that is known; needs no clip but its names."""
+        """Whether the list has as many clips as the official one, where that is known."""
         return self.split != "val" or self.listed == self._official[0]
 
     @property
     def _official(self) -> tuple[int, int, int]:
-        """Clips, frames and objects of the official val split."""
         return _WHOLE_VAL[self.tree.year]
 
     @property
@@ -250,35 +217,34 @@ class Davis:
 def load_davis(
     data: Path, *, year: Year, split: str = "val", sequences: Sequence[str] = (), resolution: str = "480p"
 ) -> Davis:
-    """DAVIS from its folder, with everything that will be needed known to be there.
+    """Load DAVIS and verify its files.
 
     Args:
-        data: the folder that holds `JPEGImages`, `Annotations` and, for a split, `ImageSets`.
+        data: folder with `JPEGImages`, `Annotations` and, for a split, `ImageSets`.
         year: 2016 (one object, black and white) or 2017 (object ids).
-        split: name of a list, or "all": every sequence that lies in the tree.
-        sequences: only these, in this order; needs no list.
+        split: name of a list, or "all": all sequences of the tree.
+        sequences: names of sequences, in this order; they need no list.
         resolution: "480p", "1080p" (2016) or "Full-Resolution" (2017).
 
     Raises:
-        InputError: pieces are missing or do not fit, all of them named; or 2017 val is not the official one.
-        UsageError: a sequence is not in the tree, or a split or resolution is no plain name.
+        InputError: files are missing or do not match, all of them named; or 2017 val is not the official one.
+        UsageError: a sequence is not in the tree, or a split or resolution is not a plain name.
     """
     tree = Tree(Path(data), year, resolution)
     with reading(tree.root):
-        names, listed = tree.choose(split, sequences)
+        names, in_list = tree.select(split, sequences)
         annotated = tree.read(names)
-    outside = tuple(name for name in names if name not in listed) if listed else ()
-    davis = Davis(tree, split, annotated, None if listed is None else len(listed), outside)
+    outside = tuple(name for name in names if name not in in_list) if in_list else ()
+    davis = Davis(tree, split, annotated, None if in_list is None else len(in_list), outside)
     if (year, split) == (2017, "val") and not sequences and davis.counts != _WHOLE_VAL[2017]:
         raise InputError(
             f"The val split of {data} is not that of DAVIS-2017: {_counted(davis.counts, _WHOLE_VAL[2017])}.",
-            "Complete the tree, or say which sequences to take with --sequence.",
+            "Complete the tree, or select sequences with --sequence.",
         )
     return davis
 
 
 def _counted(found: tuple[int, int, int], official: tuple[int, int, int]) -> str:
-    """Both counts in words."""
     words = [
         ", ".join(_count(n, thing) for n, thing in zip(numbers, ("clip", "frame", "object"), strict=True))
         for numbers in (found, official)

@@ -1,4 +1,4 @@
-"""JHMDB: tree, clips, score."""
+"""JHMDB: joints of people."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +17,7 @@ def load(
     sequences: Sequences = None,
 ) -> "Benchmark":
     """Human poses: JHMDB, PCK."""
-    from propagate.benchmarks.jhmdb.clips import load_jhmdb
+    from propagate.benchmarks.jhmdb.clips import Jhmdb
+    from propagate.benchmarks.jhmdb.tree import read_jhmdb
 
-    return load_jhmdb(data, split=split, protocol=protocol, sequences=sequences or ())
+    return Jhmdb(read_jhmdb(data, split, sequences or ()), split, protocol, subset=bool(sequences))

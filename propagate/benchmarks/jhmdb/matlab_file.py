@@ -1,8 +1,7 @@
-"""Arrays of numbers in MATLAB files of level 5, read so that a damaged file is an error and nothing worse.
+"""A safe reader of numeric arrays in MATLAB files of level 5 ("MAT-File Format", MathWorks, chapter 1).
 
-scipy's compiled reader trusts a file's type codes and sizes: a wrong byte can end the process or claim gigabytes. What
-is needed of the format here is small: the header, the elements, and plain arrays of real numbers.
-("MAT-File Format", MathWorks, chapter 1.)
+scipy's compiled reader trusts type codes and sizes: a wrong byte can crash the process or allocate gigabytes. This
+reader supports the header, the elements and plain arrays of real numbers, and raises an error for damaged files.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from numpy import ndarray
 from propagate.errors import InputError
 from propagate.files.documents import check_regular_file
 
-_MAX_BYTES = 64 * 2**20  # of a file, and of one array when it is unpacked
-_HEADER, _START = 128, 4096  # bytes: of the file; of an array, enough for its name
+_MAX_BYTES = 64 * 2**20  # of a file, and of an unpacked array
+_HEADER, _START = 128, 4096  # bytes: of the file's header; of an array, up to its name
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -29,22 +28,15 @@ _COMPLEX = 0x0800
 
 
 class _DamagedError(Exception):
-    """What is wrong with a file, in a few words."""
+    """A fault of a file, in a few words."""
 
 
 def read_numbers(path: Path, name: str) -> ndarray:
-    """Return one array of a MATLAB file; its other variables are not looked at.
-
-    Args:
-        path: a file of level 5 (`save -v6` or `-v7`), compressed or not.
-        name: of the variable.
-
-    Returns:
-        The array with the file's own shape and type.
+    """Return one variable of a MATLAB file (`save -v6` or `-v7`), with the shape and type in the file.
 
     Raises:
-        InputError: the file is missing, damaged, of another level or over 64 MiB; or the variable is not in it, or is
-            no array of real numbers.
+        InputError: the file is missing, damaged, of another level or over 64 MiB; or the variable is missing or not an
+            array of real numbers.
     """
     if not path.exists():
         raise InputError(f"{path} is missing.")
@@ -55,7 +47,7 @@ def read_numbers(path: Path, name: str) -> ndarray:
         found = _find(content, name)
     except (_DamagedError, zlib.error, struct.error, OSError) as problem:
         raise InputError(
-            f"{path} cannot be read as a .mat file: {problem}.", "Get it again, or save it with -v7."
+            f"{path} cannot be read as a .mat file: {problem}.", "Download it again, or save it with -v7."
         ) from problem
     if found is None:
         raise InputError(f"{path} has no {name}.")
@@ -65,7 +57,7 @@ def read_numbers(path: Path, name: str) -> ndarray:
 
 
 def _find(content: bytes, name: str) -> ndarray | str | None:
-    """The array; or in words what it is instead of numbers; None where there is no such variable."""
+    """Return the array, or a description of another kind of variable; None where it is missing."""
     if len(content) > _MAX_BYTES:
         raise _DamagedError(f"it is larger than {_MAX_BYTES >> 20} MiB")
     order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
@@ -88,7 +80,6 @@ def _find(content: bytes, name: str) -> ndarray | str | None:
 
 
 def _unpacked(packed: bytes, order: str) -> bytes:
-    """The content of a compressed array."""
     matrix = zlib.decompressobj().decompress(packed, _MAX_BYTES + 1)
     kind, size = struct.unpack_from(f"{order}II", matrix)
     if kind != _MATRIX or len(matrix) > _MAX_BYTES or 8 + size > len(matrix):
@@ -97,7 +88,7 @@ def _unpacked(packed: bytes, order: str) -> bytes:
 
 
 def _name(matrix: bytes, order: str) -> str | None:
-    """The name of an array; None where it has none that can be read."""
+    """Return the name of an array; None where it cannot be read."""
     try:
         _, _, place = _element(matrix, 0, order)
         _, _, place = _element(matrix, place, order)
@@ -129,7 +120,7 @@ def _array(matrix: bytes, order: str) -> ndarray | str:
 
 
 def _element(content: bytes, place: int, order: str) -> tuple[int, bytes, int]:
-    """Type and data of the element that begins there, and where the next one does."""
+    """Return type and data of the element at this place, and the place of the next one."""
     kind, size = struct.unpack_from(f"{order}II", content, place)
     if kind >> 16:  # up to four bytes lie in the tag itself
         kind, size = kind & 0xFFFF, kind >> 16

@@ -1,4 +1,4 @@
-"""JHMDB distances as scores: PCK per threshold, clip and joint, the curves and the tables."""
+"""PCK of JHMDB distances per threshold, clip and joint, as curves and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from propagate.benchmarks.benchmark import Curve, Published, Scores, Table
 from propagate.benchmarks.jhmdb.tree import JOINTS
-from propagate.benchmarks.poses import cell, curve_table, left_out, mean
+from propagate.benchmarks.scoring import cell, curve_table, mean, unscored_remark
 from propagate.metrics import joint_pck
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -31,21 +31,32 @@ PUBLISHED = tuple(
 
 
 def pck_scores(distances: Mapping[str, Float64[ndarray, "_ 15"]], problems: Mapping[str, tuple[str, ...]]) -> Scores:
-    """PCK@0.1 to 0.5, the mean of the joints; and the coverage, the share of the pairs that counted.
+    """Return PCK@0.1 to 0.5, the mean over the joints, and the coverage, the share of counted pairs.
 
-    Tables: `pck.csv` (threshold x joint, and the mean), `per-sequence_pck.csv`, `curves.csv` (per frame the share of
-    the joints that are right, of those that count).
+    Tables: `pck.csv` (threshold x joint, and the mean), `per-sequence_pck.csv`, `curves.csv` (per frame, the share of
+    counted joints that are right).
 
     Args:
-        distances: of each clip that could be scored, at least one: its scored frames, from 1 on, in units of the
-            normaliser; NaN where a joint does not count (`propagate.metrics.pck_distances`).
-        problems: of each clip that could not be scored.
+        distances: clip -> distances of its scored frames, from frame 1 on, in units of the normaliser; NaN where a
+            joint does not count (`propagate.metrics.pck_distances`). At least one clip.
+        problems: clip -> why it was not scored.
     """
     every = [*distances.values()]
     totals = _totals(every)
     clips = {name: _totals([values]) for name, values in distances.items()}
     curves = tuple(_curve(name, values) for name, values in distances.items())
-    tables = (_joint_table(every, totals), _clip_table(clips, distances), curve_table(curves))
+    joint_rows = tuple(
+        (f"{threshold}", cell(totals[f"PCK@{threshold}"]), *map(cell, joint_pck(every, threshold).tolist()))
+        for threshold in THRESHOLDS
+    )
+    clip_rows = tuple(
+        (name, str(len(distances[name])), *map(cell, metrics.values())) for name, metrics in clips.items()
+    )
+    tables = (
+        Table("pck.csv", ("threshold", "mean", *JOINTS), joint_rows),
+        Table("per-sequence_pck.csv", ("sequence", "frames", *totals), clip_rows),
+        curve_table(curves),
+    )
     return Scores(totals, clips, curves, tables, problems, _remarks(every, problems))
 
 
@@ -59,27 +70,9 @@ def _curve(clip: str, distances: Float64[ndarray, "t 15"]) -> Curve:
     return Curve(clip, "joints", tuple(range(1, len(distances) + 1)), values)
 
 
-def _joint_table(distances: Sequence[Float64[ndarray, "_ 15"]], totals: Mapping[str, float]) -> Table:
-    rows = tuple(
-        (f"{threshold}", cell(totals[f"PCK@{threshold}"]), *map(cell, joint_pck(distances, threshold).tolist()))
-        for threshold in THRESHOLDS
-    )
-    return Table("pck.csv", ("threshold", "mean", *JOINTS), rows)
-
-
-def _clip_table(clips: Mapping[str, Mapping[str, float]], distances: Mapping[str, Float64[ndarray, "_ 15"]]) -> Table:
-    columns = tuple(next(iter(clips.values())))
-    rows = tuple(
-        (name, str(len(distances[name])), *(cell(values[column]) for column in columns))
-        for name, values in clips.items()
-    )
-    return Table("per-sequence_pck.csv", ("sequence", "frames", *columns), rows)
-
-
 def _remarks(distances: Sequence[Float64[ndarray, "_ 15"]], problems: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     counted = ~np.isnan(np.concatenate(distances))
     remarks = [f"Coverage: {counted.sum()} of {counted.size} pairs of frame and joint counted ({counted.mean():.1%})."]
-    never = [name for name, anywhere in zip(JOINTS, counted.any(0), strict=True) if not anywhere]
-    if never:
+    if never := [name for name, anywhere in zip(JOINTS, counted.any(0), strict=True) if not anywhere]:
         remarks.append(f"Never counted, and therefore not in the mean of the joints: {', '.join(never)}.")
-    return (*remarks, *left_out(distances, problems))
+    return (*remarks, *unscored_remark(distances, problems))

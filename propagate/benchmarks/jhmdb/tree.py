@@ -4,7 +4,7 @@
     Rename_Images/CLASS/VIDEO/00001.png ...               frames, numbered from 1
     joint_positions/CLASS/VIDEO/joint_positions.mat       `pos_img` (2, 15, T): x and y in pixels counted from 1
 
-A clip may have more frames than poses and is cut to the poses.
+Frames beyond the last pose are ignored.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy import ndarray
 from scipy.io import savemat
 
 from propagate.benchmarks.benchmark import Clip
-from propagate.benchmarks.davis.tree import suggest_folder
 from propagate.benchmarks.jhmdb.matlab_file import read_numbers
-from propagate.benchmarks.poses import listed
+from propagate.benchmarks.poses import PoseSequence
+from propagate.benchmarks.scoring import listed, suggest_folder
 from propagate.errors import InputError, UsageError
 from propagate.files.atomic import atomic_path
 from propagate.files.documents import read_text
@@ -41,45 +41,35 @@ SKELETON = (
     *((5, 9), (9, 13), (6, 10), (10, 14)),
 )
 MATLAB_FILE = "joint_positions.mat"
-FARTHEST = 10
-"""How many times a picture's longer side away from its corner a true position may lie: farther out, it is damaged."""
-
+_FARTHEST = 10  # times the picture's longer side from its corner; a true position beyond is damaged
 _TEST = "2"
-_KINDS = ("0", "1", _TEST)
-_SOURCE = "Get the missing pieces from jhmdb.is.tue.mpg.de, or name the clips you have with --sequence."
-# The first 116 bytes of a .mat file are free text; scipy puts the date there, which would make equal files differ.
+_SOURCE = "Download the missing files from jhmdb.is.tue.mpg.de, or select complete clips with --sequence."
+# The first 116 bytes of a .mat file are free text. scipy writes the date there, so equal files would differ.
 _HEADER = b"MATLAB 5.0 MAT-file, joint positions in pixels counted from 1".ljust(116)
 
 
 @dataclass(frozen=True, eq=False)
-class JhmdbSequence:
-    """A test clip.
+class JhmdbSequence(PoseSequence):
+    """A test clip, named CLASS/VIDEO."""
 
-    Attributes:
-        clip: its name is CLASS/VIDEO.
-        size: (height, width) of its pictures.
-        truth: (T, 15, 2) float64, (x, y) in pixels counted from 0; may lie outside of the picture.
-    """
-
-    clip: Clip
-    size: tuple[int, int]
+    # (T, 15, 2) float64, (x, y) in pixels counted from 0; may lie outside of the picture
     truth: Float64[ndarray, "t 15 2"]
 
 
 def read_jhmdb(data: Path, split: int, sequences: Sequence[str] = ()) -> tuple[JhmdbSequence, ...]:
-    """The test clips of a split, by class and in the order of the lists.
+    """Read and verify the test clips of a split, sorted by class, in the order of the lists.
 
     Args:
-        data: the folder of `splits`, `Rename_Images` and `joint_positions`.
+        data: folder with `splits`, `Rename_Images` and `joint_positions`.
         split: 1, 2 or 3.
-        sequences: only these, each CLASS/VIDEO or VIDEO; all if empty.
+        sequences: CLASS/VIDEO or VIDEO; empty: all.
 
     Raises:
-        InputError: what is missing or cannot be read, all of it in one message.
-        UsageError: a sequence that is not in the lists.
+        InputError: files are missing or cannot be read; the message names all of them.
+        UsageError: a sequence is not in the lists.
     """
     with reading(data):
-        names = _chosen(_listed_clips(data, split), sequences)
+        names = _select(_test_clips(data, split), sequences)
     found, faults = [], []
     for name in names:
         try:
@@ -93,17 +83,7 @@ def read_jhmdb(data: Path, split: int, sequences: Sequence[str] = ()) -> tuple[J
 
 
 def read_pos_img(path: Path) -> Float64[ndarray, "t 15 2"]:
-    """The joint positions of a .mat file, true or predicted.
-
-    Args:
-        path: holds `pos_img`, (2, 15, T), x and y in pixels counted from 1.
-
-    Returns:
-        (T, 15, 2) float64, (x, y) in pixels counted from 0.
-
-    Raises:
-        InputError: unreadable, without `pos_img`, or of another shape.
-    """
+    """Read true or predicted joint positions, `pos_img` of a .mat file: (x, y) in pixels counted from 0."""
     array = read_numbers(path, "pos_img")
     if array.ndim != 3 or array.shape[:2] != (2, len(JOINTS)):
         raise InputError(f"pos_img in {path} is {array.dtype} {array.shape}, not numbers (2, {len(JOINTS)}, T).")
@@ -111,23 +91,14 @@ def read_pos_img(path: Path) -> Float64[ndarray, "t 15 2"]:
 
 
 def write_pos_img(path: Path, positions: Float[ndarray, "t 15 2"]) -> None:
-    """Write joint positions as the data set does, whole or not at all. The inverse of `read_pos_img`.
-
-    Args:
-        path: where to.
-        positions: (x, y) in pixels counted from 0, NaN where a joint is lost.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write joint positions atomically; the inverse of `read_pos_img`. Lost joints are NaN."""
     buffer = BytesIO()
     savemat(buffer, {"pos_img": positions.astype(np.float64).transpose(2, 1, 0) + 1})
     with atomic_path(path) as temporary:
         temporary.write_bytes(_HEADER + buffer.getvalue()[len(_HEADER) :])
 
 
-def _listed_clips(data: Path, split: int) -> list[str]:
-    """CLASS/VIDEO of all test clips."""
+def _test_clips(data: Path, split: int) -> list[str]:
     suffix = f"_test_split{split}.txt"
     lists = {path.name.removesuffix(suffix): path for path in _visible(data / "splits") if path.name.endswith(suffix)}
     if wrong := [path.name for kind, path in lists.items() if not is_plain_name(kind)]:
@@ -136,57 +107,45 @@ def _listed_clips(data: Path, split: int) -> list[str]:
     without = sorted({folder.name for folder in folders if folder.is_dir()} - set(lists))
     if not lists or without:
         missing = [f"{name}{suffix}" for name in without] or [f"CLASS{suffix}"]
-        raise InputError(f"{data / 'splits'} lacks {listed(missing)}.", _other_folder(data) or _SOURCE)
+        other = "" if (data / "splits").is_dir() else suggest_folder(data, ("splits", "joint_positions"), "--data")
+        raise InputError(f"{data / 'splits'} lacks {listed(missing)}.", other or _SOURCE)
     names = [f"{kind}/{video}" for kind in sorted(lists) for video in _test_videos(lists[kind])]
     if not names:
         raise InputError(f"The lists {data / 'splits'}/*{suffix} name no test clip.", _SOURCE)
     return names
 
 
-def _other_folder(data: Path) -> str:
-    """Which folder was probably meant, if this one has no lists."""
-    return "" if (data / "splits").is_dir() else suggest_folder(data, ("splits", "joint_positions"), "--data")
-
-
 def _test_videos(path: Path) -> Iterator[str]:
-    """The test videos of a list."""
-    lines = read_text(path, "list").splitlines()
     seen = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, line in enumerate(map(str.strip, read_text(path, "list").splitlines()), 1):
+        if not line:
             continue
-        video, _, kind = line.strip().rpartition(" ")
+        video, _, kind = line.rpartition(" ")
         name = video.strip().removesuffix(".avi")
-        if not is_plain_name(name) or kind not in _KINDS or name in seen:
-            fault = "names a video again" if name in seen else "is not `VIDEO.avi K` with K = 0, 1 or 2"
-            raise InputError(
-                f"Line {number} of {path} {fault}: {line.strip()[:80]!r}.", "Take the list of the data set."
-            )
+        if not is_plain_name(name) or kind not in ("0", "1", _TEST) or name in seen:
+            fault = "repeats a video" if name in seen else "is not `VIDEO.avi K` with K = 0, 1 or 2"
+            raise InputError(f"Line {number} of {path} {fault}: {line[:80]!r}.", "Use the list of the data set.")
         seen.add(name)
         if kind == _TEST:
             yield name
 
 
-def _chosen(names: list[str], sequences: Sequence[str]) -> list[str]:
-    """The clips that are wanted, in the order of the lists."""
-    for wanted in sequences:
-        if not any(_is_called(name, wanted) for name in names):
-            near = get_close_matches(wanted, [*names, *(name.partition("/")[2] for name in names)], n=1)
-            hint = f"Did you mean {near[0]}?" if near else "Clips are called CLASS/VIDEO or VIDEO, as in splits."
-            raise UsageError(f"--sequence {wanted}: no such clip in the lists of test clips.", hint)
-    return [name for name in names if not sequences or any(_is_called(name, wanted) for wanted in sequences)]
-
-
-def _is_called(name: str, wanted: str) -> bool:
-    return wanted in (name, name.partition("/")[2])
+def _select(names: list[str], sequences: Sequence[str]) -> list[str]:
+    videos = {name: name.partition("/")[2] for name in names}
+    for sequence in sequences:
+        if sequence not in (known := [*names, *videos.values()]):
+            near = get_close_matches(sequence, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Give CLASS/VIDEO or VIDEO, as in splits."
+            raise UsageError(f"--sequence {sequence}: no such clip in the lists of test clips.", hint)
+    return [name for name, video in videos.items() if not sequences or name in sequences or video in sequences]
 
 
 def _read_sequence(data: Path, name: str) -> JhmdbSequence:
     truth = read_pos_img(data / "joint_positions" / name / MATLAB_FILE)
     if not np.isfinite(truth).all():
-        raise InputError(f"pos_img of {name} has positions that are no numbers.")
+        raise InputError(f"pos_img of {name} has positions that are not finite.")
     if len(truth) < 2:
-        raise InputError(f"{name} has {len(truth)} poses: there is nothing to score after the first.")
+        raise InputError(f"{name} has {len(truth)} poses: none can be scored after the first.")
     folder = data / "Rename_Images" / name
     if not folder.is_dir():
         raise InputError(f"{folder} is missing.")
@@ -205,11 +164,11 @@ def _read_sequence(data: Path, name: str) -> JhmdbSequence:
         raise InputError(f"{folder} lacks {listed(missing)}.")
     pictures = tuple(by_number[number] for number in numbers)
     (width, height), _ = read_header(pictures[0])
-    if np.abs(truth).max() > FARTHEST * max(width, height):
+    if np.abs(truth).max() > _FARTHEST * max(width, height):
         raise InputError(f"pos_img of {name} has positions far outside of its {width}x{height} pictures.")
     return JhmdbSequence(Clip(name, pictures), (height, width), truth)
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, without hidden files; nothing where there is no such folder."""
+    """Return the sorted content of a folder without hidden files; empty where the folder is missing."""
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []

@@ -1,10 +1,11 @@
-"""The figures of the report and of the sweep. Each function gives a figure; `save_png` writes it."""
+"""Figures of the report and the sweep. `save_png` writes them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -21,30 +22,24 @@ from PIL import Image
 from propagate.benchmarks.benchmark import Curve
 from propagate.files.atomic import atomic_path
 
-# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is lost on white
+# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is illegible on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
-_DASHES = ("-", "--", ":", "-.")  # told apart where the colors start again
+_DASHES = ("-", "--", ":", "-.")  # distinguish lines of the same color
 _HATCHES = ("", "////", "....", "xxxx")
 _DPI = 110
-_WIDTH = 10.0  # inches: the width of the page
+_WIDTH = 10.0  # inches, as the page
 _CLIPS_PER_ROW = 32
-_SPARSE = 40  # curves of fewer frames are drawn with their points
+_SPARSE = 40  # curves with fewer frames get markers
 _GRAY, _LIGHT = "#5A5A5A", "#DDDDDD"
 
 
 def method_color(position: int) -> str:
-    """The color of the method at this position in the table, as #RRGGBB: the same one in every figure."""
+    """Return the #RRGGBB color of the method at this position, the same in all figures."""
     return COLORS[position % len(COLORS)]
 
 
 def sequence_bars(values: Mapping[str, Mapping[str, float]], clips: Sequence[str], metric: str) -> Figure:
-    """Grouped bars: a group per clip, a bar per method.
-
-    Args:
-        values: method -> clip -> share in [0, 1]. A clip that a method lacks, or that is NaN, has no bar.
-        clips: the groups, in order; more than 32 are drawn in several rows.
-        metric: what the values are, for the axis.
-    """
+    """Draw grouped bars, one per method and clip (method -> clip -> share), in rows of up to 32 clips."""
     rows = max(1, math.ceil(len(clips) / _CLIPS_PER_ROW))
     per_row = math.ceil(len(clips) / rows)
     width = min(_WIDTH, max(5.0, 1.5 + 0.28 * per_row * max(1.0, math.sqrt(len(values)))))
@@ -62,24 +57,17 @@ def sequence_bars(values: Mapping[str, Mapping[str, float]], clips: Sequence[str
         _share_axis(axes)
         axes.set_ylabel(metric, parse_math=False)
         axes.set_xlim(-0.6, per_row - 0.4)
-        slanted = len(shown) > 6
-        axes.set_xticks(
-            places,
-            shown,
-            rotation=45 if slanted else 0,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor" if slanted else "default",
-            parse_math=False,
-        )
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(shown) > 6 else {}
+        axes.set_xticks(places, shown, parse_math=False, **slanted)
     _legend(figure, list(values), bars=True)
     return figure
 
 
 def frame_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Values per frame of one clip as small multiples: a row per target, a column per metric, a line per method.
+    """Draw one clip's values per frame as small multiples: a row per target, a column per metric, a line per method.
 
     Args:
-        curves: method -> its curves of this clip. A method without curves keeps its color and its place in the legend.
+        curves: method -> curves of this clip; a method without curves keeps its color and place in the legend.
     """
     present = [curve for of_method in curves.values() for curve in of_method]
     targets = list(dict.fromkeys(curve.target for curve in present))
@@ -112,13 +100,9 @@ def heat_map(
     axes_names: tuple[str, str],
     metric: str,
 ) -> Figure:
-    """A grid of shares with the value of each cell in per cent written into it and the best one framed.
+    """Draw a grid of shares with their per cent values and a frame around the best; NaN where a combination failed.
 
-    Args:
-        values: shares in [0, 1]; NaN where a combination failed.
-        row_names, column_names: the settings' values.
-        axes_names: of the rows and of the columns.
-        metric: what the values are.
+    `axes_names` are the settings of rows and columns, `row_names` and `column_names` their values.
     """
     rows, columns = values.shape
     figure = Figure(figsize=(max(4.2, 2.6 + 0.85 * columns), max(2.8, 1.5 + 0.55 * rows)), layout="constrained")
@@ -153,14 +137,7 @@ def heat_map(
 
 
 def value_line(values: Float64[ndarray, " n"], names: Sequence[str], axis_name: str, metric: str) -> Figure:
-    """Shares along one setting, with the value of each point in per cent written at it and the best one marked.
-
-    Args:
-        values: shares in [0, 1]; NaN where a value failed.
-        names: the setting's values.
-        axis_name: the setting.
-        metric: what the values are.
-    """
+    """Draw shares along one setting, with their per cent values and a mark at the best; NaN where a value failed."""
     figure = Figure(figsize=(max(4.2, 1.6 + 0.85 * len(names)), 3.2), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(names))
@@ -190,30 +167,28 @@ def value_line(values: Float64[ndarray, " n"], names: Sequence[str], axis_name: 
     axes.set_xlabel(axis_name, parse_math=False)
     axes.set_ylabel(metric, parse_math=False)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    axes.grid(axis="y", color=_LIGHT)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    draw_grid(axes)
     return figure
 
 
 def save_png(figure: Figure, path: Path) -> Path:
-    """Draw a figure with Agg and write it, whole or not at all; the same figure gives the same bytes.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Render a figure with Agg, write it atomically and return the path. The same figure gives the same bytes."""
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(_DPI)
     canvas.draw()
-    # few hues in flat areas: a palette makes the file a quarter as large, which counts with a figure per clip
+    # with few colors, a palette divides the size of the many files by four
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels)).quantize(255, Image.Quantize.MEDIANCUT)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="png", optimize=True)
     return path
+
+
+def draw_grid(axes: Axes) -> None:
+    """Draw horizontal grid lines behind the values, and no frame."""
+    axes.grid(axis="y", color=_LIGHT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _best(values: Float64[ndarray, "rows columns"]) -> tuple[int, int] | None:
@@ -230,25 +205,24 @@ def _line(axes: Axes, number: int, frames: Sequence[int], values: Float64[ndarra
 
 
 def _share_axis(axes: Axes) -> None:
-    """0 to 100 %, with room for a line at either end, and a grid behind the values."""
+    """Scale to 0 to 100 % with a margin at both ends."""
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(axis="y", color=_LIGHT, linewidth=0.8)
-    axes.set_axisbelow(True)
+    draw_grid(axes)
     axes.tick_params(labelsize=8, colors=_GRAY, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_color(_LIGHT)
 
 
 def _legend(figure: Figure, names: Sequence[str], *, bars: bool) -> None:
     handles: list[Line2D | Patch] = []
     for number in range(len(names)):
-        color, group = method_color(number), number // len(COLORS)
+        color, style = method_color(number), number // len(COLORS) % len(_DASHES)
         if bars:
-            handles.append(Patch(facecolor=color, hatch=_HATCHES[group % len(_HATCHES)], edgecolor="white"))
+            handles.append(Patch(facecolor=color, hatch=_HATCHES[style], edgecolor="white"))
         else:
-            handles.append(Line2D([], [], color=color, linestyle=_DASHES[group % len(_DASHES)], linewidth=2.2))
+            handles.append(Line2D([], [], color=color, linestyle=_DASHES[style], linewidth=2.2))
     legend = figure.legend(
         handles, list(names), loc="outside upper left", ncols=min(len(names), 6), frameon=False, fontsize=9
     )

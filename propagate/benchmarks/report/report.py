@@ -1,4 +1,4 @@
-"""report.html: what the methods are worth, how they do over time and where they fail, in one file."""
+"""report.html: scores of the methods, their course over time and their worst frames, in one file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -18,10 +17,16 @@ from jinja2 import Environment, StrictUndefined, Template
 from numpy import ndarray
 from PIL import Image
 
-from propagate.benchmarks.benchmark import Benchmark, Published
-from propagate.benchmarks.report.figures import FOLDER, clip_metric, clip_value, draw_bars, draw_curves, figure_files
-from propagate.benchmarks.report.plots import method_color
-from propagate.benchmarks.report.summary import MethodResult, memory_note, scored_share
+from propagate.benchmarks.benchmark import Benchmark
+from propagate.benchmarks.report.plots import frame_curves, method_color, save_png, sequence_bars
+from propagate.benchmarks.report.summary import (
+    MethodResult,
+    clip_metric,
+    clip_value,
+    memory_note,
+    metric_names,
+    scored_share,
+)
 from propagate.benchmarks.report.worst import worst_frames
 from propagate.errors import PropagateError
 from propagate.files.atomic import atomic_path
@@ -29,26 +34,16 @@ from propagate.formats import prepare_output
 
 PAGE = "report.html"
 WORST, APART = 5, 20
-FIGURES = 60  # clips whose figure is in the page; a data set of hundreds would make it unreadable
+FIGURES = 60  # clips with a figure in the page, which hundreds would make unreadable
+_PLOTS, _BARS = "plots", "sequences.png"
 _PICTURE_WIDTH, _JPEG_QUALITY = 560, 80
 _ABSENT = "–"
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A method in the main table; cells are texts, in the order of the columns."""
-
-    name: str
-    color: str
-    share: str  # "29 of 30 clips" where some are missing: its totals are not comparable with those of the others
-    cells: tuple[str, ...]
-    speed: str
-    memory: str
-
-
 def report_files(benchmark: Benchmark, results: Sequence[MethodResult], folder: Path) -> tuple[Path, ...]:
-    """The files that `write_report` writes: the page first."""
-    return (folder / PAGE, *figure_files(benchmark, results, folder / FOLDER))
+    """Return the files that `write_report` writes, the page first."""
+    bars = [folder / _PLOTS / _BARS] if clip_metric(results) else []
+    return (folder / PAGE, *bars, *_figure_paths(benchmark, results, folder).values())
 
 
 def write_report(
@@ -58,43 +53,45 @@ def write_report(
     versions: Mapping[str, str | None],
     command: str,
 ) -> tuple[Path, ...]:
-    """Write `report.html` and its figures as `plots/*.png`.
+    """Write `report.html` and its figures as `plots/*.png`, and return the files, the page first.
 
-    The page needs nothing beside itself: pictures and style are in it, it has no scripts, and it forbids the browser
-    to load anything. It holds no number that is not in `results` and `benchmark`.
-
-    Args:
-        benchmark: the data set; gives the clips, the published rows and the pictures of single frames.
-        results: at least one method, in the order of their colors.
-        folder: is created where it does not exist; older files of the same names are replaced.
-        versions: distribution -> version, None where it is missing.
-        command: the command line that made the results.
-
-    Returns:
-        The files: the page first.
-
-    Raises:
-        InputError: a file cannot be written.
+    The page is self-contained: pictures and style are embedded, it has no scripts and forbids the browser to load
+    anything. The order of the methods sets their colors; a version of None is a distribution that is not installed.
     """
     prepare_output(folder, overwrite=True)
-    plots = prepare_output(folder / FOLDER, overwrite=True)
-    bars = draw_bars(benchmark, results, plots)
-    figures = draw_curves(benchmark, results, plots)
-    shown = _lowest_clips(results, list(figures))
+    plots = prepare_output(folder / _PLOTS, overwrite=True)
+    metric, metrics, bars = clip_metric(results), metric_names(results), None
+    if metric:
+        clips = [clip.name for clip in benchmark.clips]
+        values = {result.name: {clip: clip_value(result, clip, metric) for clip in clips} for result in results}
+        bars = save_png(sequence_bars(values, clips, metric), plots / _BARS)
+    figures = _figure_paths(benchmark, results, folder)
+    for clip, path in figures.items():
+        curves = {result.name: [curve for curve in result.scores.curves if curve.clip == clip] for result in results}
+        save_png(frame_curves(curves), path)
+    in_page = _lowest_clips(results, list(figures))
     text = _template().render(
         title=benchmark.title,
         name=benchmark.name,
-        legend=_legend(benchmark),
-        metrics=_metrics(results),
+        legend=[(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in benchmark.difference_colors.items()],
+        metrics=metrics,
         rows=_ranked_rows(benchmark, results),
-        published=[_published_row(row, _metrics(results)) for row in benchmark.published],
+        published=[
+            {
+                "method": row.method,
+                "cells": [_percent(row.totals.get(metric)) for metric in metrics],
+                "source": row.source,
+                "command": row.command,
+            }
+            for row in benchmark.published
+        ],
         remarks=_remarks(benchmark, results),
         methods=[
             {
                 "name": result.name,
                 "color": method_color(number),
                 "failed": dict(result.failed),
-                # of a clip that failed there are no results, which need not be told twice
+                # a failed clip has no results; its problems would repeat the failure
                 "problems": {
                     clip: sentences for clip, sentences in result.scores.problems.items() if clip not in result.failed
                 },
@@ -108,11 +105,11 @@ def write_report(
             }
             for number, result in enumerate(results)
         ],
-        clip_metric=clip_metric(results),
+        clip_metric=metric,
         clips=_compared_clips(benchmark, results),
         bars=_inline_png(bars) if bars else None,
-        figures=[(clip, _inline_png(path)) for clip, path in figures.items() if clip in shown],
-        left_out=len(figures) - len(shown),
+        figures=[(clip, _inline_png(path)) for clip, path in figures.items() if clip in in_page],
+        left_out=len(figures) - len(in_page),
         differing=_differing_settings(results),
         rule={"count": WORST, "apart": APART},
         versions={name: version or "not installed" for name, version in versions.items()},
@@ -121,10 +118,9 @@ def write_report(
         absent=_ABSENT,
         memory_note=memory_note(results),
     )
-    page = folder / PAGE
-    with atomic_path(page) as temporary:
+    with atomic_path(folder / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
-    return (page, *([bars] if bars else []), *figures.values())
+    return report_files(benchmark, results, folder)
 
 
 def _template() -> Template:
@@ -135,52 +131,44 @@ def _template() -> Template:
     )
 
 
-def _legend(benchmark: Benchmark) -> list[tuple[str, str]]:
-    """(meaning, #rrggbb) of the colors in the third picture."""
-    return [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in benchmark.difference_colors.items()]
+def _figure_paths(benchmark: Benchmark, results: Sequence[MethodResult], folder: Path) -> dict[str, Path]:
+    """Return clip -> the path of its figure, all different, for each clip with curves."""
+    scored = {curve.clip for result in results for curve in result.scores.curves}
+    paths: dict[str, Path] = {}
+    for clip in (clip.name for clip in benchmark.clips if clip.name in scored):
+        name = f"{clip.replace('/', '-')}.png"
+        path = folder / _PLOTS / f"frames-{name}"
+        paths[clip] = path if path not in paths.values() else path.with_name(f"frames-{len(paths)}-{name}")
+    return paths
 
 
 def _percent(share: float | None) -> str:
     return _ABSENT if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
-def _metrics(results: Sequence[MethodResult]) -> list[str]:
-    """The columns: the totals of all methods, the ranking one first."""
-    return list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
-
-
-def _ranked_rows(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[_Row]:
-    """The best first; those that lack clips, which may be the difficult ones, after all others."""
-    metrics = _metrics(results)
+def _ranked_rows(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[dict[str, Any]]:
+    """Sort methods by score; methods that lack clips, possibly difficult ones, come last."""
+    metrics = metric_names(results)
 
     def rank(numbered: tuple[int, MethodResult]) -> tuple[bool, float]:
         value = numbered[1].scores.totals.get(metrics[0], float("nan")) if metrics else float("nan")
         return scored_share(benchmark, numbered[1]) != "", math.inf if math.isnan(value) else -value
 
     return [
-        _Row(
-            result.name,
-            method_color(number),
-            scored_share(benchmark, result),
-            tuple(_percent(result.scores.totals.get(metric)) for metric in metrics),
-            "" if result.frames_per_second is None else f"{result.frames_per_second:.3g}",
-            "" if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f}",
-        )
+        {
+            "name": result.name,
+            "color": method_color(number),
+            "share": scored_share(benchmark, result),
+            "cells": [_percent(result.scores.totals.get(metric)) for metric in metrics],
+            "speed": "" if result.frames_per_second is None else f"{result.frames_per_second:.3g}",
+            "memory": "" if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f}",
+        }
         for number, result in sorted(enumerate(results), key=rank)
     ]
 
 
-def _published_row(row: Published, metrics: Sequence[str]) -> dict[str, Any]:
-    return {
-        "method": row.method,
-        "cells": [_percent(row.totals.get(metric)) for metric in metrics],
-        "source": row.source,
-        "command": row.command,
-    }
-
-
 def _remarks(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[tuple[str, str]]:
-    """(methods it is about, sentence); empty methods where it is about all."""
+    """Return (methods, sentence) pairs; "" for a sentence about all methods."""
     by_sentence: dict[str, list[str]] = {sentence: [] for sentence in benchmark.remarks}
     for result in results:
         for sentence in result.scores.remarks:
@@ -193,7 +181,7 @@ def _remarks(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[tupl
 
 
 def _compared_clips(benchmark: Benchmark, results: Sequence[MethodResult]) -> list[dict[str, Any]]:
-    """A row per clip with one cell per method: (text, whether it is the best of the row)."""
+    """Return a row per clip with a (text, is best) cell per method."""
     metric = clip_metric(results)
     rows = []
     for clip in benchmark.clips:
@@ -208,7 +196,6 @@ def _compared_clips(benchmark: Benchmark, results: Sequence[MethodResult]) -> li
 
 
 def _clip_table(benchmark: Benchmark, result: MethodResult) -> dict[str, Any]:
-    """Every metric of every clip of one method."""
     columns = list(dict.fromkeys(metric for values in result.scores.clips.values() for metric in values))
     rows = [
         (clip.name, [_percent(clip_value(result, clip.name, metric)) for metric in columns]) for clip in benchmark.clips
@@ -217,7 +204,7 @@ def _clip_table(benchmark: Benchmark, result: MethodResult) -> dict[str, Any]:
 
 
 def _lowest_clips(results: Sequence[MethodResult], clips: Sequence[str]) -> set[str]:
-    """The clips whose figures are in the page: those in which some method does worst, if there are too many."""
+    """Select the clips with a figure in the page: those with the lowest score of any method."""
     metric = clip_metric(results)
 
     def lowest(clip: str) -> float:
@@ -241,10 +228,9 @@ def _worst(benchmark: Benchmark, result: MethodResult) -> list[dict[str, Any]]:
 
 
 def _differing_settings(results: Sequence[MethodResult]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(key, (value, origin) per method) of the settings in which the methods differ."""
-    keys = dict.fromkeys(key for result in results for key in result.settings)
+    """Return (key, (value, origin) per method) of the settings that differ between methods."""
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for result in results for key in result.settings):
         cells = [
             (_plain(result.settings[key]), result.origins.get(key, "")) if key in result.settings else (_ABSENT, "")
             for result in results

@@ -1,4 +1,4 @@
-"""What a method is worth on a data set, and the files that say so."""
+"""Scores of a method on a data set, the CSV tables and `summary.json`."""
 
 from __future__ import annotations
 
@@ -19,65 +19,58 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True, eq=False)
 class MethodResult:
-    """One method, run and scored on one data set.
+    """One method, run and scored on one data set."""
 
-    Attributes:
-        name: of the preset or baseline, or of the folder of results that were scored.
-        settings: every resolved setting, dotted key -> value; empty for results that somebody else made.
-        origins: dotted key -> where the value came from ("default", "preset compact", "--set"); the same keys.
-        settings_hash: of the settings; empty for results that somebody else made.
-        scores: what the results are worth.
-        results: folder that holds one folder per clip.
-        frames_per_second: of one process, over all finished clips; None where none was run.
-        failed: clip -> the error that ended it.
-        peak_memory: largest resident size of a process that ran it, in bytes; None where none was run.
-    """
+    name: str  # preset, baseline, or folder of existing results
+    settings: Mapping[str, Any]  # dotted key -> value of all resolved settings; empty for existing results
+    origins: Mapping[str, str]  # dotted key -> origin of the value ("default", "preset compact", "--set")
+    settings_hash: str  # hash of the settings; empty for existing results
+    scores: Scores  # scores of the results
+    results: Path  # folder with one folder per clip
+    frames_per_second: float | None = None  # speed of one process over all finished clips; None where none was run
+    failed: Mapping[str, str] = field(default_factory=dict)  # clip -> error
+    peak_memory: int | None = None  # largest resident size of a process, in bytes; None where none was run
 
-    name: str
-    settings: Mapping[str, Any]
-    origins: Mapping[str, str]
-    settings_hash: str
-    scores: Scores
-    results: Path
-    frames_per_second: float | None = None
-    failed: Mapping[str, str] = field(default_factory=dict)
-    peak_memory: int | None = None
+
+def metric_names(results: Sequence[MethodResult]) -> list[str]:
+    """Return the metrics of all totals, the ranking one first."""
+    return list(dict.fromkeys(metric for result in results for metric in result.scores.totals))
+
+
+def clip_metric(results: Sequence[MethodResult]) -> str:
+    """Return the metric that compares clips, the first one that clips have; "" where no clip was scored."""
+    found = (metric for result in results for values in result.scores.clips.values() for metric in values)
+    return next(found, "")
+
+
+def clip_value(result: MethodResult, clip: str, metric: str) -> float:
+    """Return a clip's share; NaN where it is missing."""
+    return float(result.scores.clips.get(clip, {}).get(metric, math.nan))
 
 
 def unscored_clips(benchmark: Benchmark, result: MethodResult) -> tuple[str, ...]:
-    """The clips that have no score: totals without them are not comparable with those of others."""
+    """Return the clips without a score: totals without them are not comparable with those of others."""
     return tuple(
         clip.name for clip in benchmark.clips if clip.name in result.failed or clip.name not in result.scores.clips
     )
 
 
 def scored_share(benchmark: Benchmark, result: MethodResult) -> str:
-    """ "29 of 30 clips" where some have no score; empty where all have one."""
+    """Return "29 of 30 clips" where some have no score; "" where all have one."""
     total = len(benchmark.clips)
     missing = len(unscored_clips(benchmark, result))
     return f"{total - missing} of {total} {'clip' if total == 1 else 'clips'}" if missing else ""
 
 
 def memory_note(results: Sequence[MethodResult]) -> str:
-    """What to know before peak memory is compared; empty where it was measured of one method at most."""
+    """Return a caution for comparing peak memory of several methods; "" for fewer than two."""
     if sum(result.peak_memory is not None for result in results) < 2:
         return ""
     return "Peak memory is that of the whole process: it includes what methods that ran earlier in it had loaded."
 
 
 def write_tables(folder: Path, tables: Iterable[Table]) -> tuple[Path, ...]:
-    """Write tables as CSV: UTF-8, lines end with a line feed. The same scores give the same bytes.
-
-    Args:
-        folder: is created where it does not exist.
-        tables: names and cells.
-
-    Returns:
-        The files.
-
-    Raises:
-        InputError: one cannot be written.
-    """
+    """Write tables as CSV (UTF-8, line feeds) and return the files. The same scores give the same bytes."""
     paths = []
     for table in tables:
         path = folder / table.file
@@ -97,12 +90,9 @@ def write_summary(
     versions: Mapping[str, str | None],
     command: str,
 ) -> Path:
-    r"""Write `summary.json`: the data set, every method with its scores, settings, speed and failures, and versions.
+    r"""Write `summary.json`: the data set, each method with scores, settings, speed and failures, and versions.
 
-    A number that does not exist (NaN) is null; bytes of names that are not UTF-8 are written as \xff.
-
-    Raises:
-        InputError: it cannot be written.
+    NaN becomes null; bytes of names that are not UTF-8 are written as \xff.
     """
     content = {
         "benchmark": benchmark.name,

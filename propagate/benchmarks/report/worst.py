@@ -1,4 +1,4 @@
-"""Where a method fails: its worst frames."""
+"""The worst frames of a method."""
 
 from __future__ import annotations
 
@@ -12,31 +12,18 @@ from propagate.benchmarks.benchmark import Curve
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A frame in which a method does badly.
+    """A frame with a low score."""
 
-    Attributes:
-        clip: name of the clip.
-        frame: position in the clip.
-        value: mean over all targets and metrics that counted in this frame, a share in [0, 1].
-        metrics: metric -> mean over the targets that counted.
-    """
-
-    clip: str
-    frame: int
-    value: float
-    metrics: Mapping[str, float]
+    clip: str  # name of the clip
+    frame: int  # position in the clip
+    value: float  # mean over all counted targets and metrics, a share in [0, 1]
+    metrics: Mapping[str, float]  # metric -> mean over the counted targets
 
 
 def worst_frames(curves: Iterable[Curve], count: int, apart: int) -> tuple[WorstFrame, ...]:
-    """The frames with the lowest mean over targets and metrics, not several of one moment.
+    """Return at most `count` frames with the lowest mean over targets and metrics; ties in the given order.
 
-    The lowest one is taken, then the next lowest that is at least `apart` frames away from every frame taken in the
-    same clip, and so on. Of equal ones the first clip and the first frame come first.
-
-    Args:
-        curves: of one method, of all clips; the order of clips is theirs.
-        count: how many at most.
-        apart: how many frames of one clip lie between two of them, at least.
+    Two frames of one clip are at least `apart` frames apart.
     """
     taken: list[WorstFrame] = []
     for found in sorted(_frames(curves), key=lambda frame: frame.value):
@@ -48,7 +35,7 @@ def worst_frames(curves: Iterable[Curve], count: int, apart: int) -> tuple[Worst
 
 
 def _frames(curves: Iterable[Curve]) -> Iterator[WorstFrame]:
-    """Every frame of every clip in which anything counted, clip by clip in ascending order."""
+    """Yield each frame with a score, clip by clip in ascending order."""
     values: dict[str, dict[int, dict[str, list[float]]]] = {}
     for curve in curves:
         frames = values.setdefault(curve.clip, {})

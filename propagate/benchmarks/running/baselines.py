@@ -1,7 +1,7 @@
-"""What anyone would try first, to stand beside the presets: the first label copied, or moved by optical flow.
+"""Baselines to compare presets with: the first label copied, or moved by optical flow.
 
-Both read a clip as `propagate.pipeline.track` does: streaming, one prediction per frame at the frame's own size, the
-first frame answered with the label itself.
+Like `propagate.pipeline.track`, both stream: one prediction per frame at the frame's own size, the given label for the
+first frame.
 """
 
 from __future__ import annotations
@@ -18,57 +18,48 @@ from propagate.types import BACKGROUND, Frame, Keypoints, Label, Mask, Predictio
 
 
 def static(frames: Iterable[Frame], label: Label) -> Iterator[Prediction]:
-    """The first label, copied to every frame.
-
-    Args:
-        frames: the clip.
-        label: of its first frame.
-    """
+    """Copy the first label to all frames."""
     for frame in frames:
         yield _prediction(frame, label, _certain(label))
 
 
 def flow(frames: Iterable[Frame], label: Label) -> Iterator[Prediction]:
-    """The label moved from frame to frame by dense optical flow: OpenCV's DIS (Kroeger et al., ECCV 2016), "medium".
+    """Move the label from frame to frame by dense optical flow: OpenCV's DIS (Kroeger et al., ECCV 2016), "medium".
 
-    Masks are warped backward, with the flow from the current frame to the one before. The share of each object per
-    pixel stays a number from frame to frame, and the mask is the greatest share: warping the hardened mask of every
-    frame again would wear its outline off. What comes in from outside of the picture is background, and so is what was
-    void in the first mask. The confidence of an object is the mean of its share over the pixels that it was given.
+    Masks are warped backward, with the flow from the current frame to the previous one. Each object's share per pixel
+    is warped, and the largest share gives the mask: warping hard masks repeatedly would erode their outlines. Void of
+    the first mask, and pixels from outside of the picture, become background. The confidence of an object is its mean
+    share over its pixels.
 
-    Keypoints move by the flow from the frame before to the current one, read between its pixels. A joint that leaves
-    the picture is lost: absent from there on.
-
-    Args:
-        frames: the clip, all of one size.
-        label: of its first frame.
+    Keypoints move by the interpolated flow from the previous frame to the current one. A joint that leaves the picture
+    is absent from then on.
 
     Raises:
-        InputError: a frame differs in size from the one before.
+        InputError: frames differ in size.
     """
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     carried: _Shares | _Points | None = None
     before: UInt8[ndarray, "h w"] | None = None
     for frame in frames:
-        grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
         if before is None or carried is None:
             carried = _Shares(label) if isinstance(label, Mask) else _Points(label)
             yield _prediction(frame, label, _certain(label))
         else:
-            if grey.shape != before.shape:
+            if gray.shape != before.shape:
                 raise InputError(
-                    f"Frame {frame.index} is {grey.shape[1]}x{grey.shape[0]}, the one before "
+                    f"Frame {frame.index} is {gray.shape[1]}x{gray.shape[0]}, the previous one "
                     f"{before.shape[1]}x{before.shape[0]}.",
                     "Optical flow needs frames of one size.",
                 )
-            source, target = (grey, before) if carried.backward else (before, grey)
+            source, target = (gray, before) if carried.backward else (before, gray)
             carried.move(estimator.calc(source, target, None))
-            yield _prediction(frame, *carried.answer())
-        before = grey
+            yield _prediction(frame, *carried.label())
+        before = gray
 
 
 class _Shares:
-    """The objects' shares per pixel; the background has what is left."""
+    """The share of each object per pixel; the background has the rest."""
 
     backward = True
 
@@ -77,7 +68,7 @@ class _Shares:
         self._shares = [(mask.ids == i).astype(np.float32) for i in self._ids]
 
     def move(self, flow: Float32[ndarray, "h w 2"]) -> None:
-        """Warp by the flow from the current frame to the one before."""
+        """Warp by the flow from the current frame to the previous one."""
         height, width, _ = flow.shape
         x = flow[..., 0] + np.arange(width, dtype=np.float32)
         y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
@@ -86,8 +77,8 @@ class _Shares:
             for share in self._shares
         ]
 
-    def answer(self) -> tuple[Mask, dict[int, float]]:
-        """The mask, and each object's confidence."""
+    def label(self) -> tuple[Mask, dict[int, float]]:
+        """Return the mask and each object's confidence."""
         ids: UInt8[ndarray, "h w"] = np.full(self._size, BACKGROUND, np.uint8)
         greatest = np.ones(self._size, np.float32)
         for share in self._shares:
@@ -96,15 +87,12 @@ class _Shares:
             more: Bool[ndarray, "h w"] = share > greatest
             ids[more] = object_id
             greatest = np.maximum(greatest, share)
-        confidence = {}
-        for object_id, share in zip(self._ids, self._shares, strict=True):
-            inside = share[ids == object_id]
-            confidence[object_id] = min(float(inside.mean()), 1.0) if len(inside) else 0.0
-        return Mask(ids), confidence
+        inside = {i: share[ids == i] for i, share in zip(self._ids, self._shares, strict=True)}
+        return Mask(ids), {i: min(float(own.mean()), 1.0) if len(own) else 0.0 for i, own in inside.items()}
 
 
 class _Points:
-    """The joints' positions; NaN where one is absent or lost."""
+    """The positions of the joints; NaN where absent."""
 
     backward = False
 
@@ -113,7 +101,7 @@ class _Points:
         self._positions = keypoints.positions.copy()
 
     def move(self, flow: Float32[ndarray, "h w 2"]) -> None:
-        """Move by the flow from the frame before to the current one."""
+        """Move by the flow from the previous frame to the current one."""
         height, width, _ = flow.shape
         present = np.isfinite(self._positions).all(1)
         if not present.any():
@@ -125,14 +113,13 @@ class _Points:
         moved[outside] = np.nan
         self._positions[present] = moved
 
-    def answer(self) -> tuple[Keypoints, dict[str, float]]:
-        """The joints, and 1 or 0 for each that is or is not in the picture."""
+    def label(self) -> tuple[Keypoints, dict[str, float]]:
+        """Return the joints, with confidence 1 in the picture and 0 outside."""
         keypoints = Keypoints(self._positions.copy(), self._first.names, self._first.skeleton)
         return keypoints, _presence(keypoints)
 
 
 def _certain(label: Label) -> dict[int, float] | dict[str, float]:
-    """Confidence 1 for everything that the label has."""
     return dict.fromkeys(label.objects, 1.0) if isinstance(label, Mask) else _presence(label)
 
 

@@ -1,7 +1,7 @@
-"""The folder of one clip's results: it appears whole, with a record of how it was made, or not at all.
+"""The folder of one clip's results, which appears complete with its record or not at all.
 
-While a clip is run its files lie in a hidden folder beside; the record is the last file written there, and then the
-folder gets the clip's name. So whatever has that name is finished, and what a killed run leaves is known by its name.
+While a clip runs, its files lie in a hidden folder beside; the record is written last, and then the hidden folder gets
+the clip's name. So a folder of that name is finished, and the hidden folder of a killed run is known by its prefix.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +30,22 @@ from propagate.types import Mask
 
 @dataclass(frozen=True)
 class Run:
-    """How a clip was run.
+    """Measurements and warnings of a clip's run."""
 
-    Attributes:
-        frames: how many.
-        seconds: for all of them, without building the extractor.
-        peak_memory: largest resident size of the process meanwhile, in bytes; None where the system does not say.
-        threads: of torch, of OpenCV and of the compiled loops, which take as many as torch.
-        notes: warnings of this package on the way.
-        details: those of other packages.
-    """
-
-    frames: int
-    seconds: float
-    peak_memory: int | None
-    threads: int
-    notes: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
+    frames: int  # number of frames
+    seconds: float  # for all frames, without building the extractor
+    peak_memory: int | None  # largest resident size of the process, in bytes; None where the system does not report it
+    threads: int  # of torch, OpenCV and the compiled loops
+    notes: tuple[str, ...] = ()  # warnings of this package
+    details: tuple[str, ...] = ()  # warnings of other packages
 
 
 def input_hash(benchmark: Benchmark, clip: Clip) -> str:
-    """SHA-256 over the content of a clip's pictures and of its given label, as the protocol shows it.
-
-    Raises:
-        InputError: a picture cannot be read.
-    """
+    """Return the SHA-256 of a clip's pictures and of its given label."""
     digest = hashlib.sha256()
     for picture in clip.pictures:
         try:
-            with picture.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(_digest(picture).digest())
         except OSError as error:
             raise InputError(f"{picture} cannot be read ({error.strerror}).", "Check the data set's folder.") from error
     label = benchmark.label(clip)
@@ -71,11 +58,7 @@ def input_hash(benchmark: Benchmark, clip: Clip) -> str:
 
 @contextmanager
 def clip_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into that becomes `folder` when the block ends well, and goes where it fails.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Yield an empty folder that becomes `folder` when the block succeeds, and is removed when it fails."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
@@ -90,17 +73,14 @@ def clip_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a run that was killed left of this clip."""
-    for left in folder.parent.glob(f"{_escaped(_prefix(folder))}*"):
+    """Remove what a killed run left of this clip."""
+    for left in folder.parent.glob(f"{escape(_prefix(folder))}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def write_record(folder: Path, method: Method, benchmark: Benchmark, clip: Clip, run: Run) -> None:
-    """Write `run.json`: settings, their hash, the input's, versions, speed, and every file with its size.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write `run.json`: settings, versions, speed, hashes, and each file with its size."""
+    files = file_sizes(folder)
     record = {
         "status": "finished",
         "benchmark": benchmark.name,
@@ -116,29 +96,25 @@ def write_record(folder: Path, method: Method, benchmark: Benchmark, clip: Clip,
         "threads": run.threads,
         "notes": (*run.notes, *run.details),
         "versions": method.versions,
-        "files": file_sizes(folder),
-        "digests": {name: _digest(folder / name) for name in file_sizes(folder)},
+        "files": files,
+        "digests": {name: _digest(folder / name).hexdigest() for name in files},
     }
     write_run_record(folder, record)
 
 
-def is_whole(folder: Path, record: ResultRecord) -> bool:
-    """Whether every file of the record is still there, unchanged."""
+def is_complete(folder: Path, record: ResultRecord) -> bool:
+    """Whether all files of the record exist unchanged."""
     found = file_sizes(folder)
     if any(found.get(name) != size for name, size in record.files.items()):
         return False
     try:
-        return all(_digest(folder / name) == digest for name, digest in record.digests.items())
+        return all(_digest(folder / name).hexdigest() == digest for name, digest in record.digests.items())
     except OSError:
         return False
 
 
 def differences(record: ClipRecord, method: Method, benchmark: Benchmark, clip: Clip) -> list[str]:
-    """What a finished clip was made with that is another now: "key: then -> now" each; empty where nothing is.
-
-    Raises:
-        InputError: the clip's pictures cannot be read.
-    """
+    """Compare a finished clip with a new run: "key: then -> now" for each difference."""
     found = []
     if record.benchmark != benchmark.name:
         found.append(f"data set: {record.benchmark} -> {benchmark.name}")
@@ -156,26 +132,24 @@ def differences(record: ClipRecord, method: Method, benchmark: Benchmark, clip: 
 
 
 def foreign_files(folder: Path, record: ResultRecord) -> list[str]:
-    """Files, links and devices in a clip's folder that the record does not name."""
+    """Return files, links and devices in a clip's folder that are not in the record."""
     return sorted(set(file_sizes(folder)) - {*record.files, RECORD})
 
 
 def remove_clip(folder: Path, record: ResultRecord) -> None:
-    """Remove the files that the record names, the record itself, and the folders that are empty then.
+    """Remove the files of the record, then the record itself, then empty folders.
 
-    The record goes last: a removal that is interrupted can be gone on with.
+    Because the record goes last, an interrupted removal can be continued.
     """
     for name in (*record.files, RECORD):
         (folder / name).unlink(missing_ok=True)
-    for inside in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+    for inside in (*sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True), folder):
         with suppress(OSError):
             inside.rmdir()
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def file_sizes(folder: Path) -> dict[str, int]:
-    """Path below the folder -> size in bytes of everything in it that is no folder; -1 for links, pipes and devices."""
+    """Return path below the folder -> size in bytes of all that is not a folder; -1 for links, pipes and devices."""
     found = {}
     for place, folders, files in os.walk(folder):
         for path in (Path(place) / name for name in (*folders, *files)):
@@ -186,20 +160,15 @@ def file_sizes(folder: Path) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path) -> hashlib._Hash:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256")
 
 
 def _prefix(folder: Path) -> str:
     return f".{folder.name}.unfinished."
 
 
-def _escaped(text: str) -> str:
-    """For a glob, where brackets mean something."""
-    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in text)
-
-
 def _text(value: Any) -> str:
-    """As it stands in the record; a string without quotes."""
+    """Return a value as it stands in the record, but strings without quotes."""
     return str(value) if isinstance(value, str | Path) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""From methods to scores: which clips are still to be run, and what all of them are worth."""
+"""From methods to scores: plan the clips to run, and score all clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from propagate.benchmarks.benchmark import Benchmark, Scores
 from propagate.benchmarks.report.summary import MethodResult
-from propagate.benchmarks.running.clip_folder import differences, is_whole
+from propagate.benchmarks.running.clip_folder import differences, is_complete
 from propagate.benchmarks.running.methods import Method
 from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.records import ClipRecord, read_record
@@ -21,37 +21,25 @@ _NOTHING = Scores({}, {}, (), ())
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """The clips to run."""
 
-    Attributes:
-        tasks: clips to run, those of one method together.
-        finished: how many are finished already.
-        notes: sentences about those that are not taken as they are.
-        threads: with which finished clips were run whose last digits may depend on it; None where there are none.
-    """
-
-    tasks: tuple[Task, ...]
-    finished: int
-    notes: tuple[str, ...]
+    tasks: tuple[Task, ...]  # clips to run, grouped by method
+    finished: int  # number of finished clips
+    notes: tuple[str, ...]  # sentences about finished clips that run again or differ in versions
+    # number of threads of finished clips whose last digits may depend on it; None without such clips
     threads: int | None = None
 
 
 def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, threads: int | None = None) -> Plan:
-    """Which clips are still to be run. When all is well, what stands in their way is removed, and so are old scores.
+    """Find the clips that must run, and clear the output folder for them; old scores are removed.
 
-    Args:
-        benchmark: the data set.
-        methods: what is run on it.
-        output: where to.
-        threads: of each process, where the user says so; else clips are gone on with as they were begun.
+    Without `threads`, clips run with as many threads as the finished ones.
 
     Raises:
-        UsageError: to resume, a clip was finished with other settings, another number of threads that matters, or from
-            other data, each difference named; or something that is not ours lies in a place of ours. Nothing has been
-            removed then.
-        InputError: a picture cannot be read.
+        UsageError: a finished clip has other settings, input, or number of threads where it matters, or there are
+            files that an evaluation did not write. Nothing was removed.
     """
-    tasks, kept, notes = list[Task](), list[tuple[ClipRecord, Method]](), list[str]()
+    tasks, finished, notes = list[Task](), list[tuple[ClipRecord, Method]](), list[str]()
     counts: set[int] = set()
     for method in methods:
         for clip in benchmark.clips:
@@ -63,7 +51,7 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, thread
                         f"{folder} was made with other settings: {'; '.join(changed)}.",
                         "Give the same ones, another --output, or --overwrite.",
                     )
-                if is_whole(folder, record):
+                if is_complete(folder, record):
                     if method.depends_on_threads:
                         counts.add(record.threads)
                         if threads not in (None, record.threads):
@@ -71,27 +59,24 @@ def plan(benchmark: Benchmark, methods: Sequence[Method], output: Output, thread
                                 f"{folder} was made with --threads {record.threads}, on which last digits may depend.",
                                 f"Give --threads {record.threads}, or none; or another --output, or --overwrite.",
                             )
-                    kept.append((record, method))
+                    finished.append((record, method))
                     continue
-                notes.append(f"{folder} has lost files, or they were changed; the clip is run again.")
+                notes.append(f"{folder} has missing or changed files. The clip runs again.")
             tasks.append(Task(method, clip, folder))
-    output.make_way([task.folder for task in tasks])
+    output.clear([task.folder for task in tasks])
     if len(counts) > 1:
         mixed = ", ".join(map(str, sorted(counts)))
         notes.append(f"Finished clips were made with different numbers of threads ({mixed}): last digits may differ.")
-    return Plan(tuple(tasks), len(kept), (*notes, *_version_notes(kept)), min(counts, default=None))
+    return Plan(tuple(tasks), len(finished), (*notes, *_version_notes(finished)), min(counts, default=None))
 
 
 def score(
     benchmark: Benchmark, methods: Sequence[Method], outcomes: Sequence[Outcome], output: Output
 ) -> tuple[MethodResult, ...]:
-    """What every method's clips are worth.
-
-    A method of which every clip failed has no scores, and is here all the same; so is one of which none could be
-    scored, with a remark that says why.
+    """Score all methods. A method without any scored clip gets empty scores, with a remark where it has results.
 
     Raises:
-        InputError: of the first method, where there are finished clips and not one of all methods could be scored.
+        InputError: there are finished clips, but none of any method could be scored.
     """
     failed: dict[str, dict[str, str]] = {method.name: {} for method in methods}
     for outcome in outcomes:
@@ -103,13 +88,6 @@ def score(
         found = (read_record(folder / clip.name, ClipRecord) for clip in benchmark.clips)
         records = [record for record in found if record is not None]
         seconds = sum(record.seconds for record in records)
-        scores = _NOTHING
-        if records:
-            try:
-                scores = _scored(benchmark, folder)
-            except InputError as error:
-                errors.append(error)
-                scores = replace(_NOTHING, remarks=(error.message,))
         peaks = [record.peak_memory for record in records if record.peak_memory is not None]
         results.append(
             MethodResult(
@@ -117,7 +95,7 @@ def score(
                 settings=method.settings,
                 origins=method.origins,
                 settings_hash=method.settings_hash,
-                scores=scores,
+                scores=_score(benchmark, folder, errors) if records else _NOTHING,
                 results=folder,
                 frames_per_second=sum(record.frames for record in records) / seconds if seconds else None,
                 failed=failed[method.name],
@@ -130,46 +108,40 @@ def score(
 
 
 def score_existing(benchmark: Benchmark, folders: Sequence[Path]) -> tuple[MethodResult, ...]:
-    """What results that lie somewhere are worth, whoever made them; each is named after its folder.
-
-    A folder that does not exist, or in which nothing could be scored, has no scores and a remark that says why.
+    """Score existing results, named after their folders. Without any scored clip, a remark says why.
 
     Raises:
-        InputError: of the first folder, where there are some and none of them could be scored.
-        UsageError: two of one name.
+        InputError: no folder could be scored; the error of the first one.
+        UsageError: two folders have the same name.
     """
     names = [real_path(folder).name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--results: two folders are called {twice[0]}.", "Rename one: rows are known by that name.")
-    results, errors = list[MethodResult](), list[InputError]()
-    for name, folder in zip(names, folders, strict=True):
-        try:
-            if not folder.is_dir():
-                raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
-            scores = _scored(benchmark, folder)
-        except InputError as error:
-            errors.append(error)
-            scores = replace(_NOTHING, remarks=(error.message,))
-        results.append(MethodResult(name, {}, {}, "", scores, folder))
-    if errors and len(errors) == len(results):
+    errors: list[InputError] = []
+    scores = [_score(benchmark, folder, errors) for folder in folders]
+    if errors and len(errors) == len(folders):
         raise errors[0]
-    return tuple(results)
+    return tuple(
+        MethodResult(name, {}, {}, "", own, folder) for name, own, folder in zip(names, scores, folders, strict=True)
+    )
 
 
-def _scored(benchmark: Benchmark, folder: Path) -> Scores:
-    """The scores of results.
+def _score(benchmark: Benchmark, folder: Path, errors: list[InputError]) -> Scores:
+    """Score results; append an error and return it as a remark where nothing could be scored."""
+    try:
+        if not folder.is_dir():
+            raise InputError(f"--results {folder}: there is no such folder.", "Give one with a folder per clip.")
+        with reading(folder):
+            return benchmark.score(folder)
+    except InputError as error:
+        errors.append(error)
+        return replace(_NOTHING, remarks=(error.message,))
 
-    Raises:
-        InputError: nothing could be scored, or a file cannot be read.
-    """
-    with reading(folder):
-        return benchmark.score(folder)
 
-
-def _version_notes(kept: Sequence[tuple[ClipRecord, Method]]) -> tuple[str, ...]:
-    """A sentence where clips that are kept were made with other versions: they may differ in a few pixels."""
+def _version_notes(finished: Sequence[tuple[ClipRecord, Method]]) -> tuple[str, ...]:
+    """Warn where finished clips were made with other versions: results may differ in a few pixels."""
     then, current = set[str](), set[str]()
-    for record, method in kept:
+    for record, method in finished:
         now = method.versions
         for name, version in record.versions.items():
             if version != now.get(name):

@@ -1,4 +1,4 @@
-"""What is run on a data set: a preset or a baseline, with every setting that decides about its results."""
+"""Methods to run on a data set: presets and baselines with all settings that affect their results."""
 
 from __future__ import annotations
 
@@ -33,120 +33,93 @@ from propagate.weights.locating import obtain
 
 Carry = Callable[[Iterable[Frame], Label], Iterator[Prediction]]
 
-# name -> what carries the label, and what there is to know of how
+# name -> function and settings
 BASELINES: Mapping[str, tuple[Carry, Mapping[str, Any]]] = {
     "static": (static, {"baseline": "static"}),
     "flow": (flow, {"baseline": "flow", "flow": "OpenCV DIS, medium"}),
 }
 
 _FILES = (".yaml", ".yml")
-_kept: dict[str, FeatureExtractor] = {}  # the extractor that was built last, by its settings
+_built: dict[str, FeatureExtractor] = {}  # the last extractor, by its settings
 
 
 @dataclass(frozen=True)
 class Method:
-    """Carries labels through clips. Can be pickled; its extractor is built in the process that needs it.
+    """A preset or baseline that carries labels through clips. Can be pickled; each process builds its own extractor."""
 
-    Attributes:
-        name: for tables and folders.
-        settings: every resolved setting, dotted key -> value, and the fingerprints of weights that lie on this machine.
-        origins: where each came from: "default", "preset NAME", "protocol", "--set", "--device", "baseline" or "file".
-        settings_hash: of `settings`: the same hash and the same input give the same results.
-        resolved: the settings of a preset; None for a baseline.
-        given: where each of those came from, without the extractor's defaults.
-        cache: folder of cached features and its limit in bytes; None: they are not kept. No part of `settings`: the
-            results are the same.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
+    name: str  # name for tables and folders
+    settings: Mapping[str, Any]  # dotted key -> value of all resolved settings, and digests of local weights
+    # dotted key -> "default", "preset NAME", "protocol", "--set", "--device", "baseline" or "file"
     origins: Mapping[str, str]
-    settings_hash: str
-    resolved: Settings | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
+    settings_hash: str  # hash of `settings`; the same hash and input give the same results
+    resolved: Settings | None = None  # settings of a preset; None for a baseline
+    given: Mapping[str, str] = field(default_factory=dict)  # origins without those of the extractor's defaults
+    # folder of cached features and its limit in bytes; None: no cache. It does not affect results.
     cache: tuple[Path, int] | None = None
 
     @property
     def depends_on_threads(self) -> bool:
-        """Whether the number of threads may change the last digits of its results; a baseline's it does not."""
+        """Whether the number of threads may change last digits of results; never for a baseline."""
         return self.resolved is not None and self._device is not None and depends_on_threads(self.resolved)
 
     @property
     def versions(self) -> dict[str, str | None]:
-        """What runs it: see `provenance.versions` and, of a preset, `fetched_weights` and `device_record`."""
+        """`provenance.versions` and, for a preset, `fetched_weights` and `device_record`."""
         weights = {} if self.resolved is None else fetched_weights(self.resolved.features)
         device = {} if self._device is None else device_record(self._device)
         return {**versions(), **weights, **{key: str(value) for key, value in device.items()}}
 
     @property
     def _device(self) -> torch.device | None:
-        """Where its features are computed; None for a baseline, and where this machine has no such device."""
+        """Device of the features; None for a baseline, and where this machine lacks the device."""
         with suppress(UsageError):
             return None if self.resolved is None else device_of(self.resolved.features)
         return None
 
     def prepare(self) -> None:
-        """Build the extractor, where it is not the one that this process built last.
+        """Build the extractor unless this process has just built it; see `build_extractor`.
 
         Raises:
-            UsageError: videowalk's codec with features of another stride than its; see also `build_extractor`.
-            WeightsError, OutOfMemoryError: see `build_extractor`.
+            UsageError: the stride does not match videowalk's codec.
         """
         if self.resolved is None:
             return
         extractor = _extractor(self, self.resolved)
         if self.resolved.labels.keypoints.codec == "jhmdb" and extractor.stride != JHMDB_STRIDE:
             raise UsageError(
-                f"--config {self.name}: its features have cells of {extractor.stride} pixels, and videowalk's poses "
-                f"(labels.keypoints.codec = jhmdb) are those of cells of {JHMDB_STRIDE}.",
-                f"Take features of stride {JHMDB_STRIDE} (features.up_ft_index, features.block) or --protocol strict.",
+                f"--config {self.name}: its features have cells of {extractor.stride} pixels, but videowalk's codec "
+                f"(labels.keypoints.codec = jhmdb) needs cells of {JHMDB_STRIDE}.",
+                f"Use features of stride {JHMDB_STRIDE} (features.up_ft_index, features.block) or --protocol strict.",
             )
 
     def carry(self, frames: Iterable[Frame], label: Label) -> Iterator[Prediction]:
-        """One prediction per frame, in order.
-
-        Args:
-            frames: the clip.
-            label: of its first frame.
-
-        Raises:
-            PropagateError: see `pipeline.track`.
-        """
+        """Carry the label of the first frame: one prediction per frame, in order; see `pipeline.track`."""
         if self.resolved is None:
-            baseline, _ = BASELINES[self.settings["baseline"]]
-            return baseline(frames, label)
+            return BASELINES[self.settings["baseline"]][0](frames, label)
         return track(frames, label, extractor=_extractor(self, self.resolved), settings=self.resolved)
 
 
 def check_name(config: str | Path) -> None:
-    """Tell a name that nothing has, before anything is read. Files are looked at by `load_method`.
-
-    Raises:
-        UsageError: neither a baseline nor a preset, with the nearest of both.
-    """
+    """Raise a UsageError with the nearest name where this is no baseline, preset or YAML file."""
     known = [*BASELINES, *preset_names()]
     if Path(config).suffix not in _FILES and str(config) not in known:
         raise UsageError(f"--config {config}: there is no such preset or baseline.", nearest(str(config), known))
 
 
 def load_method(
-    config: str | Path,
-    overrides: Iterable[str] = (),
-    *,
-    protocol: Iterable[str] = (),
-    device: str | None = None,
+    config: str | Path, overrides: Iterable[str] = (), *, protocol: Iterable[str] = (), device: str | None = None
 ) -> Method:
-    """The method of a name.
+    """Load a baseline or preset.
 
     Args:
         config: "static", "flow", the name of a preset or the path of a YAML file.
-        overrides: the user's `section.key=value`, of a preset.
-        protocol: overrides that the data set's protocol asks for; the user's go before them.
-        device: of a preset's extractor; None: as the settings say.
+        overrides: the user's `section.key=value` for a preset.
+        protocol: overrides of the data set's protocol; those of the user take precedence.
+        device: device of a preset's extractor; None: from the settings.
 
     Raises:
-        UsageError: unknown name, key or option, or a value that does not fit.
-        WeightsError: weights that were named cannot be read.
+        UsageError: unknown name, key or option, or an invalid value.
+        WeightsError: weights cannot be read.
     """
     check_name(config)
     if str(config) in BASELINES:
@@ -162,9 +135,10 @@ def load_method(
     found = all_settings(ResolvedSettings(resolved.settings, origins))
     weights = local_weights(resolved.settings.features)
     files = {f"features.{option} (files)": digest for option, digest in weights.items()}
-    settings = {**{key: setting.value for key, setting in found.items()}, **files}
-    origins = {**{key: setting.origin for key, setting in found.items()}, **dict.fromkeys(files, "file")}
-    return Method(_stem(config), settings, origins, settings_hash(settings), resolved.settings, resolved.origins)
+    settings = {key: setting.value for key, setting in found.items()} | files
+    origins = {key: setting.origin for key, setting in found.items()} | dict.fromkeys(files, "file")
+    name = Path(config).stem if Path(config).suffix in _FILES else str(config)
+    return Method(name, settings, origins, settings_hash(settings), resolved.settings, resolved.origins)
 
 
 def load_methods(
@@ -174,20 +148,14 @@ def load_methods(
     protocol: Iterable[str] = (),
     device: str | None = None,
 ) -> tuple[Method, ...]:
-    """Several methods, side by side; the overrides are for all presets among them.
-
-    Raises:
-        UsageError: as `load_method`; two of one name; overrides or a device where there is no preset.
-        WeightsError: as `load_method`.
-    """
+    """Load several methods with different names; overrides apply to all presets. See `load_method`."""
     configs, overrides, protocol = list(configs), list(overrides), list(protocol)
     methods = tuple(load_method(config, overrides, protocol=protocol, device=device) for config in configs)
     names = [method.name for method in methods]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(
             f"--config {twice[0]} is given twice.",
-            "Results are stored under that name. To compare two variants of it, save one as a YAML file with a name "
-            "of its own.",
+            "Results are stored under that name. To compare two variants, save one as a YAML file with another name.",
         )
     given = [*(f"--set {override}" for override in overrides), *([] if device is None else [f"--device {device}"])]
     if given and all(method.resolved is None for method in methods):
@@ -197,60 +165,43 @@ def load_methods(
 
 
 def fetch_weights(methods: Iterable[Method]) -> None:
-    """Fetch the weights of all methods that are not on this machine, after one question; nothing offline.
+    """Download missing weights of all methods after one confirmation; nothing offline.
 
-    To be called in the process that starts others: those download nothing. Weights of other packages' extractors
-    cannot be known before they are built; what these download is their own affair.
-
-    Raises:
-        UsageError: options that do not fit.
-        WeightsError: they cannot be had, or nobody agreed to the download.
-        InputError: the disk is full.
+    Call this before starting worker processes, which download nothing. Extractors of other packages handle their own
+    weights.
     """
     features = [method.resolved.features for method in methods if method.resolved is not None]
     obtain(wanted for one in features for wanted in wanted_weights(one.name, **one.options))
 
 
-def named(method: Method, name: str) -> Method:
-    """The same method under another name; its hash stays."""
-    return replace(method, name=name)
-
-
 def with_cache(method: Method, folder: Path, limit: int) -> Method:
-    """The same method with features taken from a cache and kept there; a baseline has none.
+    """Return the method with a feature cache; a baseline needs none.
 
     Raises:
-        UsageError: the features are another label's with another label, and cannot be kept.
+        UsageError: the features depend on the label and cannot be cached.
     """
     if method.resolved is None:
         return method
     if method.resolved.features.name == "prompt_attention":
         raise UsageError(
-            "--cache: what prompt_attention reads of a frame depends on the first frame's label and is not kept.",
-            "Leave it out.",
+            "--cache: the features of prompt_attention depend on the first frame's label and cannot be cached.",
+            "Remove it.",
         )
     return replace(method, cache=(folder, limit))
 
 
-def _stem(config: str | Path) -> str:
-    path = Path(config)
-    return path.stem if path.suffix in _FILES else str(config)
-
-
 def _check_video(video: VideoSettings) -> None:
     for key in ("from_frame", "to_frame", "stride"):
-        if getattr(video, key) != VideoSettings.model_fields[key].default:
-            raise UsageError(
-                f"video.{key} = {getattr(video, key)}: the data set says which frames are read.", "Leave it out."
-            )
+        if (value := getattr(video, key)) != VideoSettings.model_fields[key].default:
+            raise UsageError(f"video.{key} = {value}: the data set determines the frames.", "Remove the setting.")
 
 
 def _extractor(method: Method, settings: Settings) -> FeatureExtractor:
     key = f"{settings.features.model_dump_json()} {method.cache}"
-    if key not in _kept:
-        _kept.clear()  # two large models need not fit at once
+    if key not in _built:
+        _built.clear()  # two large models need not fit at once
         if method.cache is None:
-            _kept[key] = build_extractor(settings.features.name, **settings.features.options)
+            _built[key] = build_extractor(settings.features.name, **settings.features.options)
         else:
-            _kept[key] = CachedExtractor(ResolvedSettings(settings, method.given), FeatureCache(*method.cache))
-    return _kept[key]
+            _built[key] = CachedExtractor(ResolvedSettings(settings, method.given), FeatureCache(*method.cache))
+    return _built[key]

@@ -1,8 +1,8 @@
-"""The folder of an evaluation, and what in it is the evaluation's own."""
+"""The folder of an evaluation, and which of its content the evaluation wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from propagate.benchmarks.running.records import (
     read_manifest,
     read_record,
 )
+from propagate.benchmarks.scoring import listed
 from propagate.errors import UsageError
 from propagate.files.atomic import atomic_path, remove_leftovers, write_error
 from propagate.files.lock import LOCK, locked
@@ -24,51 +25,41 @@ from propagate.formats import prepare_output
 from propagate.formats.output.folder import is_vacant
 from propagate.formats.output.run_record import json_text
 
+_MOVE = "Move them away, or choose another --output."
+
 
 class Output:
-    """A folder to evaluate into.
+    """The output folder of an evaluation.
 
-    The clips of one method lie in it directly, those of several in a folder per method; where others join one method
-    with `resume`, its clips stay where they are. A hidden file lists what an evaluation writes here, and is written
-    before the things themselves; nothing else is ever removed or replaced.
-
-    Args:
-        folder: is created where it does not exist.
-        methods: names of all methods.
-        resume: keep finished clips.
-        overwrite: remove what an earlier evaluation wrote.
-
-    Attributes:
-        folder: the folder.
-        keeps_clips: finished clips are kept.
+    The clips of a single method lie in the folder itself, those of several in a folder per method; when `resume` adds
+    methods to a single one, its clips stay where they are. A hidden manifest lists all files before they are written;
+    other files are never removed or replaced.
 
     Raises:
-        UsageError: the folder is not empty and neither is given; both are; a method's name cannot be that of a folder;
-            or, to resume, a method of before is not among the methods, or a new one is called like a clip that lies
-            where its folder would be.
-        InputError: it cannot be written, or its manifest is damaged.
+        UsageError: the folder is not empty and neither `resume` nor `overwrite` is given; both are; the name of a
+            method is not a plain name; or, to resume, a method is missing, or the folder of a new one is a clip.
+        InputError: the folder cannot be written, or its manifest is damaged.
     """
 
-    def __init__(self, folder: Path, methods: Sequence[str], *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, methods: Iterable[str], *, resume: bool = False, overwrite: bool = False) -> None:
         if resume and overwrite:
             raise UsageError("--resume and --overwrite do not go together.", "Give one of them.")
-        if wrong := [name for name in methods if not is_plain_name(name)]:
+        if invalid := [name for name in methods if not is_plain_name(name)]:
             raise UsageError(
-                f"Results cannot be stored under the name {wrong[0][:80]!r}.", "Rename the file or folder."
+                f"Results cannot be stored under the name {invalid[0][:80]!r}.", "Rename the file or folder."
             )
         self.folder, self.keeps_clips = folder, not overwrite
-        self._methods = tuple(methods)
-        self._resume, self._overwrite = resume, overwrite
+        self._methods, self._resume = tuple(methods), resume
         self._new = [place for place in (folder, *folder.parents) if not place.exists()]
         self._load()
 
     def _load(self) -> None:
-        """Read what the folder holds, and how that goes together with what was asked for."""
+        """Read the manifest and compare it with the options."""
         folder, resume = self.folder, self._resume
-        if not (resume or self._overwrite) and folder.is_dir() and not is_vacant(folder):
+        if not resume and self.keeps_clips and folder.is_dir() and not is_vacant(folder):
             raise UsageError(
                 f"The output folder {folder} is not empty.",
-                "Choose another with --output, go on with --resume, or replace what is in it with --overwrite.",
+                "Choose another with --output, continue with --resume, or replace its content with --overwrite.",
             )
         prepare_output(folder, overwrite=True)
         before = read_manifest(folder) or Manifest()
@@ -84,21 +75,17 @@ class Output:
             )
         if resume and (dropped := [name for name in then if name not in self._methods]):
             raise UsageError(
-                f"{folder} also holds the scores of {_listed(dropped)}, which would be dropped.",
+                f"{folder} also holds the scores of {listed(dropped)}, which would be dropped.",
                 "Give these methods or values too, choose another folder with --output (-o), or replace everything "
                 "with --overwrite.",
             )
 
     @contextmanager
-    def held(self) -> Iterator[tuple[str, ...]]:
-        """Hold the folder for one run, and remove temporary files of runs that were killed.
-
-        Yields:
-            Sentences for the user; see `propagate.files.lock.locked`.
+    def lock(self) -> Iterator[tuple[str, ...]]:
+        """Lock the folder for one run, remove temporary files of killed runs, and yield notes for the user.
 
         Raises:
-            InputError: another run writes into it.
-            UsageError, InputError: what another run has written since it was looked at does not go together; see above.
+            UsageError, InputError: another run writes into the folder, or has changed it since it was read.
         """
         try:
             with locked(self.folder) as notes:
@@ -113,32 +100,26 @@ class Output:
             self._remove_new()
 
     def of(self, method: str) -> Path:
-        """The folder of a method's clips and tables."""
+        """Return the folder of a method's clips and tables."""
         return self.folder if method == self._at_top else self.folder / method
 
-    def keep(self, paths: Iterable[Path]) -> None:
-        """Refuse to go on where something that is read is ours, and would be removed.
-
-        Raises:
-            UsageError: names the first one.
-        """
+    def protect(self, inputs: Iterable[Path]) -> None:
+        """Raise a UsageError where an input lies among the files that will be replaced."""
         own = {real_path(self.folder / name) for name in (*self._files, *self._clips)}
-        for path in paths:
+        for path in inputs:
             if own & {real_path(path), *real_path(path).parents}:
-                raise UsageError(f"{path} is read, and lies among what is replaced.", "Choose another --output.")
+                raise UsageError(f"The input {path} would be replaced.", "Choose another --output.")
 
-    def make_way(self, clips: Iterable[Path]) -> None:
-        """Remove what is ours and stands in the way: unfinished clips, those to be run again, and all scores.
-
-        Scores and reports are made anew in any case, and must not be taken for the new ones meanwhile.
+    def clear(self, clips: Iterable[Path]) -> None:
+        """Remove unfinished clips, clips that will run again, and all scores, which would be out of date.
 
         Args:
-            clips: folders of the clips that will be run.
+            clips: folders of the clips that will run.
 
         Raises:
-            UsageError: something that is not ours lies among them; nothing has been removed.
-            InputError: a record is damaged or leads out of the folder, and nothing has been removed; or a file cannot
-                be removed.
+            UsageError: there are other files among them; nothing was removed.
+            InputError: a record is damaged or leads out of the folder, and nothing was removed; or a file cannot be
+                removed.
         """
         coming = {self._name(clip) for clip in clips}
         known = coming | self._clips
@@ -146,19 +127,16 @@ class Output:
         check_inside(self.folder, self._files)
         check_inside(self.folder, (f"{name}/{RECORD}" for name in known))
         found = {name: read_record(self.folder / name, ResultRecord) for name in sorted(going)}
-        for name, record in found.items():
-            if record is None:
-                continue
-            check_inside(self.folder / name, record.files)
-            if foreign := foreign_files(self.folder / name, record):
+        records = {self.folder / name: record for name, record in found.items() if record is not None}
+        for folder, record in records.items():
+            check_inside(folder, record.files)
+            if foreign := foreign_files(folder, record):
                 raise UsageError(
-                    f"{self.folder / name} also holds files that an evaluation did not write: {_listed(foreign)}.",
-                    "Move them away, or choose another --output.",
+                    f"{folder} also holds files that an evaluation did not write: {listed(foreign)}.", _MOVE
                 )
         try:
-            for name, record in found.items():
-                if record is not None:
-                    remove_clip(self.folder / name, record)
+            for folder, record in records.items():
+                remove_clip(folder, record)
             for name in known:
                 remove_unfinished(self.folder / name)
             for name in self._files:
@@ -169,33 +147,27 @@ class Output:
         self._files, self._clips = set(), (self._clips if self.keeps_clips else set()) | coming
         self._write()
 
-    def claim(self, files: Iterable[Path]) -> None:
-        """Say which files will be written, before they are.
+    def register(self, files: Iterable[Path]) -> None:
+        """Add files to the manifest before they are written.
 
         Raises:
-            UsageError: one is there, and is not ours.
-            InputError: the way to one leads through a link.
+            UsageError: a file exists and is not in the manifest, or lies in the folder of a clip.
+            InputError: a path leads through a link.
         """
-        names = {self._name(path) for path in files}
-        check_inside(self.folder, sorted(names))
-        if taken := sorted(
-            name for name in names if self._clips & {parent.as_posix() for parent in Path(name).parents}
-        ):
+        names = sorted({self._name(path) for path in files})
+        check_inside(self.folder, names)
+        if taken := [name for name in names if self._clips & {parent.as_posix() for parent in Path(name).parents}]:
             raise UsageError(f"{self.folder / taken[0]} would lie in the folder of a clip.", "Choose another --output.")
-        if foreign := sorted(name for name in names - self._files if (self.folder / name).exists()):
+        if foreign := [name for name in names if name not in self._files and (self.folder / name).exists()]:
             raise UsageError(
-                f"{self.folder} holds files that an evaluation did not write: {_listed(foreign)}.",
-                "Move them away, and go on with --resume.",
+                f"{self.folder} holds files that an evaluation did not write: {listed(foreign)}.",
+                "Move them away, and continue with --resume.",
             )
-        self._files |= names
+        self._files.update(names)
         self._write()
 
-    def forget_if_empty(self) -> bool:
-        """Where no clip and no file was written, remove the folder again, with those parents that are new.
-
-        Returns:
-            Whether that is so. A folder that is held goes when it is let go.
-        """
+    def discard_if_empty(self) -> bool:
+        """Remove the folder and its new parents, and return True, where no clip and no file was written."""
         if not self.folder.is_dir():
             return True
         self._remove_empty(self._clips)
@@ -206,7 +178,7 @@ class Output:
         return True
 
     def _remove_new(self) -> None:
-        """Remove the folder, and its parents, where they are new and empty."""
+        """Remove the folder and its parents where they are new and empty."""
         for place in self._new:
             with suppress(OSError):
                 place.rmdir()
@@ -215,22 +187,14 @@ class Output:
         return path.relative_to(self.folder).as_posix()
 
     def _remove_empty(self, names: Iterable[str]) -> None:
-        """Remove the folders between here and those things where they hold nothing any more."""
+        """Remove empty folders between the output folder and these paths."""
         parents = {parent for name in names for parent in Path(name).parents if parent != Path()}
         for parent in sorted(parents, reverse=True):
             with suppress(OSError):
                 (self.folder / parent).rmdir()
 
     def _write(self) -> None:
-        content = {
-            "methods": self._methods,
-            "at_top": self._at_top,
-            "files": sorted(self._files),
-            "clips": sorted(self._clips),
-        }
+        files, clips = sorted(self._files), sorted(self._clips)
+        content = {"methods": self._methods, "at_top": self._at_top, "files": files, "clips": clips}
         with atomic_path(self.folder / MANIFEST) as temporary:
             temporary.write_text(json_text(content), encoding="utf-8")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

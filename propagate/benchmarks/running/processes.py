@@ -1,8 +1,8 @@
-"""The one place that starts processes for work.
+"""The only place that starts worker processes.
 
-They are spawned, not forked: a fork of a process that has started threads, torch's or CUDA's, may hang. They ignore
-Ctrl-C, SIGTERM and SIGHUP, which a terminal or a job sends to all of its processes: the parent gets them and ends its
-children. They end with the parent, also where it is killed, and download nothing: the parent has fetched the weights.
+They are spawned, not forked: a fork of a process with threads of torch or CUDA may hang. They ignore Ctrl-C, SIGTERM
+and SIGHUP, which a terminal or a job sends to all of its processes: the parent receives them and ends its children.
+They end with the parent even when it is killed, and download nothing: the parent has fetched the weights.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from propagate.weights.consent import forbid
 
 @dataclass(frozen=True)
 class Child:
-    """A process and the line to it. The line ends when the process does."""
+    """A process and the connection to it, which closes when the process ends."""
 
     process: BaseProcess
     connection: Connection
 
     def ending(self) -> str:
-        """Wait for the end of a process that is ending, and return how it ended, in words."""
+        """Wait for the process and describe how it ended."""
         self.process.join()
         code = self.process.exitcode
         return f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
 
     def end(self) -> None:
-        """Kill the process, where it has started, and close the line."""
+        """Kill the process if it has started, and close the connection."""
         if self.process.pid is not None:
             self.process.kill()
             self.process.join()
@@ -45,17 +45,17 @@ class Child:
 
 @contextmanager
 def children() -> Iterator[Callable[..., Child]]:
-    """Give a function that starts processes: `start(work, *arguments)` runs `work(connection, *arguments)` in one.
+    """Yield `start(work, *arguments)`, which runs `work(connection, *arguments)` in a new process.
 
-    All of them are ended when the block is left, whatever they do.
+    All processes are killed when the block ends.
     """
     started: list[Child] = []
 
     def start(work: Callable[..., None], *arguments: Any) -> Child:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        child = Child(context.Process(target=_live, args=(work, theirs, arguments), daemon=True), ours)
-        started.append(child)  # before it starts: an interruption may come at any moment after
+        child = Child(context.Process(target=_main, args=(work, theirs, arguments), daemon=True), ours)
+        started.append(child)  # before it starts, as an interruption may come at any moment
         with _signals_blocked():
             child.process.start()
         theirs.close()
@@ -68,7 +68,7 @@ def children() -> Iterator[Callable[..., Child]]:
             child.end()
 
 
-def _live(work: Callable[..., None], connection: Connection, arguments: tuple[Any, ...]) -> None:
+def _main(work: Callable[..., None], connection: Connection, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     forbid()
     work(connection, *arguments)
@@ -83,7 +83,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes that start in this block inherit the blocked signals. The parent gets those of meanwhile afterwards."""
+    """Block signals for processes that start in this block. The parent receives pending signals afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

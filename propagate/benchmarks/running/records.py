@@ -1,7 +1,7 @@
-"""Records of an evaluation's own files: `.evaluation.json` of its folder, `run.json` of each clip.
+"""Validated records of an evaluation: `.evaluation.json` of its folder, `run.json` of each clip.
 
-They say which files may be removed, and anybody can edit them. So they are read here alone, whole or not at all, and
-nothing is removed that they do not name by a plain path inside the folder.
+They list the files that may be removed, and anybody can edit them. This module alone reads them: the whole record is
+valid or it is an error, and each path is a plain one inside the folder.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from propagate.files.documents import read_json
 from propagate.files.names import is_plain_name
 
 MANIFEST, RECORD = ".evaluation.json", "run.json"
-
 _UNTOUCHED = "Nothing was removed. Choose another --output (-o)."
 
 
-def _plain_name(name: str) -> str:
+def _check_name(name: str) -> str:
     if not is_plain_name(name):
         raise ValueError(f"{name[:80]!r} is not a plain name")
     return name
 
 
-def _plain_path(path: str) -> str:
+def _check_path(path: str) -> str:
     if not all(is_plain_name(part) for part in path.split("/")) or path == MANIFEST:
         raise ValueError(f"{path[:80]!r} is not a plain name inside the folder")
     return path
 
 
-_Name = Annotated[str, AfterValidator(_plain_name)]
-_InsidePath = Annotated[str, AfterValidator(_plain_path)]
+_Name = Annotated[str, AfterValidator(_check_name)]
+_InsidePath = Annotated[str, AfterValidator(_check_path)]
 
 
 class _Record(BaseModel):
@@ -43,19 +42,12 @@ class _Record(BaseModel):
 
 
 class Manifest(_Record):
-    """What an evaluation writes into its folder.
+    """The content of an evaluation's folder."""
 
-    Attributes:
-        methods: names of all methods.
-        at_top: the method whose clips lie in the folder itself; None where every method has a folder.
-        files: scores and reports, as paths below the folder.
-        clips: folders of clips, as paths below the folder.
-    """
-
-    methods: list[_Name] = []
-    at_top: _Name | None = None
-    files: list[_InsidePath] = []
-    clips: list[_InsidePath] = []
+    methods: list[_Name] = []  # names of all methods
+    at_top: _Name | None = None  # method whose clips lie in the folder itself; None where each method has a folder
+    files: list[_InsidePath] = []  # scores and reports, as paths below the folder
+    clips: list[_InsidePath] = []  # folders of clips, as paths below the folder
 
     @model_validator(mode="after")
     def _check_together(self) -> Manifest:
@@ -69,23 +61,16 @@ class Manifest(_Record):
 
 
 class ResultRecord(_Record):
-    """Which files belong to one result, and what it was made with and from.
+    """The files of one result, with hashes of its settings and input."""
 
-    Attributes:
-        settings_hash: of all settings.
-        input_hash: of the pictures and the given label.
-        files: path below the folder -> size in bytes.
-        digests: path below the folder -> SHA-256; empty in records of older versions.
-    """
-
-    settings_hash: str
-    input_hash: str
-    files: dict[_InsidePath, Annotated[int, Field(ge=0)]]
-    digests: dict[_InsidePath, str] = {}
+    settings_hash: str  # hash of all settings
+    input_hash: str  # hash of the pictures and the given label
+    files: dict[_InsidePath, Annotated[int, Field(ge=0)]]  # path below the folder -> size in bytes
+    digests: dict[_InsidePath, str] = {}  # path below the folder -> SHA-256; empty in records of older versions
 
 
 class ClipRecord(ResultRecord):
-    """How a clip of a data set was run; see `clip_folder.write_record`."""
+    """The record of a clip; see `clip_folder.write_record`."""
 
     benchmark: str
     clip: str
@@ -102,21 +87,17 @@ RecordT = TypeVar("RecordT", bound=_Record)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return what an evaluation wrote into a folder; None where it says nothing.
-
-    Raises:
-        InputError: the manifest is damaged, or names something that is not inside the folder.
-    """
+    """Read and validate the manifest of a folder; None where it has none."""
     path = folder / MANIFEST
     return _read(path, Manifest) if os.path.lexists(path) else None
 
 
 def read_record(folder: Path, kind: type[RecordT]) -> RecordT | None:
-    """Return the record of a finished result; None where its folder does not exist.
+    """Read the record of a finished result; None where its folder does not exist.
 
     Raises:
-        UsageError: it has no record.
-        InputError: it is a link, or its record is damaged or names something outside.
+        UsageError: the folder has no record.
+        InputError: the folder is a link, or its record is damaged or names a path outside.
     """
     if not os.path.lexists(folder):
         return None
@@ -129,15 +110,7 @@ def read_record(folder: Path, kind: type[RecordT]) -> RecordT | None:
 
 
 def check_inside(folder: Path, paths: Iterable[str]) -> None:
-    """Refuse paths that lead through a link, or are a folder where a file is meant.
-
-    Args:
-        folder: the folder of the record.
-        paths: plain paths of files, as the records have them.
-
-    Raises:
-        InputError: names the first one.
-    """
+    """Raise an InputError where files of a record lead out of its folder through a link, or are folders."""
     for path in paths:
         place = folder
         for part in Path(path).parts[:-1]:

@@ -1,4 +1,4 @@
-"""What a process may use, and what it used."""
+"""Threads and memory of a process, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ import torch
 
 from propagate.planning.resident import peak_bytes
 
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-_PROCESSOR = Path("/proc/cpuinfo")
-
 
 def threads_per_job(jobs: int) -> int:
-    """Threads for each of `jobs` processes: OMP_NUM_THREADS where it is set, else an equal share of the cores."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    """Return OMP_NUM_THREADS where it is set, else an equal share of the cores for each of `jobs` processes."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // jobs, 1)
 
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """While the block runs torch and OpenCV take this many threads, on which the last digits of a sum may depend."""
+    """Set the number of threads of torch and OpenCV in the block. Last digits of sums may depend on it."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -42,35 +39,35 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def reset_peak_memory() -> None:
-    """Forget what this process needed so far, where the system can (Linux), and what it needed of the GPUs."""
+    """Reset the peak memory of this process, where the system can (Linux), and of its GPUs."""
     with suppress(OSError):
-        _CLEAR_REFS.write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")
     for device in _used_gpus():
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory() -> int | None:
-    """Largest resident size of this process since `reset_peak_memory`, in bytes; None where the system does not say.
+    """Return the largest resident size in bytes since `reset_peak_memory`; None where the system does not report it.
 
-    What the process had loaded before, libraries and models of other methods among it, counts: it is still there.
+    It includes all that the process had loaded before, such as libraries and models of other methods.
     """
     return peak_bytes()
 
 
 def peak_device_memory() -> int | None:
-    """The most bytes that tensors of this process took on a GPU since `reset_peak_memory`; None where there is none."""
+    """Return the most bytes of tensors on a GPU since `reset_peak_memory`; None without a GPU in use."""
     return max((torch.cuda.max_memory_allocated(device) for device in _used_gpus()), default=None)
 
 
 def _used_gpus() -> range:
-    """Numbers of the GPUs; none before the first use, which asking must not be."""
+    """Return the indices of the GPUs; none before CUDA is initialized, which this must not do."""
     return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
 
 
 def machine() -> dict[str, Any]:
-    """What a time depends on: processor, cores, threads, what else the machine is doing, GPUs."""
+    """Describe the machine: processor, cores, threads, load, GPUs."""
     try:
-        found = re.search(r"model name\s*:\s*(.+)", _PROCESSOR.read_text())
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
         found = None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None

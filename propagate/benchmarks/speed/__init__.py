@@ -1,1 +1,1 @@
-"""How long the stages of a run take."""
+"""Time and memory of the stages of a run."""

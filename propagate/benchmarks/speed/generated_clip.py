@@ -1,4 +1,4 @@
-"""A clip to measure speed on where none is given: textured shapes that move over a textured ground."""
+"""A generated clip for measuring speed: textured shapes that move over a textured background."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from propagate.formats.palette import BRIGHT_PALETTE
 from propagate.types import Mask
 
 _RATE = 25.0
-_PERIOD = 50  # frames of a shape's way there and back
-_RADIUS, _SWING = 0.3, 0.12  # of a shape and of its way, as shares of the cell that it has for itself
-_PAN = 64  # pixels that the ground moves to and fro, one per frame
+_PERIOD = 50  # frames of a swing
+_RADIUS, _SWING = 0.3, 0.12  # of a shape and its swing, as shares of its cell
+_PAN = 64  # pixels by which the background moves to and fro, one per frame
 _LEAST_CELL = 8  # pixels; a smaller shape would have no texture
 
 
 class _Shape:
-    """An ellipse that swings in its own cell of the frame, with the texture that moves along."""
+    """An ellipse that swings in its own cell of the frame, with its texture."""
 
     def __init__(self, number: int, center: tuple[float, float], cell: tuple[float, float], texture: ndarray) -> None:
         self.number = number
@@ -39,7 +39,7 @@ class _Shape:
         self.pixels: UInt8[ndarray, "h w 3"] = mixed.astype(np.uint8)
 
     def place(self, index: int) -> tuple[slice, slice]:
-        """The rows and columns it takes in a frame."""
+        """Return the rows and columns of the shape in a frame."""
         angle = 2 * math.pi * (index / _PERIOD + self.number / 7)
         height, width = self.inside.shape
         top = round(self._center[0] + _SWING * self._cell[0] * math.cos(angle)) - height // 2
@@ -48,20 +48,9 @@ class _Shape:
 
 
 def generate_clip(path: Path, *, frames: int, size: tuple[int, int], objects: int) -> Mask:
-    """Write a clip; the same arguments give the same frames.
+    """Write an mp4 with up to 254 objects that never overlap, and return its first mask, with ids from 1.
 
-    Args:
-        path: the mp4.
-        frames: how many.
-        size: (height, width) in pixels.
-        objects: how many shapes, up to 254. None ever hides another.
-
-    Returns:
-        The mask of the first frame, with the ids 1 to `objects`.
-
-    Raises:
-        UsageError: so many objects do not fit into frames of this size.
-        InputError: it cannot be written.
+    The same arguments give the same frames. A UsageError says that the objects do not fit into the frames.
     """
     shapes, texture = _shapes(size, objects), _texture((size[0], size[1] + _PAN))
     with VideoWriter(path, _RATE) as video:
@@ -71,21 +60,13 @@ def generate_clip(path: Path, *, frames: int, size: tuple[int, int], objects: in
             for shape in shapes:
                 picture[shape.place(index)][shape.inside] = shape.pixels[shape.inside]
             video.write(picture)
-    return _mask(size, shapes)
+    return shapes_mask(size, objects)
 
 
 def shapes_mask(size: tuple[int, int], objects: int) -> Mask:
-    """The mask of a generated clip's first frame, for a clip of other contents.
-
-    Raises:
-        UsageError: so many objects do not fit into frames of this size.
-    """
-    return _mask(size, _shapes(size, objects))
-
-
-def _mask(size: tuple[int, int], shapes: list[_Shape]) -> Mask:
+    """Return the mask of a generated clip's first frame."""
     ids = np.zeros(size, np.uint8)
-    for shape in shapes:
+    for shape in _shapes(size, objects):
         ids[shape.place(0)][shape.inside] = shape.number
     return Mask(ids)
 
@@ -105,7 +86,7 @@ def _shapes(size: tuple[int, int], objects: int) -> list[_Shape]:
 
 
 def _texture(size: tuple[int, int]) -> UInt8[ndarray, "h w 3"]:
-    """Spots of all colors, a few pixels wide: what features and encoders find in a natural picture."""
+    """Return spots of all colors, a few pixels wide, like the texture of natural pictures."""
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     smooth = cv2.GaussianBlur(noise, (0, 0), 3).astype(np.float32)
     return np.asarray(np.clip(128 + (smooth - 127.5) * 6, 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""How long each stage of a run takes, on the same inputs, and all of them end to end."""
+"""Time the stages of a run on the same inputs, and the whole run end to end."""
 
 from __future__ import annotations
 
@@ -31,16 +31,14 @@ from propagate.types import Frame, Mask, Prediction
 from propagate.video import VideoReader
 
 DECODE, FEATURES, TRANSFER, LABELS, WRITE = STAGES = ("decode", "features", "transfer", "decode labels", "write")
-_HELD = 24
-"""Frames whose features and labels are held for the stages that start from them."""
+_HELD = 24  # frames whose features and labels are inputs of later stages
 
 
 class Sink(Protocol):
-    """Takes in what a run gives."""
+    """Writer of results."""
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write a frame's files."""
-        ...
 
 
 OpenSink = Callable[[Path], AbstractContextManager[Sink]]
@@ -48,7 +46,7 @@ OpenSink = Callable[[Path], AbstractContextManager[Sink]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: an extractor, ready to run, with its settings."""
+    """An extractor to measure, with its settings."""
 
     name: str
     settings: Settings
@@ -56,21 +54,13 @@ class Subject:
 
 
 def device_of(extractor: FeatureExtractor) -> torch.device | None:
-    """Where an extractor computes; None where it does not say."""
+    """Return the device of an extractor; None where it has no such attribute."""
     device = getattr(extractor, "device", None)
     return torch.device(device) if device is not None else None
 
 
 def end_to_end(reader: Iterable[Frame], label: Mask, subject: Subject, folder: Path, open_sink: OpenSink) -> Timing:
-    """Carry the label through the clip and write all files, once.
-
-    Args:
-        reader: the clip.
-        label: of its first frame.
-        subject: with what.
-        folder: an empty one, for the files.
-        open_sink: gives what writes them.
-    """
+    """Carry the label of the first frame through the clip once, and write all files into an empty folder."""
     timings, frames = list[Timing](), 0
     carried = partial(track, anchors=label, extractor=subject.extractor, settings=subject.settings)
     with timed(1, device_of(subject.extractor), timings), open_sink(folder) as sink:
@@ -81,15 +71,10 @@ def end_to_end(reader: Iterable[Frame], label: Mask, subject: Subject, folder: P
 
 
 class Stages:
-    """The stages of one subject on one clip, each to be run by itself as often as wanted.
+    """The stages of one subject on one clip of two frames or more, which can be timed repeatedly.
 
-    What a stage starts from was made before by the stages ahead of it. The transfer starts from a full memory bank, as
-    in the middle of a long clip.
-
-    Args:
-        reader: the clip, of two frames or more; the stages after decoding take its first 24.
-        label: of its first frame.
-        subject: with what.
+    The inputs of each stage are computed in advance from the first 24 frames. The memory bank is full, as in the middle
+    of a long clip.
     """
 
     @torch.no_grad()
@@ -124,12 +109,7 @@ class Stages:
 
     @torch.no_grad()
     def run(self, folder: Path, open_sink: OpenSink) -> dict[str, Timing]:
-        """Time every stage once.
-
-        Args:
-            folder: an empty one, for the files.
-            open_sink: gives what writes them.
-        """
+        """Time each stage once, and write files into an empty folder."""
         timings: list[Timing] = []
         count = sum(1 for _ in self._reader) if self._reader.info.count is None else self._reader.info.count
         with timed(count, None, timings):
@@ -149,19 +129,19 @@ class Stages:
 
     @property
     def transfer(self) -> Transfer:
-        """One transfer step, of a query that is not in the memory, which is full.
+        """One transfer step of a query that is not in the full memory.
 
         Raises:
-            UsageError: nothing is transferred: the features are the labels; or it is done with `propagation.finer`.
+            UsageError: the features are the labels, or `propagation.finer` is set.
         """
         if isinstance(self._propagator, AttentionLabels):
             raise UsageError(
-                f"--dense: {self._subject.name} reads labels from each frame and transfers none.", "Leave it out."
+                f"--dense: {self._subject.name} reads labels from each frame and transfers none.", "Remove it."
             )
         if self._propagator.finer_memory is not None:
             raise UsageError(
                 f"--dense: {self._subject.name} transfers from coarse to fine, which has no dense form.",
-                "Leave it out, or set propagation.finer=false.",
+                "Remove it, or set propagation.finer=false.",
             )
         propagation = self._subject.settings.propagation
         keys, labels = self._propagator.memory.context()

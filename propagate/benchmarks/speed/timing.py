@@ -1,4 +1,4 @@
-"""Clocks: what a piece of work takes, and how two of them compare."""
+"""Time blocks of work and compare them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per frame of one run.
-
-    Attributes:
-        wall: as the clock on the wall shows.
-        cpu: of all threads of this process together, which other programs disturb less.
-    """
+    """Seconds per frame of one run: wall clock, and CPU of all threads, which other programs disturb less."""
 
     wall: float
     cpu: float
@@ -26,7 +21,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast, by runs that came one after the other: the median, and from where to where."""
+    """Speed-up over paired runs: the median and the range."""
 
     median: float
     low: float
@@ -34,14 +29,14 @@ class Ratio:
 
 
 def ratio(slow: Iterable[float], fast: Iterable[float]) -> Ratio:
-    """Times as fast, of paired runs."""
+    """Return the speed-up of `fast` over paired runs."""
     values = [one / other for one, other in zip(slow, fast, strict=True)]
     return Ratio(statistics.median(values), min(values), max(values))
 
 
 @contextmanager
 def timed(frames: int, device: torch.device | None, timings: list[Timing]) -> Iterator[None]:
-    """Append the time of the block, divided by the number of frames; what a GPU was given to do is waited for."""
+    """Append the time of the block per frame, including pending work of the GPU."""
     synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     yield
@@ -50,7 +45,7 @@ def timed(frames: int, device: torch.device | None, timings: list[Timing]) -> It
 
 
 def synchronize(device: torch.device | None) -> None:
-    """Wait for what a GPU was given to do."""
+    """Wait for pending work of the GPU."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device is not None and device.type == "mps":

@@ -1,4 +1,4 @@
-"""The transfer step against its dense formulation: times on the same tensors, and what each takes of memory."""
+"""Time and memory of the transfer step and its dense formulation, on the same tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Way = Literal["ours", "dense"]
 
 @dataclass(frozen=True)
 class Shape:
-    """What the cost of a step depends on beside its rule."""
+    """Sizes, precision and device of a step."""
 
     frames: int
     channels: int
@@ -31,52 +31,43 @@ class Shape:
     device: torch.device
 
 
-class Kept:
-    """What a memory keeps between its steps. At each of them one frame is new, as the stamps say, whatever the keys."""
+class MemoryState:
+    """The state of a memory between steps: rounded keys, and stamps that mark one new frame per step."""
 
     def __init__(self) -> None:
         self._rounded = RoundedKeys()
         self._step = 0
 
     def next(self, frames: int) -> dict[str, Any]:
-        """Options of `propagate_labels` for the next step."""
+        """Return options of `propagate_labels` for the next step."""
         self._step += 1
-        newest = [self._step - (self._step - slot) % frames for slot in range(frames)]  # of each slot, in turns
+        newest = (self._step - (self._step - slot) % frames for slot in range(frames))  # of each slot, in turns
         return {"rounded": self._rounded, "stamps": tuple(step + frames for step in newest)}
 
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """One transfer step, ready to be taken as often as wanted."""
+    """One transfer step, which can be repeated."""
 
     query: Float[Tensor, "c h w"]
     keys: Float[Tensor, "n c h w"]
     labels: Float[Tensor, "n l h w"]
     rule: Rule
-    kept: Kept = field(default_factory=Kept)
+    state: MemoryState = field(default_factory=MemoryState)
 
     @property
     def shape(self) -> Shape:
-        """Of its tensors."""
+        """Shape of its tensors."""
         frames, channels, rows, columns = self.keys.shape
         return Shape(frames, channels, self.labels.shape[1], (rows, columns), self.keys.dtype, self.keys.device)
 
     def ours(self, ties: Ties | None = None) -> Float[Tensor, "l h w"]:
-        """The labels as the program finds them."""
-        rule = self.rule
-        return propagate_labels(
-            self.query,
-            self.keys,
-            self.labels,
-            window=rule.window,
-            top_k=rule.top_k,
-            temperature=rule.temperature,
-            ties=ties or rule.ties,
-            **self.kept.next(len(self.keys)),
-        )
+        """Transfer labels with this program's backend."""
+        options = vars(self.rule) | {"ties": ties or self.rule.ties}
+        return propagate_labels(self.query, self.keys, self.labels, **options, **self.state.next(len(self.keys)))
 
     def dense(self) -> Float[Tensor, "l h w"]:
-        """The labels as the papers' scripts find them."""
+        """Transfer labels like the papers' scripts."""
         rule = self.rule
         return dense_transfer(
             self.query, self.keys, self.labels, window=rule.window, top_k=rule.top_k, temperature=rule.temperature
@@ -85,23 +76,19 @@ class Transfer:
 
 @dataclass(frozen=True)
 class DenseComparison:
-    """The transfer against the dense formulation.
+    """The transfer compared with the dense formulation."""
 
-    Attributes:
-        ours, dense: seconds for a frame, run by run; the same run of both came one after the other.
-        difference: the largest one between their labels, ties being kept by both.
-        ours_memory, dense_memory: bytes that a frame takes at most beside its inputs; None where nobody says.
-    """
-
+    # ours, dense: seconds per frame of paired runs
     ours: tuple[Timing, ...]
     dense: tuple[Timing, ...]
-    difference: float
+    difference: float  # largest difference between their labels, where both keep ties
+    # ours_memory, dense_memory: peak bytes of a step without its inputs; None where the system does not report them
     ours_memory: int | None = None
     dense_memory: int | None = None
 
 
 def random_transfer(shape: Shape, rule: Rule) -> Transfer:
-    """A step on random features and labels; the same arguments give the same numbers."""
+    """Return a step on random features and labels; the same arguments give the same numbers."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*sizes: int) -> Tensor:
@@ -113,13 +100,8 @@ def random_transfer(shape: Shape, rule: Rule) -> Transfer:
 
 
 def against_dense(transfer: Transfer, repeat: int) -> DenseComparison:
-    """Both ways on the same tensors, in turns.
-
-    Args:
-        transfer: the step.
-        repeat: runs of both, after one that is not timed.
-    """
-    # the dense formulation keeps ties, so that only this can be compared to the digit
+    """Time both ways in turns on the same tensors, `repeat` times after a warm-up."""
+    # the dense formulation keeps ties, so only this can be compared exactly
     difference = float((transfer.ours("keep") - transfer.dense()).abs().max())
     transfer.ours()
     ours, dense = list[Timing](), list[Timing]()
@@ -132,15 +114,12 @@ def against_dense(transfer: Transfer, repeat: int) -> DenseComparison:
 
 
 def memory_of(way: Way, shape: Shape, rule: Rule) -> int | None:
-    """Bytes that a step takes at most beside its inputs, where it runs.
+    """Return the peak bytes of a step without its inputs; None where the system does not report them.
 
-    To be asked in a fresh process: in another one, what was freed before hides it.
-
-    Returns:
-        None where nobody says.
+    Call this in a fresh process: memory that was freed before would hide the step's.
     """
     measure = peak_device_memory if shape.device.type == "cuda" else peak_memory
-    # what is loaded and compiled on the way is not the step's
+    # exclude memory of loading and compiling
     _take(way, random_transfer(replace(shape, grid=(4, 4)), rule))
     transfer = random_transfer(shape, rule)
     synchronize(shape.device)
@@ -152,8 +131,6 @@ def memory_of(way: Way, shape: Shape, rule: Rule) -> int | None:
 
 
 def _take(way: Way, transfer: Transfer) -> None:
-    if way == "ours":
-        transfer.ours()
-    else:
-        transfer.dense()
+    step = transfer.ours if way == "ours" else transfer.dense
+    step()
     synchronize(transfer.query.device)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.davis.clips import load_davis
-from propagate.benchmarks.davis.difference import DIFFERENCE_COLORS
+from propagate.benchmarks.davis.score import DIFFERENCE_COLORS
 from propagate.errors import InputError, UsageError
 from propagate.formats import read_indexed_png, write_mask
 from propagate.types import Frame, Mask, Prediction
@@ -224,7 +224,7 @@ def test_all_that_is_wrong_with_a_clip_is_named_at_once(davis, tmp_path):
     assert davis.score(results).problems["ant"] == (
         "Not scored: scored frames are missing (2 of 4: 00001.png, 00004.png).",
         "Not scored: results have ids beyond those of the first mask, 1 to 2 (1 of 4: 00003.png).",
-        "Left out, being no frames of this clip: 00077.png.",
+        "Ignored, not frames of this clip: 00077.png.",
     )
 
 
@@ -292,7 +292,7 @@ def test_a_choice_from_outside_the_split_is_told(tree):
     assert davis.title == "DAVIS-2017, 2 clips by name, semi-supervised"
     assert davis.remarks == (
         "Not the official val split: its list has 1 clip instead of 30.",
-        "A choice by name, of which the val split has not: ant.",
+        "A selection by name; not in the val split: ant.",
     )
 
 
@@ -301,7 +301,7 @@ def test_all_that_lies_in_the_tree_needs_no_list(tree):
     davis = load_davis(tree, year=2017, split="all")
     assert [clip.name for clip in davis.clips] == ["ant", "bee"]
     assert davis.title == "DAVIS-2017, 2 clips: all of the tree, semi-supervised"
-    assert davis.remarks == ("All that lies in the tree; not comparable with scores of an official split.",)
+    assert davis.remarks == ("All sequences of the tree; not comparable with scores of an official split.",)
 
 
 def test_an_unknown_sequence_suggests_the_nearest(tree):
@@ -416,7 +416,7 @@ def test_every_missing_piece_is_named(tree):
     with pytest.raises(InputError) as caught:
         load_davis(tree, year=2017, split="train")
     assert caught.value.message == (
-        f"{tree} is not a whole DAVIS-2017 tree: JPEGImages/480p/ant (frames) is missing; bee has frames without "
+        f"{tree} is not a complete DAVIS-2017 tree: JPEGImages/480p/ant (frames) is missing; bee has frames without "
         "a mask: 00003.jpg; JPEGImages/480p/cow (frames) is missing; Annotations/480p/cow (masks) is missing."
     )
     assert "--sequence" in caught.value.remedy
@@ -448,9 +448,9 @@ def test_every_later_mask_that_does_not_fit_is_named(tree):
     with pytest.raises(InputError) as caught:
         load_davis(tree, year=2017, split="train")
     assert caught.value.message == (
-        f"{tree} is not a whole DAVIS-2017 tree: "
+        f"{tree} is not a complete DAVIS-2017 tree: "
         "Annotations/480p/ant has masks that cannot be read as PNG: 00002.png, 00004.png; "
-        "Annotations/480p/ant has masks that are not 60x40 as the first frame: 00003.png (30x20), 00005.png (40x60)."
+        "Annotations/480p/ant has masks that are not 60x40 like the first frame: 00003.png (30x20), 00005.png (40x60)."
     )
 
 
@@ -490,7 +490,7 @@ def test_a_first_mask_that_does_not_fit_is_named(tree, ids, sentence):
 @pytest.mark.parametrize("broken", ["JPEGImages/480p/ant/00000.jpg", "Annotations/480p/ant/00000.png"])
 def test_unreadable_first_files_are_named(tree, broken):
     (tree / broken).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=rf"is not a whole DAVIS-2017 tree: .*{broken}"):
+    with pytest.raises(InputError, match=rf"is not a complete DAVIS-2017 tree: .*{broken}"):
         load_davis(tree, year=2017, split="train")
 
 
@@ -565,7 +565,7 @@ def test_a_folder_that_is_no_tree_says_what_to_give_instead(tree, tmp_path):
     for deeper in ("JPEGImages", "JPEGImages/480p", "JPEGImages/480p/ant"):
         with pytest.raises(InputError, match=r"Did you mean --data .*/DAVIS\?$"):
             load_davis(tree / deeper, year=2017)
-    with pytest.raises(InputError, match=r"Full-Resolution is missing.*Give a resolution that is there: 480p"):
+    with pytest.raises(InputError, match=r"Full-Resolution is missing.*Give an existing resolution: 480p"):
         load_davis(tree, year=2017, resolution="Full-Resolution")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="Give the folder that holds JPEGImages and Annotations"):

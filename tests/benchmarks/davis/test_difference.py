@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from propagate.benchmarks.davis.difference import DIFFERENCE_COLORS, draw_difference
+from propagate.benchmarks.davis.score import DIFFERENCE_COLORS, draw_difference
 from propagate.types import Mask
 
 # Machado, Oliveira, Fernandes: A physiologically-based model for simulation of color vision deficiency, IEEE TVCG

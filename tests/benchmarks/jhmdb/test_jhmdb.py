@@ -14,7 +14,8 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
-from propagate.benchmarks.jhmdb.clips import Jhmdb, load_jhmdb
+from propagate.benchmarks.jhmdb import load as load_jhmdb
+from propagate.benchmarks.jhmdb.clips import Jhmdb
 from propagate.benchmarks.jhmdb.score import PUBLISHED
 from propagate.benchmarks.jhmdb.tree import JOINTS, SKELETON, read_pos_img, write_pos_img
 from propagate.errors import InputError, UsageError
@@ -334,7 +335,7 @@ def broken_frame(data):
         (drop_lists, r"splits lacks catch_test_split1.txt, walk_test_split1.txt"),
         (empty_lists, r"name no test clip"),
         (strange_line, r"Line 2 of .*walk_test_split1.txt is not `VIDEO.avi K`.*b.avi 3"),
-        (repeated_line, r"Line 3 of .*names a video again"),
+        (repeated_line, r"Line 3 of .*repeats a video"),
         (path_in_line, r"Line 1 of .*is not `VIDEO.avi K`"),
         (binary_list, r"walk_test_split1.txt is not UTF-8"),
         (parent_in_line, r"Line 1 of .*is not `VIDEO.avi K`"),
@@ -352,7 +353,7 @@ def broken_frame(data):
         (keyless_mat, r"walk/a/joint_positions.mat has no pos_img"),
         (misshapen_mat, r"pos_img in .*walk/a/joint_positions.mat is float64 \(2, 14, 2\), not numbers \(2, 15, T\)"),
         (text_mat, r"walk/a/joint_positions.mat is .*not numbers"),
-        (nan_mat, r"pos_img of walk/a has positions that are no numbers"),
+        (nan_mat, r"pos_img of walk/a has positions that are not finite"),
         (single_pose, r"walk/a has 0 poses"),
         (drop_frames, r"Rename_Images/walk/a is missing"),
         (drop_frame, r"Rename_Images/walk/a lacks 00002.png"),

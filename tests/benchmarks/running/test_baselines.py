@@ -92,7 +92,7 @@ def test_an_object_that_is_gone_has_no_confidence():
 
 def test_frames_of_two_sizes_have_no_flow():
     frames = [*clip(2), Frame(picture(2)[:40], 2, 0.2)]
-    with pytest.raises(InputError, match="96x40, the one before 96x48"):
+    with pytest.raises(InputError, match="96x40, the previous one 96x48"):
         list(flow(frames, Mask(square_ids(0))))
 
 

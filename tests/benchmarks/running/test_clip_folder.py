@@ -14,7 +14,7 @@ from propagate.benchmarks.running.clip_folder import (
     differences,
     foreign_files,
     input_hash,
-    is_whole,
+    is_complete,
     remove_clip,
     remove_unfinished,
     write_record,
@@ -125,10 +125,10 @@ def test_other_settings_are_a_difference_even_where_none_can_be_named(squares, t
 def test_lost_and_foreign_files(squares, tmp_path):
     folder = finished(squares, tmp_path / "one")
     record = read_record(folder, ClipRecord)
-    assert is_whole(folder, record)
+    assert is_complete(folder, record)
     assert foreign_files(folder, record) == []
     (folder / "note.txt").write_text("mine")
-    assert is_whole(folder, record)
+    assert is_complete(folder, record)
     assert foreign_files(folder, record) == ["note.txt"]
     (folder / "loop").symlink_to(folder)
     (folder / "gone").symlink_to("nowhere")
@@ -136,9 +136,9 @@ def test_lost_and_foreign_files(squares, tmp_path):
     assert foreign_files(folder, record) == ["gone", "loop", "note.txt", "pipe"]
     for content in (b"ma", b"MASK"):
         (folder / "00000.png").write_bytes(content)
-        assert not is_whole(folder, record)
+        assert not is_complete(folder, record)
     (folder / "00000.png").unlink()
-    assert not is_whole(folder, record)
+    assert not is_complete(folder, record)
 
 
 def test_removal_takes_what_the_record_names_and_nothing_else(squares, tmp_path):

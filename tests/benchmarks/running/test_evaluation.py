@@ -91,7 +91,7 @@ def test_resume_runs_what_is_not_finished(squares, tmp_path):
 def test_resume_with_other_settings_names_the_difference_and_touches_nothing(squares, tmp_path):
     out = tmp_path / "out"
     place, _, _ = evaluated(squares, out, "rgb", overrides=("propagation.top_k=3",))
-    place.claim([out / "scores.csv"])
+    place.register([out / "scores.csv"])
     write_tables(out, squares.score(out).tables)
     before = files(out)
     with pytest.raises(UsageError, match=r"one was made with other settings: propagation.top_k: 3 -> 4\.") as error:
@@ -115,7 +115,7 @@ def test_a_clip_that_has_lost_a_file_is_run_again(squares, tmp_path):
     planned = plan(squares, methods, Output(out, ["static"], resume=True))
     assert [task.clip.name for task in planned.tasks] == ["one"]
     assert planned.finished == 1
-    assert "has lost files" in planned.notes[0]
+    assert "has missing or changed files" in planned.notes[0]
     assert not (out / "one").exists()
 
 
@@ -181,7 +181,7 @@ def test_resume_refuses_to_drop_a_method(squares, tmp_path, now, lost):
 def test_overwrite_removes_what_is_ours_alone(squares, tmp_path):
     out = tmp_path / "out"
     place, _, _ = evaluated(squares, out, "static", "flow")
-    place.claim([out / "static" / "scores.csv", out / "summary.json"])
+    place.register([out / "static" / "scores.csv", out / "summary.json"])
     write_tables(out / "static", squares.score(out / "static").tables)
     (out / "summary.json").write_text("{}")
     (out / "notes.txt").write_text("mine")
@@ -215,10 +215,10 @@ def test_files_beside_ours_stop_an_overwrite_before_it_begins(squares, tmp_path)
 
 def test_a_score_file_of_somebody_else_is_not_replaced(tmp_path):
     place = Output(tmp_path / "out", ["static"])
-    place.make_way([])
+    place.clear([])
     (tmp_path / "out" / "scores.csv").write_text("theirs")
     with pytest.raises(UsageError, match=r"scores\.csv"):
-        place.claim([tmp_path / "out" / "scores.csv"])
+        place.register([tmp_path / "out" / "scores.csv"])
 
 
 def test_an_output_that_is_not_empty_asks_what_to_do(tmp_path):
@@ -232,7 +232,7 @@ def test_an_output_that_is_not_empty_asks_what_to_do(tmp_path):
 def test_a_folder_in_which_nothing_was_written_goes_again(squares, tmp_path):
     place = Output(tmp_path / "new" / "out", ["static", "flow"])
     plan(squares, load_methods(["static", "flow"]), place)
-    place.forget_if_empty()
+    place.discard_if_empty()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
@@ -314,30 +314,30 @@ def test_the_summary_has_everything_and_null_for_what_does_not_exist(squares, tm
 def test_a_second_evaluation_of_a_held_folder_is_refused(squares, tmp_path):
     out = tmp_path / "new" / "out"
     place, other = Output(out, ["static"]), Output(out, ["static"])
-    with place.held() as notes:
+    with place.lock() as notes:
         assert notes == ()
         evaluated(squares, out, "static", resume=True)  # what lies there matters, not who is asked
         before = files(out)
         for flag in ("resume", "overwrite"):
             with (
                 pytest.raises(InputError, match="Another run is writing"),
-                Output(out, ["static"], **{flag: True}).held(),
+                Output(out, ["static"], **{flag: True}).lock(),
             ):
                 pass
-        with pytest.raises(InputError, match="Another run is writing"), other.held():
+        with pytest.raises(InputError, match="Another run is writing"), other.lock():
             pass
         assert files(out) == before
     # what was written meanwhile counts
-    with pytest.raises(UsageError, match="is not empty"), other.held():
+    with pytest.raises(UsageError, match="is not empty"), other.lock():
         pass
-    with Output(out, ["static"], resume=True).held():
+    with Output(out, ["static"], resume=True).lock():
         pass
 
 
 def test_leftovers_of_killed_runs_go_at_the_next_start_in_this_folder_only(squares, tmp_path):
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     place, _, _ = evaluated(squares, out, "static", "flow")
-    place.claim([out / "plots" / "sequences.png", out / "summary.json"])
+    place.register([out / "plots" / "sequences.png", out / "summary.json"])
     places = [out, out / "static", out / "flow", out / "plots", elsewhere]
     for folder in places:
         folder.mkdir(exist_ok=True)
@@ -346,7 +346,7 @@ def test_leftovers_of_killed_runs_go_at_the_next_start_in_this_folder_only(squar
     kept = files(elsewhere)
     methods = load_methods(["static", "flow"])
     again = Output(out, ["static", "flow"], resume=True)
-    with again.held():
+    with again.lock():
         plan(squares, methods, again)
     left = [path for path in out.rglob(".*") if path.name != MANIFEST]
     assert left == []
@@ -355,7 +355,7 @@ def test_leftovers_of_killed_runs_go_at_the_next_start_in_this_folder_only(squar
 
 def test_a_new_folder_goes_again_when_it_is_let_go_empty(squares, tmp_path):
     place = Output(tmp_path / "new" / "out", ["static"])
-    with place.held():
+    with place.lock():
         plan(squares, load_methods(["static"]), place)
-        assert place.forget_if_empty()
+        assert place.discard_if_empty()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

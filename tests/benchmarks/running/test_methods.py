@@ -75,12 +75,12 @@ def test_the_extractor_is_built_once_and_only_the_last_is_kept(monkeypatch):
     monkeypatch.setattr(
         methods, "build_extractor", lambda name, **options: built.append((name, options)) or build(name, **options)
     )
-    monkeypatch.setattr(methods, "_kept", {})
+    monkeypatch.setattr(methods, "_built", {})
     first, second = load_method("rgb"), load_method("rgb", device="cpu")
     for method in (first, first, load_method("static"), first, second, first):
         method.prepare()
     assert built == [("rgb", {}), ("rgb", {"device": "cpu"}), ("rgb", {})]
-    assert len(methods._kept) == 1
+    assert len(methods._built) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_extractor_is_built_once_and_only_the_last_is_kept(monkeypatch):
         (["statc"], [], "Did you mean static"),
         (["flwo"], [], "Did you mean flow"),
         (["compct"], [], "Did you mean compact"),
-        (["rgb"], ["video.stride=2"], "the data set says which frames are read"),
+        (["rgb"], ["video.stride=2"], "the data set determines the frames"),
     ],
 )
 def test_wrong_use(configs, overrides, message):
@@ -130,7 +130,7 @@ def test_only_options_that_name_files_are_looked_up(tmp_path, monkeypatch):
 def test_videowalks_poses_need_its_stride():
     """Under videowalk's protocol a grid of another stride is refused before a clip is run; any other codec takes it."""
     options = ["labels.keypoints.codec=jhmdb", "video.short_side=64", "features.block=0"]
-    with pytest.raises(UsageError, match=r"cells of 16 pixels.*those of cells of 8") as error:
+    with pytest.raises(UsageError, match=r"cells of 16 pixels.*needs cells of 8") as error:
         load_method("compact", options, device="cpu").prepare()
     assert "--protocol strict" in error.value.remedy
     load_method("compact", options[1:], device="cpu").prepare()

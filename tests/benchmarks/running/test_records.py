@@ -34,12 +34,12 @@ def out(tmp_path):
     squares = make_squares(tmp_path / "data", ("one",))
     folder = tmp_path / "out"
     place = Output(folder, ["rgb"])
-    place.make_way([folder / "one"])
+    place.clear([folder / "one"])
     with clip_folder(folder / "one") as clip:
         (clip / "00000.png").write_bytes(b"mask")
         run = Run(frames=6, seconds=1.5, peak_memory=1000, threads=1)
         write_record(clip, load_method("rgb"), squares, squares.clips[0], run)
-    place.claim([folder / "scores.csv"])
+    place.register([folder / "scores.csv"])
     (folder / "scores.csv").write_text("a,b\n")
     (folder / "mine.txt").write_text("mine")
     (tmp_path / "victim").mkdir()
@@ -59,7 +59,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 def begin(out: Path, flag: str) -> None:
     """What an evaluation does before it runs anything, where the clip "one" is to be run."""
-    Output(out, ["rgb"], **{flag: True}).make_way([out / "one"])
+    Output(out, ["rgb"], **{flag: True}).clear([out / "one"])
 
 
 def check_refused(out: Path, error: type[PropagateError] = InputError) -> None:
@@ -217,7 +217,7 @@ def test_a_folder_instead_of_a_file_is_refused(out):
 def test_nothing_is_written_through_a_link(out):
     (out / "plots").symlink_to(out.parent / "victim")
     with pytest.raises(InputError, match="plots is not a folder that an evaluation made"):
-        Output(out, ["rgb"], resume=True).claim([out / "plots" / "sequences.png"])
+        Output(out, ["rgb"], resume=True).register([out / "plots" / "sequences.png"])
 
 
 def test_a_manifest_says_what_was_written(out):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from propagate.benchmarks.running.clip_folder import is_whole
+from propagate.benchmarks.running.clip_folder import is_complete
 from propagate.benchmarks.running.methods import load_method
 from propagate.benchmarks.running.records import ClipRecord, read_record
 from propagate.benchmarks.running.resources import threads_per_job
@@ -139,7 +139,7 @@ def test_an_interrupt_ends_all_processes(tmp_path):
     assert multiprocessing.active_children() == []
     left = list((tmp_path / "out").iterdir())
     assert left  # at least that of the process that went on to the third
-    assert all(is_whole(folder, read_record(folder, ClipRecord)) for folder in left)
+    assert all(is_complete(folder, read_record(folder, ClipRecord)) for folder in left)
 
 
 def test_threads_are_shared_among_jobs_unless_they_are_given(monkeypatch):

@@ -60,7 +60,7 @@ def test_one_value_is_fixed_and_left_as_it_is(text):
         (["a=1", "b=[1, 2]"], "No setting has several values"),
         (["a=1,2", "b=1,2", "c=1,2"], "3 settings have several values: a, b, c"),
         (["a=1,2", "a=3"], "--set a is given twice"),
-        (["a=1,2,1"], "1 is there twice"),
+        (["a=1,2,1"], "1 is given twice"),
         (["a=1,,2"], "--set a=1,,2"),
     ],
 )

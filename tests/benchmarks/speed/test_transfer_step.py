@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import torch
 
-from propagate.benchmarks.speed.transfer_step import Kept, Transfer
+from propagate.benchmarks.speed.transfer_step import MemoryState, Transfer
 from propagate.propagation.affinity import normalize
 from propagate.propagation.window import Rule, Window
 
 
 def test_one_frame_is_new_at_each_step():
-    kept, before = Kept(), None
+    kept, before = MemoryState(), None
     for _ in range(12):
         stamps = kept.next(5)["stamps"]
         assert len(set(stamps)) == 5
