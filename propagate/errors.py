@@ -1,22 +1,18 @@
-"""One exception tree. Each class carries the exit code of the command line.
-
-An error is a sentence that names the file or the option and the cause, and a remedy that says what to do. Errors are
-raised where they are known and printed in one place, `propagate.app`.
-"""
+"""One exception tree. Each class carries an exit code; `propagate.app` prints errors."""
 
 from __future__ import annotations
 
 from propagate.printable import printable
 
-SOME_FAILED = 6  # exit code where some clips or presets failed and the others are done
+SOME_FAILED = 6  # exit code when some clips or presets failed and the others succeeded
 
 
 class PropagateError(Exception):
-    """Base of every error this package raises on purpose. Its text can be printed and encoded, whatever names it holds.
+    """Base of all errors of this package. Its text can be printed and encoded, whatever names it contains.
 
     Attributes:
-        message: what was wrong, with which file or option.
-        remedy: what to do about it; may be empty.
+        message: the cause, with the file or option.
+        remedy: what to do; may be empty.
     """
 
     exit_code = 1
@@ -24,12 +20,11 @@ class PropagateError(Exception):
     def __init__(self, message: str, remedy: str = "") -> None:
         message, remedy = printable(message), printable(remedy)
         super().__init__(f"{message} {remedy}".strip())
-        self.message = message
-        self.remedy = remedy
+        self.message, self.remedy = message, remedy
 
 
 class PropagateWarning(UserWarning):
-    """Base of every warning of this package: something about the result that the user has to know."""
+    """Base of all warnings of this package about the result."""
 
 
 class UsageError(PropagateError):
@@ -39,13 +34,13 @@ class UsageError(PropagateError):
 
 
 class InputError(PropagateError):
-    """A video, mask or keypoints file that cannot be read or does not fit, or an output that cannot be written."""
+    """An input file that cannot be read or does not fit, or an output that cannot be written."""
 
     exit_code = 3
 
 
 class WeightsError(PropagateError):
-    """Model weights that are not there, not whole or not what they should be."""
+    """Model weights that are missing, damaged or wrong."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Where things are: the one resize rule and the one coordinate convention.
+"""The one resize rule and the one coordinate convention.
 
 **Coordinates.** A pixel's center has integer coordinates, so a picture of height H and width W covers y from -0.5 to
 H - 0.5 and x from -0.5 to W - 0.5. A grid of h x w cells lies over the whole picture in the same way: cell centers are
@@ -6,13 +6,13 @@ integers, and the grid covers -0.5 to h - 0.5 and -0.5 to w - 0.5. Between the t
 
     g = (p + 0.5) * cells / pixels - 0.5,
 
-which is what `align_corners=False` means in torch and what OpenCV does. It holds between a frame and any grid, also
-where the frame was squeezed to a working size on the way: the two axes have scales of their own.
+as in torch with `align_corners=False` and in OpenCV. It holds between a frame and any grid, also after a resize in
+between: each axis has its own scale.
 
-**Resizing.** A frame is brought to its working size by squeezing, never by cropping or padding: the short side to a
-given length, the long side in proportion, both down to a multiple that the feature extractor asks for. With 480
-and multiples of 32 this is the rule of DIFT's `eval_davis.py`. DINO's script takes the long side down to multiples of
-64 and leaves the short side alone; DINOv3's notebook goes up to the next multiple instead of down.
+**Resizing.** A frame is resized to its working size without cropping or padding: the short side to a given length, the
+long side in proportion, both rounded down to a multiple that the feature extractor needs. With 480 and multiples of 32
+this is the rule of DIFT's `eval_davis.py`. DINO's script rounds the long side down to multiples of 64 and leaves the
+short side alone; DINOv3's notebook rounds up.
 
 Sizes are (height, width); points are (x, y).
 """
@@ -40,21 +40,17 @@ def working_size(
     long_multiple: int = 1,
     rounding: Rounding = "down",
 ) -> tuple[int, int]:
-    """The size at which a frame is looked at.
+    """Return the (height, width) of a frame for feature extraction.
 
-    The long side follows from `short_side` as given, before that is rounded down: 480x854 becomes 480x832 with
-    multiples of 32, 720x405 becomes 832x480, a square stays one (but for `long_multiple`, which shortens its width, as
-    in DINO's script).
+    The long side follows from `short_side` before rounding down: 480x854 becomes 480x832 with multiples of 32, 720x405
+    becomes 832x480, a square stays a square (but `long_multiple` shortens its width, as in DINO's script).
 
     Args:
         frame_size: (height, width) of the frame.
         short_side: length of the short side; None: the frame's own size.
-        multiple: both sides become multiples of this, but at least one multiple long.
-        long_multiple: the long side becomes a multiple of this as well.
-        rounding: to the multiples: "down", or "up", where the long side follows from the short one as rounded.
-
-    Returns:
-        (height, width) in pixels.
+        multiple: round both sides to multiples of this, at least one multiple.
+        long_multiple: round the long side to a multiple of this as well.
+        rounding: "down"; or "up", where the long side follows from the rounded short side.
     """
     height, width = frame_size
     short, long = sorted(frame_size)
@@ -64,40 +60,32 @@ def working_size(
         resized_short = -(-target // multiple) * multiple
         resized_long = -(-resized_short * long // (short * long_step)) * long_step
     else:
-        resized_short = _floor_to(target, multiple)
-        resized_long = _floor_to(target * long // short, long_step)
+        resized_short = max(target // multiple, 1) * multiple
+        resized_long = max(target * long // short // long_step, 1) * long_step
     return (resized_short, resized_long) if height <= width else (resized_long, resized_short)
 
 
 def resize_frame(pixels: UInt8[ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[ndarray, "y x 3"]:
-    """A frame at another size.
+    """Resize a frame to (height, width); return the same array if it has that size.
 
-    Two-tap bilinear with half-pixel centers, as DIFT and DINO do it. Where a side shrinks by more than a factor of two
-    that would skip pixels (and flicker from frame to frame), so there every pixel is averaged by its area.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-        size: (height, width) wanted.
-
-    Returns:
-        (height, width, 3) uint8; the same array where the size fits already.
+    Two-tap bilinear with half-pixel centers, as in DIFT and DINO. If a side shrinks by more than a factor of two, that
+    would skip pixels (and flicker from frame to frame), so pixels are averaged by area.
     """
     height, width, _ = pixels.shape
     if (height, width) == size:
         return pixels
     shrinks = height > 2 * size[0] or width > 2 * size[1]
-    resized: ndarray = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def to_tensor(pixels: UInt8[ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [0, 1], contiguous; the pixels are copied."""
+    """Convert (H, W, 3) uint8 to (3, H, W) float32 in [0, 1], contiguous, as a copy."""
     planes: Float32[ndarray, "3 h w"] = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
     return torch.from_numpy(planes).div_(255)
 
 
 def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """(rows, columns) of the feature grid over a picture of (height, width): a started cell counts."""
+    """Return (rows, columns) of the feature grid over a picture of (height, width), rounded up."""
     height, width = size
     return -(-height // stride), -(-width // stride)
 
@@ -105,23 +93,16 @@ def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
 def pixels_to_grid(
     points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
 ) -> Float[ndarray, "n 2"]:
-    """(n, 2) points (x, y) from pixels to grid cells; NaN stays NaN."""
-    scaled: ndarray = (points + 0.5) * (_xy(grid) / _xy(frame_size)) - 0.5
-    return scaled
+    """Convert (n, 2) points (x, y) from pixels to grid cells; NaN stays NaN."""
+    return np.asarray((points + 0.5) * (_xy(grid) / _xy(frame_size)) - 0.5)
 
 
 def grid_to_pixels(
     points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
 ) -> Float[ndarray, "n 2"]:
-    """(n, 2) points (x, y) from grid cells to pixels; NaN stays NaN."""
-    scaled: ndarray = (points + 0.5) * (_xy(frame_size) / _xy(grid)) - 0.5
-    return scaled
-
-
-def _floor_to(length: int, multiple: int) -> int:
-    return max(length // multiple, 1) * multiple
+    """Convert (n, 2) points (x, y) from grid cells to pixels; NaN stays NaN."""
+    return np.asarray((points + 0.5) * (_xy(frame_size) / _xy(grid)) - 0.5)
 
 
 def _xy(size: tuple[int, int]) -> Float[ndarray, "2"]:
-    height, width = size
-    return np.array([width, height], np.float64)
+    return np.array(size[::-1], np.float64)

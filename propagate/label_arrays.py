@@ -1,4 +1,4 @@
-"""Arrays that people give as labels: checked, and converted where nothing is lost by it."""
+"""Validate arrays given as labels, and convert them where nothing is lost."""
 
 from __future__ import annotations
 
@@ -16,125 +16,105 @@ _LARGEST_ID = 255  # void; objects are below
 
 
 def checked_ids(values: Any) -> UInt8[ndarray, "h w"]:
-    """Return the object ids of a mask as a copy of its own.
-
-    Args:
-        values: (H, W) array of booleans (True is object 1) or of integers from 0 to 255.
+    """Return a copy of the object ids of a mask: (H, W) booleans (True is object 1) or integers from 0 to 255.
 
     Raises:
         InputError: another type, shape or range.
     """
     array = _array(values, "A mask", "(height, width) array of object ids")
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"A mask of shape {array.shape} was given; wanted: (height, width).", _flatter(array.shape))
+        raise InputError(f"A mask has shape {array.shape}; expected (height, width).", _shape_remedy(array.shape))
     if array.dtype == np.uint8:
         return np.array(array, order="C")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind not in "iu":
         raise InputError(
-            f"A mask of {array.dtype} was given; wanted: whole numbers 0 to {_LARGEST_ID}, or booleans.",
+            f"A mask has type {array.dtype}; expected integers from 0 to {_LARGEST_ID}, or booleans.",
             "Convert object ids with mask.astype(numpy.uint8), a probability with mask > 0.5.",
         )
     lowest, highest = int(array.min()), int(array.max())
     if lowest < 0 or highest > _LARGEST_ID:
         raise InputError(
-            f"A mask with values from {lowest} to {highest} was given; wanted: 0 to {_LARGEST_ID}.",
-            "0 is background, 1 to 254 are objects, 255 is void: number the objects anew.",
+            f"A mask has values from {lowest} to {highest}; expected 0 to {_LARGEST_ID}.",
+            "0 is background, 1 to 254 are objects, 255 is void: renumber the objects.",
         )
     return array.astype(np.uint8)
 
 
 def checked_absent(values: Any, ids: UInt8[ndarray, "h w"]) -> frozenset[int]:
-    """Return objects that are said not to be in a mask.
-
-    Args:
-        values: their ids, from 1 to 254.
-        ids: of the mask.
+    """Return the ids, from 1 to 254, of objects declared absent from a mask.
 
     Raises:
-        InputError: no such ids, or one that is in the mask.
+        InputError: an invalid id, or one in the mask.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"Absent objects are {_kind(values)}; wanted: their ids.", "For example: absent={2, 3}.")
-    found = list(values)
-    for value in found:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or not 0 < value < _LARGEST_ID or (ids == value).any():
+        raise InputError(f"Absent objects are {_kind(values)}; expected their ids.", "For example: absent={2, 3}.")
+    absent = list(values)
+    for value in absent:
+        if not _is_int(value) or not 0 < value < _LARGEST_ID or (ids == value).any():
             raise InputError(
                 f"Object {value!r} cannot be absent: it is in the mask, or is no object.",
                 "Objects have ids from 1 to 254; erase one from the mask, or do not call it absent.",
             )
-    return frozenset(map(int, found))
+    return frozenset(map(int, absent))
 
 
 def checked_names(values: Any) -> tuple[str, ...]:
-    """Return joint names: at least one, each a text of its own.
+    """Return joint names: at least one, all text, no duplicates.
 
     Raises:
-        InputError: none, no text, or a name twice.
+        InputError: any other value.
     """
     if isinstance(values, str) or not isinstance(values, Sequence | ndarray):
         raise InputError(f"The names of keypoints are {_kind(values)}.", 'Give a sequence of text: ("nose", "tail").')
     names = tuple(values)
     if not names:
-        raise InputError("Keypoints without a joint were given.", "Give at least one name and its position.")
+        raise InputError("The keypoints have no joint.", "Give at least one name and its position.")
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"A joint's name is {name!r}.", "Give each joint a name of at least one letter.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"Two joints have the name {twice!r}.", "Give each joint a name of its own.")
+        raise InputError(f"Two joints have the name {twice!r}.", "Give each joint a different name.")
     return tuple(map(str, names))  # numpy.str_ is text, too
 
 
 def checked_positions(values: Any, names: tuple[str, ...]) -> Float32[ndarray, "j 2"]:
-    """Return the positions of joints as a copy of its own.
-
-    Args:
-        values: (J, 2) array of numbers, (x, y) in pixels; both NaN: absent.
-        names: of the J joints.
+    """Return a copy of the positions of joints: (J, 2) numbers, (x, y) in pixels; both NaN if absent.
 
     Raises:
-        InputError: another type or shape, an infinite number, or one of x and y without the other.
+        InputError: another type or shape, an infinite number, or only one of x and y.
     """
-    given = _array(values, "Positions of keypoints", "(joints, 2) array of x and y")
-    if given.shape != (len(names), 2):
+    array = _array(values, "Positions of keypoints", "(joints, 2) array of x and y")
+    if array.shape != (len(names), 2):
         raise InputError(
-            f"Positions of shape {given.shape} were given for {len(names)} names; wanted: ({len(names)}, 2).",
+            f"The positions have shape {array.shape} for {len(names)} names; expected ({len(names)}, 2).",
             "Give one row (x, y) for each name.",
         )
-    positions = _floats(given, "Positions")
-    known = np.isfinite(positions)
-    if known.all():
-        return positions
-    missing = np.isnan(positions)
-    for name, row, found, absent in zip(names, positions, known, missing, strict=True):
-        if not (found.all() or absent.all()):
+    positions = _floats(array, "Positions")
+    for name, row in zip(names, positions, strict=True):
+        if not (np.isfinite(row).all() or np.isnan(row).all()):
             raise InputError(
-                f"The position of {name!r} is ({row[0]}, {row[1]}); wanted: two finite numbers.",
-                "Where the joint is absent both are NaN.",
+                f"The position of {name!r} is ({row[0]}, {row[1]}); expected two finite numbers.",
+                "If the joint is absent, both are NaN.",
             )
     return positions
 
 
 def checked_confidence(values: Any, names: tuple[str, ...]) -> Float32[ndarray, " j"]:
-    """Return the confidence of joints as a copy of its own.
-
-    Args:
-        values: (J,) array of numbers from 0 to 1.
-        names: of the J joints.
+    """Return a copy of the confidence of joints: (J,) numbers from 0 to 1.
 
     Raises:
         InputError: another type, length or range, or NaN.
     """
-    given = _array(values, "The confidence of keypoints", "(joints,) array of numbers from 0 to 1")
-    if given.shape != (len(names),):
+    array = _array(values, "The confidence of keypoints", "(joints,) array of numbers from 0 to 1")
+    if array.shape != (len(names),):
         raise InputError(
-            f"A confidence of shape {given.shape} was given for {len(names)} names; wanted: ({len(names)},).",
+            f"The confidence has shape {array.shape} for {len(names)} names; expected ({len(names)},).",
             "Give one number for each name, or leave it out.",
         )
-    confidence = _floats(given, "A confidence")
+    confidence = _floats(array, "A confidence")
     within = (confidence >= 0) & (confidence <= 1)  # false for NaN
     if not within.all():
         first = int(within.argmin())
@@ -143,61 +123,57 @@ def checked_confidence(values: Any, names: tuple[str, ...]) -> Float32[ndarray, 
 
 
 def checked_skeleton(values: Any, joints: int) -> tuple[tuple[int, int], ...]:
-    """Return bones as pairs of joint numbers.
-
-    Args:
-        values: pairs of integers from 0 to `joints` - 1.
-        joints: how many there are.
+    """Return bones as pairs of joint numbers from 0 to `joints` - 1.
 
     Raises:
-        InputError: no pairs of such numbers.
+        InputError: any other value.
     """
-    bones = []
-    for bone in _pairs(values):
-        for joint in bone:
-            whole = isinstance(joint, int | np.integer) and not isinstance(joint, bool)
-            if not whole or not 0 <= joint < joints:
-                raise InputError(
-                    f"The skeleton has the bone {tuple(bone)!r}; wanted: joint numbers from 0 to {joints - 1}.",
-                    "Count joints from 0, in the order of their names.",
-                )
-        bones.append((int(bone[0]), int(bone[1])))
-    return tuple(bones)
-
-
-def _pairs(values: Any) -> list[Sequence[Any]]:
     try:
         bones = [tuple(bone) for bone in values]
     except TypeError:
         bones = [()]
     if any(len(bone) != 2 for bone in bones):
         raise InputError(f"The skeleton is {_kind(values)}, not pairs of joints.", "For example: ((0, 1), (1, 2)).")
-    return list(bones)
+    for bone in bones:
+        if not all(_is_int(joint) and 0 <= joint < joints for joint in bone):
+            raise InputError(
+                f"The skeleton has the bone {bone!r}; expected joint numbers from 0 to {joints - 1}.",
+                "Count joints from 0, in the order of their names.",
+            )
+    return tuple((int(start), int(end)) for start, end in bones)
 
 
-def _array(values: Any, what: str, wanted: str) -> ndarray:
-    """The values as an array, where they are one or nested lists of numbers."""
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _array(values: Any, name: str, expected: str) -> ndarray:
+    """Return an array, or nested lists of numbers as an array."""
     if isinstance(values, np.ma.MaskedArray):
-        raise InputError(f"{what} as a masked array was given; wanted: {wanted}.", "Fill it: array.filled(0).")
+        raise InputError(f"{name} is a masked array; expected {expected}.", "Fill it: array.filled(0).")
     if isinstance(values, list | tuple):
         try:
             values = np.asarray(values)
         except (ValueError, OverflowError, TypeError):
-            raise InputError(f"{what}: the lists do not form an array; wanted: {wanted}.", "Give equal rows.") from None
+            raise InputError(
+                f"{name}: the lists do not form an array; expected {expected}.", "Give equal rows."
+            ) from None
     if isinstance(values, str | Path):
         raise InputError(
-            f"{what}: the text {str(values)!r} was given; wanted: {wanted}.",
+            f"{name} cannot be the text {str(values)!r}; expected {expected}.",
             "Read a file with propagate.read_mask or propagate.read_keypoints.",
         )
     if not isinstance(values, ndarray):
-        raise InputError(f"{what}: {_kind(values)} was given; wanted: {wanted}.", "Convert it to a NumPy array.")
+        raise InputError(f"{name} cannot be {_kind(values)}; expected {expected}.", "Convert it to a NumPy array.")
     return values
 
 
-def _floats(values: ndarray, what: str) -> Float32[ndarray, "..."]:
+def _floats(values: ndarray, name: str) -> Float32[ndarray, "..."]:
     if values.dtype.kind not in "iuf":
-        raise InputError(f"{what} of {values.dtype} were given; wanted: numbers.", "Write NaN where a joint is absent.")
-    with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as that
+        raise InputError(
+            f"{name} cannot have type {values.dtype}; expected numbers.", "Write NaN where a joint is absent."
+        )
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which is rejected later
         return np.array(values, np.float32, order="C")
 
 
@@ -206,14 +182,14 @@ def _kind(values: Any) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _flatter(shape: tuple[int, ...]) -> str:
-    """How to get a mask from an array of another shape."""
+def _shape_remedy(shape: tuple[int, ...]) -> str:
+    """How to turn an array of another shape into a mask."""
     if len(shape) == 3 and shape[2] == 1:
         return "Leave out the last axis: mask[..., 0]."
     if len(shape) == 3 and shape[0] == 1:
         return "Leave out the first axis: mask[0]."
     if len(shape) == 3 and shape[2] in (3, 4):
-        return "Of a color picture, give ids instead of colors; propagate.read_mask reads one from a file."
+        return "Convert colors to ids; propagate.read_mask reads a color picture from a file."
     if len(shape) == 3:
-        return "Merge layers into one array that holds each object's number where the object is."
+        return "Merge the layers into one array of object ids."
     return "Give one number per pixel."

@@ -1,7 +1,4 @@
-"""track(): reader -> extractor -> propagator -> codec, as a stream of predictions.
-
-The only module that knows the whole program.
-"""
+"""track(): reader -> extractor -> propagator -> codec, as a stream. The only module that knows all four."""
 
 from __future__ import annotations
 
@@ -35,6 +32,7 @@ from propagate.planning.budget import MemoryPlan, check_learning, plan_memory
 from propagate.planning.estimate import BATCHES_AHEAD, LABELS_AHEAD
 from propagate.planning.fitting import check_fit
 from propagate.propagation.propagator import LabelPropagator
+from propagate.propagation.window import grid_of
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings
 from propagate.stages import ahead
 from propagate.types import Frame, Label, LabelLike, Mask, Prediction, as_anchors
@@ -53,34 +51,33 @@ def track(
 ) -> Iterator[Prediction]:
     """Carry the anchors' labels through the frames, one Prediction per frame, in order.
 
-    Streams: while a prediction is decoded and used, the labels of the next frames are carried in a thread of their own,
-    and the batch after them is read and resized in another; no more than `budget.LABELS_AHEAD` and `BATCHES_AHEAD`, so
-    that memory does not grow with the length of the video. Both threads end with the last prediction, with an error,
-    and where the iterator is closed or dropped before.
+    Streams: while a prediction is decoded and used, one thread carries the labels of the next frames and another reads
+    and resizes the batch after them. They run ahead by `LABELS_AHEAD` and `BATCHES_AHEAD` of `planning.estimate`, so
+    memory does not grow with the length of the video. Both threads end with the last prediction, with an error, or when
+    the iterator is closed or dropped.
 
-    A frame with an anchor is answered with the anchor itself, and with its prediction of what the anchor leaves open.
-    How much is done at a time follows from `settings.max_memory`; where a GPU's memory runs out all the same, the
-    network is given half as much, once, and there is a `SmallerPassWarning`. The predictions do not depend on either.
+    The prediction of an annotated frame is the anchor, completed by a prediction of what the anchor leaves open.
+    `settings.max_memory` sets the size of steps; if a GPU still runs out of memory, the network's batches are halved
+    once, with a `SmallerPassWarning`. The predictions do not depend on either.
 
     Args:
-        frames: the path of a video, opened as `settings.video` says, notes on it being `PropagateWarning`s; a reader of
-            `open_video`, whose `info.notes` say how it is read; or any iterable of frames or of (H, W, 3) uint8 RGB
-            arrays. All but the first are taken from it in another thread.
-        anchors: the first frame's mask (or an array of ids, see `Mask`) or keypoints, or a mapping from frame index to
+        frames: path of a video, opened according to `settings.video`, with its notes as `PropagateWarning`s; a reader
+            from `open_video`; or any iterable of frames or of (H, W, 3) uint8 RGB arrays. All frames but the first are
+            read in another thread.
+        anchors: mask (or array of ids, see `Mask`) or keypoints of the first frame, or a mapping from frame index to
             one (all of one kind; keypoints whose names are among the first one's). The first frame must have one. A
             later one may annotate some of the objects or joints: those that it neither shows nor calls absent
             (`Mask.absent`; a joint without a position) keep their prediction in that frame.
-        extractor: where the features come from; None: the one the settings name.
+        extractor: computes the features; None: the extractor of the settings.
         settings: settings, the name of a preset or the path of a preset file.
-        plan: how much is done at a time; None: what `plan_memory` finds where there is a `settings.max_memory`, else
-            what is usual on the device.
+        plan: size of steps; None: that of `plan_memory` if there is a `settings.max_memory`, else the device's usual.
 
     Raises:
         InputError: an anchor's size differs from its frame's, a joint lies outside the frame, no anchor shows anything,
             or the video cannot be read.
         UsageError: the first frame has no anchor, an anchor's frame is not read (known before the first frame for a
             reader and a sequence, after the last one for another iterable), or the settings do not fit.
-        OutOfMemoryError: memory ran out, or `settings.max_memory` is too little.
+        OutOfMemoryError: memory ran out, or `settings.max_memory` is too small.
     """
     if not isinstance(settings, Settings):
         settings = load_settings(settings)
@@ -109,57 +106,43 @@ def track(
         plan = plan_memory(extractor, first.size, settings, anchors=len(labels), labels=label_channels(labels))
     passes = largest_pass(extractor, settings.features.batch_size) if plan is None else plan.passes
     tile_scores = None if plan is None else plan.tile_scores
-    propagator = _propagator(extractor, len(labels), tile_scores, settings)
+    propagator = propagator_for(extractor, settings, anchors=len(labels), tile_scores=tile_scores)
     features = extract(chain([first], stream), Passes(extractor, passes), settings)
-    return _track(features, by_index, maps_of(extractor), propagator, codec, settings)
+    return _decode(_carry(features, by_index, maps_of(extractor), propagator, codec), settings)
 
 
 def for_label(
     extractor: FeatureExtractor, label: Label, frame: Frame, settings: Settings, on_step: OnStep | None = None
 ) -> FeatureExtractor:
-    """The extractor that knows the first frame's label, if it is a `LabelReader`; any other as it is.
-
-    `track` does this where it was not done before.
-
-    Args:
-        extractor: of the run.
-        label: of the frame.
-        frame: the first one.
-        settings: of the run.
-        on_step: see `OnStep`.
+    """Teach a `LabelReader` the first frame's label; return any other extractor unchanged. `track` calls this, too.
 
     Raises:
-        InputError: the label does not fit the frame, or there is nothing in it to learn, or see `LabelReader`.
-        OutOfMemoryError: memory ran out, or `settings.max_memory` is too little for learning.
+        InputError: the label does not fit the frame, contains nothing to learn, or see `LabelReader`.
+        OutOfMemoryError: memory ran out, or `settings.max_memory` is too small for learning.
     """
     if not isinstance(extractor, LabelReader):
         return extractor
     check_label(label, frame.index, frame.size, settings)
     size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
     with _memory_errors():
-        if extractor.learning_steps(label):
-            check_learning(extractor, frame.size, settings)
+        if settings.max_memory is not None and extractor.learning_steps(label):
+            check_learning(partial(extractor.rehearse, size), frame.size, settings.max_memory)
         return extractor.for_label(to_tensor(resize_frame(frame.pixels, size)), label, frame.size, on_step)
 
 
-def _propagator(
-    extractor: FeatureExtractor, anchors: int, tile_scores: int | None, settings: Settings
+def propagator_for(
+    extractor: FeatureExtractor, settings: Settings, *, anchors: int = 1, tile_scores: int | None = None
 ) -> LabelPropagator | AttentionLabels:
+    """Build the propagator for an extractor's features: none is carried where the features are labels."""
     options = settings.propagation
     if isinstance(extractor, LabelReader):
         return AttentionLabels(window=options.window, radius=options.radius)
     return LabelPropagator(**options.model_dump(), anchors=anchors, tile_scores=tile_scores)
 
 
-def _track(
-    features: Iterator[tuple[Frame, Float[Tensor, "c h w"]]],
-    anchors: Mapping[int, Label],
-    maps_of: SplitMaps,
-    propagator: LabelPropagator | AttentionLabels,
-    codec: LabelCodec[Any],
-    settings: Settings,
+def _decode(
+    carried: Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]], settings: Settings
 ) -> Iterator[Prediction]:
-    carried = _carry(features, anchors, maps_of, propagator, codec)
     for soft, decode in ahead(carried, LABELS_AHEAD, initializer=_on_this_device()):
         with _memory_errors():
             prediction = decode()
@@ -173,20 +156,18 @@ def _carry(
     propagator: LabelPropagator | AttentionLabels,
     codec: LabelCodec[Any],
 ) -> Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]:
-    """Every frame's soft labels, and how to make its prediction."""
-    begun = False
+    """Yield every frame's soft labels, and a function that decodes its prediction."""
     missing = set(anchors)
     for frame, packed in features:
         with _memory_errors(), torch.no_grad():
             label, (searched, *finer) = anchors.get(frame.index), maps_of(packed)
             if label is not None:
-                grid = _grid(finer[0] if finer else searched)
-                soft = codec.encode(label, frame.size, grid)
+                soft = codec.encode(label, frame.size, grid_of((searched, *finer)[-1]))
                 if lost := codec.lost(label, soft):
-                    told = f"Not carried from frame {frame.index}, having no cell of the grid: {', '.join(lost)}."
-                    warnings.warn(told, PropagateWarning, stacklevel=2)
+                    note = f"Not carried from frame {frame.index}, having no cell of the grid: {', '.join(lost)}."
+                    warnings.warn(note, PropagateWarning, stacklevel=2)
                 soft = soft.to(packed.device)
-                untouched = codec.untouched(label) if begun else ()
+                untouched = codec.untouched(label) if len(missing) < len(anchors) else ()  # never in the first
                 if untouched:
                     soft = codec.complete(soft, propagator.predict(searched, *finer), untouched)
                 soft = propagator.anchor(searched, soft, *finer)
@@ -194,7 +175,6 @@ def _carry(
             else:
                 soft = propagator.step(searched, *finer)
                 decode = partial(codec.decode, soft, frame)
-        begun = True
         missing.discard(frame.index)
         yield soft, decode
     if missing:  # known before the run, unless the frames came from an iterator or the video ended early
@@ -202,55 +182,44 @@ def _carry(
 
 
 def maps_of(extractor: FeatureExtractor) -> SplitMaps:
-    """What takes a frame's features apart into the maps that a propagator wants: one, or with `propagation.finer` two.
-
-    Args:
-        extractor: of the run; with `propagation.finer` what `both_maps` makes of it.
-    """
+    """Return a function that unpacks a frame's features into the propagator's maps: one, or two of `both_maps`."""
     return extractor.split if isinstance(extractor, BothMaps) else lambda features: (features,)
 
 
 def label_stride(extractor: FeatureExtractor) -> int:
-    """Pixels per cell of the grid on which labels are carried; see `maps_of`."""
+    """Return the pixels per cell of the labels' grid."""
     return extractor.finer_stride if isinstance(extractor, BothMaps) else extractor.stride
 
 
 def with_frames(
     frames: Iterable[Frame], carry: Callable[[Iterator[Frame]], Iterator[Prediction]]
 ) -> Iterator[tuple[Frame, Prediction]]:
-    """Every frame with what `carry` makes of it; of the frames only those that have no prediction yet are held.
+    """Yield every frame with its prediction by `carry`, such as `track`. Holds only frames without a prediction."""
+    waiting: deque[Frame] = deque()
 
-    Args:
-        frames: of one video.
-        carry: gives one prediction per frame, in order, such as `track`.
-    """
-    read: deque[Frame] = deque()
-
-    def remembered() -> Iterator[Frame]:
+    def buffered() -> Iterator[Frame]:
         for frame in frames:
-            read.append(frame)
+            waiting.append(frame)
             yield frame
 
-    for prediction in carry(remembered()):
-        yield read.popleft(), prediction
+    for prediction in carry(buffered()):
+        yield waiting.popleft(), prediction
 
 
 def extract(
     frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
-    """Every frame with its features, in batches of `features.batch_size`, or of a pass where that takes more.
+    """Yield every frame with its features, in batches of `features.batch_size`, or of a pass if that is larger.
 
-    While one batch is in work the next is read.
-
-    What an extractor has to learn of a clip (the basis of a PCA) it learns from the first frame, which has the first
-    anchor, alone; with later anchors it stays, or what is in memory could no longer be compared.
+    The next batch is read during the computation of this one. An extractor that fits a clip (the basis of a PCA) fits
+    the first frame alone; later anchors do not change it, or features in memory could no longer be compared.
     """
-    learned = False
+    fitted = False
     for batch, images in ahead(_batches(frames, extractor, settings), BATCHES_AHEAD):
         indices = [frame.index for frame in batch]
         with _memory_errors(), torch.no_grad():
-            if not learned:
-                extractor, learned = anchored(extractor, images[:1], indices[:1]), True
+            if not fitted:
+                extractor, fitted = anchored(extractor, images[:1], indices[:1]), True
             features = check_finite(extractor(images, indices=indices), extractor, indices)
         yield from zip(batch, features, strict=True)
 
@@ -258,23 +227,18 @@ def extract(
 def _batches(
     frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
 ) -> Iterator[tuple[list[Frame], Float[Tensor, "b 3 h w"]]]:
-    stream, wanted = iter(frames), settings.features.batch_size
-    wanted = max(wanted, extractor.size.frames) if isinstance(extractor, Passes) else wanted
-    while batch := list(islice(stream, wanted)):
+    stream, count = iter(frames), settings.features.batch_size
+    count = max(count, extractor.size.frames) if isinstance(extractor, Passes) else count
+    while batch := list(islice(stream, count)):
         size = working_size(batch[0].size, multiple=extractor.multiple, **settings.video.sizing)
         yield batch, torch.stack([to_tensor(resize_frame(frame.pixels, size)) for frame in batch])
 
 
 def _on_this_device() -> Callable[[], None]:
-    """For another thread: each has a current GPU of its own, which is where "cuda" without a number is."""
+    """Return an initializer for another thread: each has its own current GPU, which "cuda" without a number means."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return lambda: None
     return partial(torch.cuda.set_device, torch.cuda.current_device())
-
-
-def _grid(features: Float[Tensor, "c h w"]) -> tuple[int, int]:
-    _, height, width = features.shape
-    return height, width
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What crosses the borders between modules.
+"""The types that modules exchange: frames, labels, predictions.
 
-Coordinates, once and for all: x runs to the right, y down, and a pixel's center has integer coordinates, so the
+Coordinates, everywhere: x runs to the right, y down, and a pixel's center has integer coordinates, so the
 top-left pixel is (0, 0) and the picture spans from -0.5 to width - 0.5. Sizes are (height, width).
 """
 
@@ -46,8 +46,7 @@ class Frame:
         pixels: (H, W, 3) uint8, RGB.
         index: position in the source, from 0.
         time_s: presentation time in seconds.
-        name: of the picture's file, without its suffix, as the file system has it (`printable` makes it text for
-            people); None in a video.
+        name: file name of the picture without suffix, unescaped (see `printable`); None in a video.
     """
 
     pixels: UInt8[ndarray, "h w 3"]
@@ -68,17 +67,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """What is known of a video before its frames are read.
+    """Properties of a video known before its frames are read.
 
     Attributes:
         width, height: in pixels, after rotation.
-        count: number of frames, None where only reading to the end tells.
-        rate: average frames per second, None where the source has none (a folder of pictures).
+        count: number of frames; None if only reading to the end can tell.
+        rate: average frames per second; None for a folder of pictures.
         source: the path, as the user gave it.
-        reader: name of the reader that was chosen: "decord", "pyav", "folder" or "arrays".
-        notes: things worth telling the user once, each a sentence (what was converted, what is damaged).
-        names: of the chosen pictures of a folder, `Frame.name` in order; None for a video.
-        indices: indices of the frames that will be read, None where they are not known before.
+        reader: name of the reader: "decord", "pyav", "folder" or "arrays".
+        notes: sentences for the user (what was converted, what is damaged).
+        names: `Frame.name` of the chosen pictures of a folder, in order; None for a video.
+        indices: indices of the frames to be read; None if unknown.
     """
 
     width: int
@@ -94,19 +93,15 @@ class FrameInfo:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Mask:
-    """Object ids per pixel.
-
-    Booleans (True is object 1) and other integers are converted. The array is copied: later changes to it do not
-    matter.
+    """Object ids per pixel, copied; booleans (True is object 1) and other integers are converted.
 
     Attributes:
-        ids: (H, W) uint8; 0 background, 1 to 254 objects (kept as they are, never renumbered), 255 void.
-        absent: objects that are said not to be in this frame. An object that is neither in `ids` nor here is untouched:
-            where the mask annotates a later frame, it keeps its prediction there.
+        ids: (H, W) uint8; 0 background, 1 to 254 objects (never renumbered), 255 void.
+        absent: objects declared absent. An object neither in `ids` nor here keeps its prediction where the mask
+            annotates a later frame.
 
     Raises:
-        InputError: another shape, numbers beyond 0 to 255, floats; an object in `absent` is no object's id, or is in
-            the mask.
+        InputError: another shape, values outside 0 to 255, floats; `absent` has an invalid id or one in the mask.
     """
 
     ids: UInt8[ndarray, "h w"]
@@ -124,9 +119,9 @@ class Mask:
 
     @property
     def objects(self) -> tuple[int, ...]:
-        """The ids that occur, ascending, without background and void."""
+        """The ids in the mask, ascending, without background and void."""
         height, width = self.size
-        rows = max(1, (1 << 20) // max(width, 1))  # at a time: counting takes 8 bytes for each pixel
+        rows = max(1, (1 << 20) // max(width, 1))  # per step: counting takes 8 bytes per pixel
         found = np.zeros(VOID + 1, bool)
         for top in range(0, height, rows):
             found |= np.bincount(self.ids[top : top + rows].ravel(), minlength=VOID + 1) > 0
@@ -139,19 +134,17 @@ class Mask:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Keypoints:
-    """Named points of one frame.
-
-    Other numbers than float32 are converted. The arrays are copied: later changes to them do not matter.
+    """Named points of one frame. Arrays are copied and converted to float32.
 
     Attributes:
-        positions: (J, 2) float32, (x, y) in pixels; both NaN where the joint is absent.
-        names: J names, each text that occurs once; J is at least 1.
-        skeleton: pairs of joint numbers, from 0, that are drawn as a bone.
-        confidence: (J,) float32 in [0, 1]; where not given, 1 for a joint with a position, 0 for an absent one.
+        positions: (J, 2) float32, (x, y) in pixels; both NaN for an absent joint.
+        names: J different names; J is at least 1.
+        skeleton: pairs of joint numbers, from 0, to draw as bones.
+        confidence: (J,) float32 in [0, 1]; default: 1 for a joint with a position, 0 for an absent one.
 
     Raises:
-        InputError: another shape or length, an infinite position, one of x and y without the other, a confidence
-            outside [0, 1], a name twice or without a letter, or a bone between joints that are not there.
+        InputError: another shape or length, an infinite position, only one of x and y, a confidence outside [0, 1], a
+            duplicate or empty name, or a bone between joints that do not exist.
     """
 
     positions: Float32[ndarray, "j 2"]
@@ -175,7 +168,7 @@ class Keypoints:
         return np.asarray(np.isfinite(self.positions).all(1))
 
     def outside(self, size: tuple[int, int]) -> np.ndarray:
-        """(J,) bool: which joints have a position outside of a frame of (height, width) pixels."""
+        """(J,) bool: which joints have a position outside a frame of (height, width) pixels."""
         far = np.array(size[::-1]) - 0.5
         return np.asarray(((self.positions < -0.5) | (self.positions > far)).any(1))
 
@@ -192,38 +185,35 @@ else:
 
 
 def as_label(value: LabelLike) -> Label:
-    """Return what is given as a label: a mask or keypoints as they are, an array as the mask of its ids.
-
-    Args:
-        value: a label, or what `Mask` accepts; it must hold an object.
+    """Return a label unchanged, or an array of ids as a mask.
 
     Raises:
-        InputError: a path, positions without names, an array without an object, or what `Mask` refuses.
+        InputError: a path, positions without names, an array without an object, or an invalid `Mask`.
     """
     if isinstance(value, Mask | Keypoints):
         return value
     shape = tuple(getattr(value, "shape", ()))
     if shape[1:] == (2,):
         raise InputError(
-            f"An array of shape {shape} was given as a label: positions without names?",
+            f"The label is an array of shape {shape}: positions without names?",
             "Give Keypoints(array, names) for joints, Mask(array) for a mask two pixels wide.",
         )
     mask = Mask(value)
     if not mask.objects:
         void = bool((mask.ids == VOID).any())
         raise InputError(
-            "A mask without an object was given: "
+            "The mask has no object: "
             + (f"its values are {VOID}, which is void, and 0." if void else "every pixel is background."),
-            "Where white is the object, give mask > 0." if void else "Set the object's pixels to 1.",
+            "If white is the object, give mask > 0." if void else "Set the object's pixels to 1.",
         )
     return mask
 
 
 def as_anchors(values: LabelLike | Mapping[int, LabelLike]) -> Label | dict[int, Label]:
-    """Return what is given as the labels of frames: `as_label` of it, or of each value of a mapping.
+    """Apply `as_label` to a label, or to each value of a mapping from frame index to label.
 
     Raises:
-        InputError: see `as_label`; the message says of which frame.
+        InputError: see `as_label`; the message names the frame.
     """
     if not isinstance(values, Mapping):
         return as_label(values)
@@ -238,14 +228,12 @@ def as_anchors(values: LabelLike | Mapping[int, LabelLike]) -> Label | dict[int,
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was found in one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set.
+    """The result for one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set.
 
     Attributes:
-        index, time_s, name: of the frame.
-        mask: the objects.
-        keypoints: the joints, with their confidence.
+        index, time_s, name: as in `Frame`.
         confidence: in [0, 1], per object id (masks) or joint name (keypoints); defined by the codec.
-        soft: (L, h, w) the soft labels on the grid, where asked for.
+        soft: (L, h, w) soft labels on the grid, with `output.soft`.
     """
 
     index: int

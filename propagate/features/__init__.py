@@ -20,7 +20,7 @@ from propagate.features.extractor import FeatureExtractor
 from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
 from propagate.features.networks.local_files import expanded
 from propagate.settings import nearest
-from propagate.settings.checks import refuse_infinite, refuse_yes_as_number
+from propagate.settings.checks import reject_bool_as_number, reject_infinite
 from propagate.weights.locating import Wanted
 
 __all__ = [
@@ -106,7 +106,7 @@ def _checked(name: str, builder: Callable[..., Any], options: dict[str, Any]) ->
 def _checking(hint: Any) -> Any:
     """The type of an option, with what every setting is checked for."""
     return Annotated[
-        hint, BeforeValidator(partial(refuse_yes_as_number, annotation=hint)), AfterValidator(refuse_infinite)
+        hint, BeforeValidator(partial(reject_bool_as_number, annotation=hint)), AfterValidator(reject_infinite)
     ]
 
 

@@ -30,7 +30,7 @@ from propagate.features.device import resolve_device
 from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
 from propagate.features.option_types import Count
 from propagate.features.pca import PrincipalComponents, fit_principal_components
-from propagate.settings.checks import refuse_yes_as_number
+from propagate.settings.checks import reject_bool_as_number
 from propagate.weights.locating import Wanted
 
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ class PartSettings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
-        return refuse_yes_as_number(value, cls.model_fields[str(info.field_name)].annotation)
+        return reject_bool_as_number(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 PART_DEFAULTS = {name: field.default for name, field in PartSettings.model_fields.items() if not field.is_required()}

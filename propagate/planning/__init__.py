@@ -1,1 +1,1 @@
-"""How much memory a run takes, and what fits."""
+"""Estimate the memory of a run, and choose steps that fit. Imports features, propagation and settings."""

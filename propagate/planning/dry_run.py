@@ -1,6 +1,6 @@
-"""How much memory a computation takes, without computing anything.
+"""Measure the memory of a computation without running it.
 
-Tensors are replaced by torch's fake ones, which have shape, dtype, device and lifetime but no content; the bytes of
+torch's fake tensors, which have shape, dtype, device and lifetime but no content, replace the real ones; the bytes of
 those alive at the same time are added up.
 """
 
@@ -22,40 +22,33 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on the device of a computation's result.
+    """Bytes of a computation on the device of its result."""
 
-    Attributes:
-        given: of the tensors that were there before and were used: weights.
-        created: of those it makes, the most that are alive at the same time, the result included.
-        device: type of that device.
-    """
-
-    given: int
-    created: int
-    device: str
+    given: int  # of tensors that existed before and were used: weights
+    created: int  # peak of the tensors that it creates, the result included
+    device: str  # type of the device
 
 
 def dry_run(computation: Callable[[], Tensor]) -> Footprint:
-    """What a computation takes.
+    """Return the memory of a computation, which must create its inputs (`torch.empty`) but may refer to weights.
 
-    It has to make its inputs itself (`torch.empty`); what it only refers to, such as weights, is used as it is. What a
-    library takes inside one operation, such as the workspace of a convolution, is not seen.
+    Memory inside one operation, such as the workspace of a convolution, is not seen.
 
     Raises:
-        RuntimeError: the computation keeps a tensor for later. It has no content and would spoil what comes.
-        Exception: whatever the computation raises, also where it needs a tensor's content (`.item()`, `.numpy()`).
+        RuntimeError: the computation keeps a tensor for later, which would have no content.
+        Exception: any error of the computation, also where it needs a tensor's content (`.item()`, `.numpy()`).
     """
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Count() as count:
         device = computation().device.type
     if any(count.live.values()):
-        gc.collect()  # what only hangs together in a circle
+        gc.collect()  # reference cycles
     if any(count.live.values()):
         raise RuntimeError("it keeps tensors from one call to the next")
     return Footprint(sum(count.given[device].values()), count.peak[device], device)
 
 
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation and adds up the memory of results that are not views, until they are released."""
+    """Adds up the memory of all results that are not views, until they are released."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -76,7 +69,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, storage: torch.UntypedStorage, device: str) -> None:
-        if id(storage) in self._known:  # a view that its operation does not declare as one
+        if id(storage) in self._known:  # an undeclared view
             return
         self._known.add(id(storage))
         self.live[device] += storage.nbytes()

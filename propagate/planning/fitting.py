@@ -1,4 +1,4 @@
-"""Whether frames, extractor and settings fit together; said before the first frame is looked at."""
+"""Check that frames, extractor and settings fit together, before the first frame is processed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,20 @@ from propagate.settings import Settings
 
 
 def check_fit(frame_size: tuple[int, int], extractor: FeatureExtractor, settings: Settings, *, masks: bool) -> None:
-    """Refuse sizes and windows with which nothing sensible could come out.
+    """Check that sizes and window can give a meaningful result.
 
     Args:
         frame_size: (height, width) of the frames.
-        extractor: its stride and multiple count.
-        settings: of the run.
-        masks: masks are carried, not keypoints.
+        extractor: computes the features.
+        settings: settings of the run.
+        masks: the labels are masks, not keypoints.
 
     Raises:
-        UsageError: `video.short_side` is less than the extractor's multiple, the window reaches no cell, the mask
-            codec needs a working size of whole cells, or there is no finer map for `propagation.finer`.
-        InputError: the frames, left at their own size, are less than the extractor's multiple or one cell.
+        UsageError: `video.short_side` is below the extractor's multiple, the window reaches no cell, the mask codec
+            needs a working size of whole cells, or there is no finer map for `propagation.finer`.
+        InputError: the frames, at their own size, are smaller than the extractor's multiple or one cell.
     """
     extractor = both_maps(extractor) if settings.propagation.finer else extractor
-    _check_size(frame_size, extractor, settings)
-    size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
-    if masks and settings.labels.masks.codec == "dift" and any(side % extractor.stride for side in size):
-        raise UsageError(
-            f"labels.masks.codec = dift: the frames are looked at as {size[1]}x{size[0]}, which is not a multiple of "
-            f"the features' stride, {extractor.stride}.",
-            f"Choose a video.short_side or features.multiple that is one of {extractor.stride}, or codec=soft.",
-        )
-    window = settings.propagation
-    if window.window == "circle" and window.radius == 0 and not window.exempt_anchors:
-        raise UsageError(
-            "propagation.radius = 0: with window = circle (distance less than the radius) no cell is reached.",
-            f"Give a radius above 0, in cells of {extractor.stride} pixels.",
-        )
-
-
-def _check_size(frame_size: tuple[int, int], extractor: FeatureExtractor, settings: Settings) -> None:
     least, short_side = max(extractor.multiple, extractor.stride), settings.video.short_side
     if short_side is not None and short_side < least:
         raise UsageError(
@@ -51,4 +34,17 @@ def _check_size(frame_size: tuple[int, int], extractor: FeatureExtractor, settin
         raise InputError(
             f"The frames are {frame_size[1]}x{frame_size[0]}, and the features need at least {least} pixels a side.",
             f"Enlarge them with --set video.short_side={least}, or more.",
+        )
+    size = working_size(frame_size, multiple=extractor.multiple, **settings.video.sizing)
+    if masks and settings.labels.masks.codec == "dift" and any(side % extractor.stride for side in size):
+        raise UsageError(
+            f"labels.masks.codec = dift: the frames are resized to {size[1]}x{size[0]}, not a multiple of the "
+            f"features' stride, {extractor.stride}.",
+            f"Set video.short_side or features.multiple to a multiple of {extractor.stride}, or use codec=soft.",
+        )
+    window = settings.propagation
+    if window.window == "circle" and window.radius == 0 and not window.exempt_anchors:
+        raise UsageError(
+            "propagation.radius = 0: with window = circle (distance less than the radius) no cell is reached.",
+            f"Give a radius above 0, in cells of {extractor.stride} pixels.",
         )

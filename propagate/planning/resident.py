@@ -1,4 +1,4 @@
-"""What this process holds in memory, as the system counts it."""
+"""Memory of this process, as the system reports it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ _STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int | None:
-    """Return the memory that this process holds now, in bytes; None where the system does not tell (Linux does)."""
+    """Return the memory of this process now, in bytes; None where the system does not report it (Linux does)."""
     return _status("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """Return the most that this process has held so far, in bytes; None where the system does not tell."""
+    """Return the peak memory of this process, in bytes; None where the system does not report it."""
     return _status("VmHWM")
 
 
 def load_compiled_loops() -> None:
-    """Load the compiled loops that every run on a CPU calls, or compile them where this machine has not done so yet.
-
-    A transfer of a few cells does it. A run would do it at its second frame; what they take can be measured now.
-    """
+    """Load or compile the loops of the CPU backend by a tiny transfer, so that their memory can be measured."""
     cells = normalize(torch.rand(4, 6, 6))
     propagate_labels(cells, cells[None], torch.ones(1, 1, 6, 6), window=Window("square", 2), top_k=2, temperature=0.1)
 

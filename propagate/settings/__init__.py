@@ -1,6 +1,6 @@
-"""Settings: every value with its default, its range and its origin. They are frozen.
+"""Settings: every value with its default, its range and its origin; frozen. Imports only files and errors.
 
-A preset is a YAML file that names only what differs from the defaults; `--set a.b=c` changes single values. An unknown
+A preset is a YAML file of the values that differ from the defaults; `--set a.b=c` overrides single values. An unknown
 key is an error that suggests the nearest known one.
 """
 
@@ -16,12 +16,12 @@ from propagate.settings.model import (
     VideoSettings,
     memory_size,
 )
-from propagate.settings.names import nearest
 from propagate.settings.presets import (
     DEFAULT_PRESET,
     ResolvedSettings,
     load_settings,
     load_with_origins,
+    nearest,
     preset_names,
     preset_summary,
 )

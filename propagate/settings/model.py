@@ -19,17 +19,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from propagate.errors import UsageError
-from propagate.settings.checks import refuse_nameless_parts, refuse_unstorable, refuse_yes_as_number
+from propagate.settings.checks import reject_bool_as_number, reject_nameless_parts, reject_unstorable
 from propagate.settings.overrides import long_form
 
 MOST_FRAMES = 10**9  # a year of video at 30 frames per second
-
-
 _SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 
 
 def _with_unit(size: Any) -> Any:
-    """A size as pydantic reads it, which knows no bare K, M, G, T and overlooks whatever follows the number."""
+    """Normalize a size for pydantic, which knows no bare K, M, G, T and ignores the rest of the text."""
     parts = _SIZE.fullmatch(str(size))
     bare = isinstance(size, str) and size.strip().replace(".", "").isdigit()  # 300 what? A number in YAML is in bytes
     if parts is None or bare:
@@ -42,10 +40,10 @@ MemorySize = Annotated[ByteSize, BeforeValidator(_with_unit)]
 
 
 def memory_size(text: str, option: str) -> int:
-    """Bytes of a size such as 6GB or 512MiB, the value of an option.
+    """Parse a size such as 6GB or 512MiB, the value of an option, into bytes.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a size.
     """
     try:
         return int(TypeAdapter(MemorySize).validate_python(text))
@@ -54,63 +52,60 @@ def memory_size(text: str, option: str) -> int:
 
 
 class _Section(BaseModel):
-    # Ranges are wide: what lies outside is a slip, would run out of memory, or makes numbers that cannot be computed.
+    # Ranges are wide: values outside are typing errors, run out of memory or cannot be computed.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
-        return refuse_yes_as_number(value, cls.model_fields[str(info.field_name)].annotation)
+        return reject_bool_as_number(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 class VideoSettings(_Section):
-    """Which frames are read and at what size they are looked at."""
+    """Which frames to read, and their size for feature extraction."""
 
     reader: Literal["auto", "decord", "pyav", "folder"] = "auto"
-    strict: bool = Field(False, description="a video that ends early is an error, not a warning")
+    strict: bool = Field(False, description="treat a video that ends early as an error, not a warning")
     from_frame: Annotated[int, Field(ge=0, le=MOST_FRAMES)] = 0
-    to_frame: Annotated[int, Field(ge=1, le=MOST_FRAMES)] | None = Field(
-        None, description="the first frame no longer read"
-    )
+    to_frame: Annotated[int, Field(ge=1, le=MOST_FRAMES)] | None = Field(None, description="stop before this frame")
     stride: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(1, description="read every n-th frame")
     # twice the 4320 of 8K video
     short_side: Annotated[int, Field(ge=16, le=8192)] | None = Field(
-        480, description="frames are resized to this short side before feature extraction; null: left as they are"
+        480, description="resize frames to this short side before feature extraction; null: keep their size"
     )
     long_multiple: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="the long side becomes a multiple of this, beside what the features ask of both sides"
+        1, description="round the long side to a multiple of this, beside the features' multiple"
     )
-    rounding: Literal["down", "up"] = Field("down", description="of both sides, to the multiples")
+    rounding: Literal["down", "up"] = Field("down", description="direction of rounding to the multiples")
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Which frames are read and with what, as keywords of `propagate.video.open_video`."""
+        """Keywords of `propagate.video.open_video`."""
         return self.model_dump(include={"reader", "strict", "from_frame", "to_frame", "stride"})
 
     @property
     def sizing(self) -> dict[str, Any]:
-        """The rule for the size at which frames are looked at, as keywords of `propagate.geometry.working_size`."""
+        """Keywords of `propagate.geometry.working_size`."""
         return self.model_dump(include={"short_side", "long_multiple", "rounding"})
 
 
 class FeatureSettings(_Section):
-    """Which extractor, and its own options: every keyword of `build_extractor(name, ...)` is a key here.
+    """The extractor and its options: every keyword of `build_extractor(name, ...)` is a key here.
 
-    A list of extractors is short for their fusion: `features: [{name: a}, {name: b}]` is
-    `features: {name: fusion, parts: [{name: a}, {name: b}]}`.
+    `features: [{name: a}, {name: b}]` is short for `features: {name: fusion, parts: [{name: a}, {name: b}]}`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "compact"
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="frames taken through the network together")
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="frames per forward pass")
 
     @model_validator(mode="before")
     @classmethod
     def _list_is_fusion(cls, values: Any) -> Any:
         if isinstance(values, BaseModel):
             return values
-        return refuse_nameless_parts(refuse_unstorable(long_form(values), "features"))
+        return reject_nameless_parts(reject_unstorable(long_form(values), "features"))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -122,53 +117,49 @@ class PropagationSettings(_Section):
     """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
 
     # 10,000 frames of the smallest features at 480p take 25 GB
-    n_last: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        7, description="most recent frames in memory beside the anchors"
-    )
-    n_older: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        0, description="frames before these that stay in memory, too"
-    )
-    older_every: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(5, description="one frame in so many stays so")
-    # as many cells as a whole frame at 480p has
+    n_last: Annotated[int, Field(ge=0, le=10_000)] = Field(7, description="recent frames in memory beside the anchors")
+    n_older: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="earlier frames that stay in memory, too")
+    older_every: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(5, description="keep every n-th of these frames")
+    # the number of cells of a frame at 480p
     top_k: Annotated[int, Field(ge=1, le=10_000)] = 5
-    # below, float32 cosines differ by more than this or not at all; above, all weights are equal
+    # below, float32 cosines cannot differ by less; above, all weights are equal
     temperature: Annotated[float, Field(ge=1e-6, le=1000)] = 0.1
     window: Literal["square", "circle", "none"] = "square"
-    # no grid is wider; without any window: window = none
-    radius: Annotated[float, Field(ge=0, le=10_000)] = Field(12, description="of the window, in grid cells")
-    exempt_anchors: bool = Field(False, description="anchors are searched without a window")
+    # no grid is wider; to search everywhere: window = none
+    radius: Annotated[float, Field(ge=0, le=10_000)] = Field(12, description="radius of the window, in grid cells")
+    exempt_anchors: bool = Field(False, description="search anchors without a window")
     ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
     memory_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto: float16 on CUDA unless ties = keep, else float32"
     )
-    finer: bool = Field(False, description="carry labels on a finer grid, for features that have a finer map, too")
+    finer: bool = Field(False, description="carry labels on a finer grid; needs features with a finer map")
     finer_from: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        10, description="cells found for that; of their finer ones, top_k count"
+        10, description="coarse cells to search for that; top_k counts their finer cells"
     )
 
 
 class MaskLabelSettings(_Section):
-    """How masks become labels on the grid and come back."""
+    """Conversion of masks to labels on the grid and back."""
 
-    codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: as those scripts do it, to the digit")
+    codec: Literal["soft", "dift", "crw"] = Field("soft", description="dift, crw: exactly as in those scripts")
     encode: Literal["area", "blend", "nearest"] = "area"
     upsample: Literal["guided", "bicubic", "bilinear"] = Field(
         "guided", description="guided: bicubic, and outlines follow the colors of the frame"
     )
     stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
     vanish: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="an object whose label is below this everywhere has left and is not stretched"
+        0.1, description="an object with a label below this everywhere is absent and is not stretched"
     )
 
 
 class KeypointLabelSettings(_Section):
-    """How keypoints become labels on the grid and come back."""
+    """Conversion of keypoints to labels on the grid and back."""
 
-    codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: as CRW's script does it, to the digit")
+    codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: exactly as in CRW's script")
     encode: Literal["gaussian", "bilinear"] = "gaussian"
     # a narrower one misses every cell's center; a wider one is flat over the whole grid
-    sigma: Annotated[float, Field(ge=0.1, le=100)] = Field(0.7, description="of the gaussian, in grid cells")
-    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="below this confidence a joint is absent")
+    sigma: Annotated[float, Field(ge=0.1, le=100)] = Field(0.7, description="sigma of the gaussian, in grid cells")
+    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="confidence below which a joint is absent")
 
 
 class LabelSettings(_Section):
@@ -179,15 +170,15 @@ class LabelSettings(_Section):
 
 
 class OutputSettings(_Section):
-    """What a run writes beside its masks or keypoints."""
+    """Files that a run writes beside its masks or keypoints."""
 
-    overlay: bool = Field(True, description="an annotated video")
-    crf: Annotated[int, Field(ge=0, le=51)] = Field(20, description="H.264 quality of it; lower is better")
-    soft: bool = Field(False, description="the soft label maps, one .npz per frame")
+    overlay: bool = Field(True, description="write an annotated video")
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(20, description="its H.264 quality; lower is better")
+    soft: bool = Field(False, description="write the soft label maps, one .npz per frame")
 
 
 class Settings(_Section):
-    """All sections; `Settings()` is the preset `compact`'s base."""
+    """All sections; `Settings()` is the base of the preset `compact`."""
 
     video: VideoSettings = VideoSettings()
     features: FeatureSettings = FeatureSettings()
@@ -195,5 +186,5 @@ class Settings(_Section):
     labels: LabelSettings = LabelSettings()
     output: OutputSettings = OutputSettings()
     max_memory: MemorySize | None = Field(
-        None, description="such as 6GB or 512MiB: less is done at a time, so that a run fits; null: no limit"
+        None, description="such as 6GB or 512MiB: smaller steps that fit; null: no limit"
     )

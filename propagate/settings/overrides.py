@@ -10,16 +10,11 @@ from propagate.files.documents import parse_yaml
 
 
 def long_form(features: Any) -> Any:
-    """Return a list of extractors, which is short for their fusion, as a mapping; anything else as it is."""
+    """Return a list of extractors as the mapping of their fusion; anything else unchanged."""
     return {"name": "fusion", "parts": features} if isinstance(features, list) else features
 
 
-def read_override(override: str) -> tuple[str, Any]:
-    """Return the dotted key of an override and its value, read as YAML.
-
-    Raises:
-        UsageError: no `section.key=value`, or no YAML.
-    """
+def _parse(override: str) -> tuple[str, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UsageError(
@@ -30,15 +25,12 @@ def read_override(override: str) -> tuple[str, Any]:
 
 
 def assign(values: dict[str, Any], override: str) -> dict[str, Any]:
-    """Put the value of an override into its place among the values.
-
-    Returns:
-        The value under its key, as a mapping of one entry.
+    """Assign the value of an override, `section.key=value` with YAML, in nested values. Return {key: value}.
 
     Raises:
-        UsageError: see `read_override`, or the key leads into a value.
+        UsageError: another form, invalid YAML, or a key inside a value.
     """
-    key, value = read_override(override)
+    key, value = _parse(override)
     *sections, last = key.split(".")
     place: Any = values
     for section in sections:
@@ -56,7 +48,7 @@ def _number(values: list[Any], key: str, override: str) -> int:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of everything in nested mappings; parts of a fusion by their numbers."""
+    """Yield dotted key and value of nested mappings; parts of a fusion by number."""
     for key, value in values.items():
         if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             value = {str(place): item for place, item in enumerate(value)}  # features.parts.0.name

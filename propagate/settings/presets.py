@@ -1,7 +1,8 @@
-"""Presets: YAML files that name only what differs from the defaults, and single values changed on top of them."""
+"""Presets: YAML files of the values that differ from the defaults, with single values overridden on top."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,56 +15,53 @@ from propagate.errors import UsageError
 from propagate.files.documents import parse_yaml, read_text
 from propagate.settings.checks import allowed_values
 from propagate.settings.model import Settings
-from propagate.settings.names import nearest
 from propagate.settings.overrides import assign, flatten, long_form
 
 DEFAULT_PRESET = "compact"
-
-
-_LONGEST_SHOWN = 80
+_MAX_SHOWN = 80  # characters of a value in a message
 
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """Settings and where each value came from.
-
-    Attributes:
-        settings: the result.
-        origins: dotted key -> "default", "preset NAME" or "--set"; every key of the result is there.
-    """
+    """Settings with the origin of each value."""
 
     settings: Settings
-    origins: Mapping[str, str]
+    origins: Mapping[str, str]  # dotted key -> "default", "preset NAME" or "--set", for every key
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name most similar to `name`, or list all, as a sentence."""
+    known = sorted(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {match[0]}?" if match else f"Known: {', '.join(known)}."
 
 
 def preset_names() -> list[str]:
-    """The presets that travel with the package, by name."""
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in _preset_folder().iterdir() if entry.name.endswith(".yaml")
-    )
+    """Return the names of the presets in the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _preset_folder().iterdir() if file.name.endswith(".yaml"))
 
 
 def preset_summary(name: str) -> str:
-    """The first comment line of a shipped preset."""
+    """Return the first comment line of a preset in the package."""
     text: str = (_preset_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     return text.partition("\n")[0].lstrip("# ").strip()
 
 
 def load_settings(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Settings:
-    """Return the settings of a preset with single values changed; `load_with_origins` also says where each came from.
+    """Load the settings of a preset and override single values.
 
     Args:
-        preset: name of a shipped preset or path of a YAML file.
-        overrides: `section.key=value` each; the value is read as YAML (`null`, `0.2`, `true`, `[1, 2]`).
+        preset: name of a preset in the package, or path of a YAML file.
+        overrides: strings `section.key=value`; the value is read as YAML (`null`, `0.2`, `true`, `[1, 2]`).
 
     Raises:
-        UsageError: unknown preset, key or a value that does not fit, with the nearest known name or the allowed range.
+        UsageError: unknown preset or key, or an invalid value; with the nearest known name or the allowed range.
     """
     return load_with_origins(preset, overrides).settings
 
 
 def load_with_origins(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> ResolvedSettings:
-    """Return settings with the origin of each value. Arguments and errors as `load_settings`."""
+    """Load settings with the origin of each value. Arguments and errors as `load_settings`."""
     name, values = _read_preset(preset)
     origins = {key: f"preset {name}" for key, _ in flatten(values)}
     for override in overrides:
@@ -73,19 +71,16 @@ def load_with_origins(preset: str | Path = DEFAULT_PRESET, overrides: Iterable[s
 
 
 def _preset_folder() -> Any:
-    inside = resources.files("propagate") / "configs"
-    if inside.is_dir():
-        return inside
-    return Path(__file__).resolve().parents[2] / "configs"  # a checkout keeps them at the top
+    installed = resources.files("propagate") / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"  # of a checkout
 
 
 def _read_preset(preset: str | Path) -> tuple[str, dict[str, Any]]:
     path: Any = Path(preset)
     if path.suffix in (".yaml", ".yml"):
         if not path.exists():
-            raise UsageError(
-                f"--config {preset}: there is no such file.", f"Shipped presets: {', '.join(preset_names())}."
-            )
+            names = ", ".join(preset_names())
+            raise UsageError(f"--config {preset}: there is no such file.", f"Shipped presets: {names}.")
         text = read_text(path, "preset", UsageError)
     elif str(preset) in preset_names():
         path = _preset_folder() / f"{preset}.yaml"
@@ -110,19 +105,10 @@ def _validate(values: dict[str, Any], source: str) -> Settings:
         parts = [str(part) for part in first["loc"]]
         key = ".".join(parts)
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{source}: unknown key {key}.", nearest(parts[-1], _siblings(parts))) from error
-        raise UsageError(
-            f"{source}: {key} = {_shown(first['input'])}: {first['msg']}.", allowed_values(Settings, parts)
-        ) from error
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-
-
-def _siblings(parts: list[str]) -> list[str]:
-    model: Any = Settings
-    for part in parts[:-1]:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+            model: Any = Settings
+            for part in parts[:-1]:
+                model = model.model_fields[part].annotation
+            raise UsageError(f"{source}: unknown key {key}.", nearest(parts[-1], model.model_fields)) from error
+        value = repr(first["input"])
+        value = value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}..."
+        raise UsageError(f"{source}: {key} = {value}: {first['msg']}.", allowed_values(Settings, parts)) from error

@@ -36,7 +36,7 @@ def test_a_memory_limit_is_planned_with(run):
     assert "1 frame x 1 draw and 1048576 scores at a time" in result.stdout
     result = run("doctor", "-c", "rgb", "--max-memory", "1MiB")
     assert result.exit_code == 5
-    assert "max_memory = 1 MiB: the least a run takes" in result.stdout
+    assert "max_memory = 1 MiB: the smallest steps take" in result.stdout
 
 
 def test_missing_weights_are_named_with_a_remedy(run, tmp_path):

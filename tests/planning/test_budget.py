@@ -224,7 +224,7 @@ def test_a_plan_fits_into_its_limit_or_is_refused(spared, batch):
     try:
         assert plan(limit=limit, features__batch_size=batch).estimate.total <= limit
     except OutOfMemoryError as error:
-        least = int(re.search(r"a run takes is about (\d+) MiB", error.message)[1])
+        least = int(re.search(r"the smallest steps take about (\d+) MiB", error.message)[1])
         assert least >= limit // MIB
 
 
@@ -232,7 +232,7 @@ def test_a_limit_that_nothing_fits_into():
     with pytest.raises(OutOfMemoryError) as caught:
         plan(limit="100MiB")
     message, remedy = caught.value.message, caught.value.remedy
-    assert message.startswith("max_memory = 100 MiB: the least a run takes is about ")
+    assert message.startswith("max_memory = 100 MiB: the smallest steps take about ")
     for part in ("program", "frames", "weights", "activations", "memory bank", "transfer"):
         assert part in message
     assert remedy.startswith("Raise it, or lower video.short_side")
@@ -246,7 +246,7 @@ def test_where_the_bank_is_largest_its_settings_are_named_first():
 
 
 def test_an_extractor_that_looks_at_its_tensors_cannot_be_estimated():
-    with pytest.raises(UsageError, match=r"The memory that Stubborn takes cannot be estimated.*Leave out max_memory"):
+    with pytest.raises(UsageError, match=r"The memory of Stubborn cannot be estimated.*Leave out max_memory"):
         plan(Stubborn(), limit="6GB")
 
 

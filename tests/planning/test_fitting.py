@@ -50,7 +50,7 @@ def test_frames_at_their_own_size_that_are_too_small():
 
 def test_the_dift_codec_needs_whole_cells():
     # 480x854 with multiples of 8 is 480x848, and 848 is no multiple of 32
-    with pytest.raises(UsageError, match=r"labels\.masks\.codec = dift: the frames are looked at as 848x480.*32"):
+    with pytest.raises(UsageError, match=r"labels\.masks\.codec = dift: the frames are resized to 848x480.*32"):
         check(stride=32, multiple=8, labels__masks__codec="dift")
     check(stride=32, multiple=32, labels__masks__codec="dift")
     check(stride=32, multiple=8)  # our own codec needs none

@@ -19,12 +19,10 @@ from propagate.errors import UsageError
 from propagate.features import FeatureExtractor
 from propagate.features.finer import both_maps
 from propagate.features.learned_prompts.attention_labels import AttentionLabels
-from propagate.features.learned_prompts.label_reader import LabelReader
 from propagate.features.passes import Passes, largest_pass
 from propagate.labels import codec_for
-from propagate.pipeline import extract, label_stride, maps_of, track, with_frames
+from propagate.pipeline import extract, label_stride, maps_of, propagator_for, track, with_frames
 from propagate.propagation.affinity import normalize
-from propagate.propagation.propagator import LabelPropagator
 from propagate.propagation.window import Rule, Window
 from propagate.settings import Settings
 from propagate.types import Frame, Mask, Prediction
@@ -90,11 +88,7 @@ class Stages:
         codec = codec_for([label], label_stride(extractor), settings.labels)
         self._codec: Any = codec
         options = settings.propagation
-        self._propagator = (
-            AttentionLabels(window=options.window, radius=options.radius)
-            if isinstance(extractor, LabelReader)
-            else LabelPropagator(**options.model_dump(), anchors=1)
-        )
+        self._propagator = propagator_for(extractor, settings)
         rows, columns = features[0][-1].shape[1:]
         soft = codec.encode(label, self._frames[0].size, (rows, columns)).to(features[0][0].device)
         searched, *finer = features[0]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features.learned_prompts.label_reader import LabelReader
+from propagate.geometry import working_size
 from propagate.planning.budget import check_learning
 from propagate.settings import load_settings
 from propagate.types import Keypoints, Mask
@@ -159,16 +162,17 @@ def test_options_that_do_not_fit(options, message):
 
 def test_learning_is_refused_where_it_does_not_fit_the_memory(untaught):
     settings = load_settings("prompt_attention", ["video.short_side=64"])
-    check_learning(untaught, SIZE, settings)  # no limit
+    step = partial(untaught.rehearse, working_size(SIZE, multiple=untaught.multiple, **settings.video.sizing))
     with pytest.raises(OutOfMemoryError, match="learning the first frame's label takes about") as caught:
-        check_learning(untaught, SIZE, settings.model_copy(update={"max_memory": 2**28}))
+        check_learning(step, SIZE, 2**28)
     assert "short_side" in caught.value.remedy
 
 
 def test_a_step_of_learning_fits_where_the_limit_leaves_room():
-    settings = load_settings("prompt_attention", ["video.short_side=64", "max_memory=2GiB"])
+    settings = load_settings("prompt_attention", ["video.short_side=64"])
     short = tiny_attention(steps=1)
-    check_learning(short, SIZE, settings)
+    size = working_size(SIZE, multiple=short.multiple, **settings.video.sizing)
+    check_learning(partial(short.rehearse, size), SIZE, 2 * 2**30)
     # the estimate left nothing behind: what is learned afterwards is what is learned without it
     found, expected = (
         extractor.for_label(picture(), square_mask(), SIZE).prompts.embeddings["3"]
