@@ -1,4 +1,4 @@
-"""Annotated frames of a run: checked against the frames that are read."""
+"""Check annotated frames against the frames that are read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ from propagate.types import Frame, FrameInfo, Keypoints, Label, Mask
 
 
 def check_anchors(anchors: Label | Mapping[int, Label], frames: Iterable[Any]) -> None:
-    """Refuse annotated frames that will not be read, as far as it is known which frames will be.
+    """Check that annotated frames will be read, as far as the indices are known (of a reader or a sequence). See
+    `track`.
 
-    Args:
-        anchors: see `track`.
-        frames: see `track`; of a reader and a sequence the indices are known, of another iterable they are not.
-
-    Raises:
-        UsageError: an annotated frame is not among those that are read, or there is none.
+    Raises UsageError if one will not be read, or there is none.
     """
     if isinstance(anchors, Mask | Keypoints):
         return
@@ -39,20 +35,16 @@ def check_anchors(anchors: Label | Mapping[int, Label], frames: Iterable[Any]) -
 
 def not_read(frames: Sequence[int]) -> UsageError:
     """Return the error for annotated frames that are not read."""
-    several = len(frames) > 1
+    listed = ", ".join(map(str, frames))
+    subject = f"Frames {listed} are" if len(frames) > 1 else f"Frame {listed} is"
     return UsageError(
-        f"Frame{'s' if several else ''} {', '.join(map(str, frames))} {'are' if several else 'is'} annotated and not "
-        "among the frames that are read.",
+        f"{subject} annotated and not among the frames that are read.",
         "Check --from-frame, --to-frame and --stride and the length of the video, or leave the annotation out.",
     )
 
 
 def anchors_by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapping[int, Label]:
-    """Return the anchors in the order of their frames.
-
-    Raises:
-        UsageError: the first frame has none.
-    """
+    """Return the anchors in the order of their frames. Raises UsageError if the first frame has none."""
     if isinstance(anchors, Mask | Keypoints):
         return {first.index: anchors}
     if first.index not in anchors:
@@ -64,28 +56,18 @@ def anchors_by_index(anchors: Label | Mapping[int, Label], first: Frame) -> Mapp
 
 
 def check_label(label: Label, index: int, size: tuple[int, int], settings: Settings) -> None:
-    """Check that a label fits its frame.
-
-    Args:
-        label: the label.
-        index: number of the frame, for the message.
-        size: (height, width) of the frame.
-        settings: those of the keypoint codec count.
-
-    Raises:
-        InputError: a mask of another size, or joints outside the frame.
-    """
+    """Check that a label fits its frame of this index and (height, width). Raises InputError otherwise."""
     frame = f"frame {index} is {size[1]}x{size[0]}"
     if isinstance(label, Mask):
-        if label.size != size:
-            raise InputError(
-                f"The mask is {label.size[1]}x{label.size[0]}, {frame}.",
-                "Export it at the video's size, or scale it with --resize-mask.",
-            )
-        return
+        if label.size == size:
+            return
+        raise InputError(
+            f"The mask is {label.size[1]}x{label.size[0]}, {frame}.",
+            "Export it at the video's size, or scale it with --resize-mask.",
+        )
     outside = [name for name, out in zip(label.names, label.outside(size), strict=True) if out]
-    if outside and settings.labels.keypoints.codec != "jhmdb":  # which draws what reaches in from outside
+    if outside and settings.labels.keypoints.codec != "jhmdb":  # jhmdb draws the part that reaches into the frame
         raise InputError(
             f"Joints lie outside the frame: {', '.join(outside)}; {frame}.",
-            "Give x and y in pixels of the frame, or NaN for both where a joint is absent.",
+            "Give x and y in pixels of the frame, or NaN for both if a joint is absent.",
         )

@@ -8,12 +8,7 @@ SOME_FAILED = 6  # exit code when some clips or presets failed and the others su
 
 
 class PropagateError(Exception):
-    """Base of all errors of this package. Its text can be printed and encoded, whatever names it contains.
-
-    Attributes:
-        message: the cause, with the file or option.
-        remedy: what to do; may be empty.
-    """
+    """Base of all errors: `message` names the cause, with the file or option, and `remedy` what to do. Printable."""
 
     exit_code = 1
 

@@ -1,20 +1,14 @@
-"""The one resize rule and the one coordinate convention.
+"""The one resize rule and the one coordinate convention. Sizes are (height, width); points are (x, y).
 
-**Coordinates.** A pixel's center has integer coordinates, so a picture of height H and width W covers y from -0.5 to
-H - 0.5 and x from -0.5 to W - 0.5. A grid of h x w cells lies over the whole picture in the same way: cell centers are
-integers, and the grid covers -0.5 to h - 0.5 and -0.5 to w - 0.5. Between the two there is one linear map per axis,
-
-    g = (p + 0.5) * cells / pixels - 0.5,
-
-as in torch with `align_corners=False` and in OpenCV. It holds between a frame and any grid, also after a resize in
-between: each axis has its own scale.
+**Coordinates.** Pixel centers are integers, so a picture of height H and width W covers y from -0.5 to H - 0.5 and x
+from -0.5 to W - 0.5. A grid of h x w cells covers the whole picture in the same way. One linear map per axis, also
+across a resize, leads from pixels to cells, as in torch with `align_corners=False` and in OpenCV:
+g = (p + 0.5) * cells / pixels - 0.5.
 
 **Resizing.** A frame is resized to its working size without cropping or padding: the short side to a given length, the
 long side in proportion, both rounded down to a multiple that the feature extractor needs. With 480 and multiples of 32
 this is the rule of DIFT's `eval_davis.py`. DINO's script rounds the long side down to multiples of 64 and leaves the
 short side alone; DINOv3's notebook rounds up.
-
-Sizes are (height, width); points are (x, y).
 """
 
 from __future__ import annotations
@@ -30,6 +24,7 @@ from numpy import ndarray
 from torch import Tensor
 
 Rounding = Literal["down", "up"]
+_Points = Float[ndarray, "n 2"]
 
 
 def working_size(
@@ -46,7 +41,6 @@ def working_size(
     becomes 832x480, a square stays a square (but `long_multiple` shortens its width, as in DINO's script).
 
     Args:
-        frame_size: (height, width) of the frame.
         short_side: length of the short side; None: the frame's own size.
         multiple: round both sides to multiples of this, at least one multiple.
         long_multiple: round the long side to a multiple of this as well.
@@ -90,19 +84,11 @@ def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-height // stride), -(-width // stride)
 
 
-def pixels_to_grid(
-    points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
-) -> Float[ndarray, "n 2"]:
+def pixels_to_grid(points: _Points, frame_size: tuple[int, int], grid: tuple[int, int]) -> _Points:
     """Convert (n, 2) points (x, y) from pixels to grid cells; NaN stays NaN."""
-    return np.asarray((points + 0.5) * (_xy(grid) / _xy(frame_size)) - 0.5)
+    return np.asarray((points + 0.5) * (np.array(grid[::-1], np.float64) / np.array(frame_size[::-1])) - 0.5)
 
 
-def grid_to_pixels(
-    points: Float[ndarray, "n 2"], frame_size: tuple[int, int], grid: tuple[int, int]
-) -> Float[ndarray, "n 2"]:
+def grid_to_pixels(points: _Points, frame_size: tuple[int, int], grid: tuple[int, int]) -> _Points:
     """Convert (n, 2) points (x, y) from grid cells to pixels; NaN stays NaN."""
-    return np.asarray((points + 0.5) * (_xy(frame_size) / _xy(grid)) - 0.5)
-
-
-def _xy(size: tuple[int, int]) -> Float[ndarray, "2"]:
-    return np.array(size[::-1], np.float64)
+    return pixels_to_grid(points, grid, frame_size)

@@ -16,11 +16,7 @@ _LARGEST_ID = 255  # void; objects are below
 
 
 def checked_ids(values: Any) -> UInt8[ndarray, "h w"]:
-    """Return a copy of the object ids of a mask: (H, W) booleans (True is object 1) or integers from 0 to 255.
-
-    Raises:
-        InputError: another type, shape or range.
-    """
+    """Return a copy of the ids of a mask, or raise InputError: (H, W) booleans (True is object 1) or integers."""
     array = _array(values, "A mask", "(height, width) array of object ids")
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"A mask has shape {array.shape}; expected (height, width).", _shape_remedy(array.shape))
@@ -43,11 +39,7 @@ def checked_ids(values: Any) -> UInt8[ndarray, "h w"]:
 
 
 def checked_absent(values: Any, ids: UInt8[ndarray, "h w"]) -> frozenset[int]:
-    """Return the ids, from 1 to 254, of objects declared absent from a mask.
-
-    Raises:
-        InputError: an invalid id, or one in the mask.
-    """
+    """Return the ids, from 1 to 254, of objects declared absent from a mask. Raises InputError if one is in it."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise InputError(f"Absent objects are {_kind(values)}; expected their ids.", "For example: absent={2, 3}.")
     absent = list(values)
@@ -61,11 +53,7 @@ def checked_absent(values: Any, ids: UInt8[ndarray, "h w"]) -> frozenset[int]:
 
 
 def checked_names(values: Any) -> tuple[str, ...]:
-    """Return joint names: at least one, all text, no duplicates.
-
-    Raises:
-        InputError: any other value.
-    """
+    """Return joint names: at least one, all text, no duplicates. Raises InputError otherwise."""
     if isinstance(values, str) or not isinstance(values, Sequence | ndarray):
         raise InputError(f"The names of keypoints are {_kind(values)}.", 'Give a sequence of text: ("nose", "tail").')
     names = tuple(values)
@@ -74,18 +62,13 @@ def checked_names(values: Any) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"A joint's name is {name!r}.", "Give each joint a name of at least one letter.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"Two joints have the name {twice!r}.", "Give each joint a different name.")
+        if names.count(name) > 1:
+            raise InputError(f"Two joints have the name {name!r}.", "Give each joint a different name.")
     return tuple(map(str, names))  # numpy.str_ is text, too
 
 
 def checked_positions(values: Any, names: tuple[str, ...]) -> Float32[ndarray, "j 2"]:
-    """Return a copy of the positions of joints: (J, 2) numbers, (x, y) in pixels; both NaN if absent.
-
-    Raises:
-        InputError: another type or shape, an infinite number, or only one of x and y.
-    """
+    """Return a copy of positions, or raise InputError: (J, 2) numbers, (x, y) in pixels; both NaN if absent."""
     array = _array(values, "Positions of keypoints", "(joints, 2) array of x and y")
     if array.shape != (len(names), 2):
         raise InputError(
@@ -103,11 +86,7 @@ def checked_positions(values: Any, names: tuple[str, ...]) -> Float32[ndarray, "
 
 
 def checked_confidence(values: Any, names: tuple[str, ...]) -> Float32[ndarray, " j"]:
-    """Return a copy of the confidence of joints: (J,) numbers from 0 to 1.
-
-    Raises:
-        InputError: another type, length or range, or NaN.
-    """
+    """Return a copy of the confidence of joints, or raise InputError: (J,) numbers from 0 to 1."""
     array = _array(values, "The confidence of keypoints", "(joints,) array of numbers from 0 to 1")
     if array.shape != (len(names),):
         raise InputError(
@@ -115,19 +94,14 @@ def checked_confidence(values: Any, names: tuple[str, ...]) -> Float32[ndarray, 
             "Give one number for each name, or leave it out.",
         )
     confidence = _floats(array, "A confidence")
-    within = (confidence >= 0) & (confidence <= 1)  # false for NaN
-    if not within.all():
-        first = int(within.argmin())
-        raise InputError(f"The confidence of {names[first]!r} is {confidence[first]}.", "It must lie in 0 to 1.")
+    for name, value in zip(names, confidence, strict=True):
+        if not 0 <= value <= 1:  # or NaN
+            raise InputError(f"The confidence of {name!r} is {value}.", "It must lie in 0 to 1.")
     return confidence
 
 
 def checked_skeleton(values: Any, joints: int) -> tuple[tuple[int, int], ...]:
-    """Return bones as pairs of joint numbers from 0 to `joints` - 1.
-
-    Raises:
-        InputError: any other value.
-    """
+    """Return bones as pairs of joint numbers from 0 to `joints` - 1. Raises InputError otherwise."""
     try:
         bones = [tuple(bone) for bone in values]
     except TypeError:

@@ -1,8 +1,4 @@
-"""Scores: pure functions on arrays.
-
-J, F and their statistics are those of the DAVIS challenge (Perazzi et al., CVPR 2016; davis2017-evaluation,
-`metrics.py` and `utils.py`), with its conventions at the image border and for empty masks.
-"""
+"""Scores: pure functions on arrays. J, F and their statistics follow davis2017-evaluation (Perazzi et al., 2016)."""
 
 from __future__ import annotations
 
@@ -15,25 +11,22 @@ from jaxtyping import Bool, Float, Float64, UInt64
 from numpy import ndarray
 
 BOUNDARY_BOUND = 0.008  # tolerance of F as a share of the image diagonal
+_Mask = Bool[ndarray, "h w"]
 
 
-def region_similarity(
-    truth: Bool[ndarray, "h w"], prediction: Bool[ndarray, "h w"], void: Bool[ndarray, "h w"] | None = None
-) -> float:
-    """J: intersection over union of two masks, 1 if both are empty. Void pixels count as outside of both."""
+def region_similarity(truth: _Mask, prediction: _Mask, void: _Mask | None = None) -> float:
+    """Return J: intersection over union of two masks, 1 if both are empty. Void pixels are outside both."""
     if void is not None:
         truth, prediction = truth & ~void, prediction & ~void
     union = np.count_nonzero(truth | prediction)
     return np.count_nonzero(truth & prediction) / union if union else 1.0
 
 
-def boundary_accuracy(
-    truth: Bool[ndarray, "h w"], prediction: Bool[ndarray, "h w"], void: Bool[ndarray, "h w"] | None = None
-) -> float:
-    """F: harmonic mean of the boundaries' precision and recall within `BOUNDARY_BOUND` of the diagonal.
+def boundary_accuracy(truth: _Mask, prediction: _Mask, void: _Mask | None = None) -> float:
+    """Return F: harmonic mean of the boundaries' precision and recall within `BOUNDARY_BOUND` of the diagonal.
 
-    The tolerance in pixels is rounded up: 8 for 480x854. The image border is never a boundary. Both boundaries empty:
-    1; one of them: 0.
+    The tolerance is rounded up to pixels: 8 for 480x854. The image border is never a boundary. If both boundaries are
+    empty, F is 1; if one is, 0.
     """
     if void is not None:
         truth, prediction = truth & ~void, prediction & ~void
@@ -48,7 +41,7 @@ def boundary_accuracy(
 
 
 def boundary_map(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """Pixels that differ from their right, lower or lower-right neighbour; neighbours outside count as equal."""
+    """Return pixels that differ from their right, lower or lower-right neighbour; neighbours outside are equal."""
     boundary: Bool[ndarray, "h w"] = np.zeros(mask.shape, bool)
     boundary[:, :-1] = mask[:, :-1] != mask[:, 1:]
     boundary[:-1] |= mask[:-1] != mask[1:]
@@ -58,41 +51,29 @@ def boundary_map(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What DAVIS reports of one object's values per frame.
+    """DAVIS's statistics of one object's values per frame."""
 
-    Attributes:
-        mean: over the frames that have a value.
-        recall: share of frames above 0.5; one without a value is not.
-        decay: mean of the first quarter less mean of the last.
-    """
-
-    mean: float
-    recall: float
-    decay: float
+    mean: float  # over the frames with a value
+    recall: float  # share of frames above 0.5; a frame without a value is not
+    decay: float  # mean of the first quarter less mean of the last
 
 
 def statistics(values: Float[ndarray, " t"]) -> Statistics:
-    """Mean, recall and decay over time (davis2017-evaluation, `db_statistics`).
+    """Return mean, recall and decay of J or F per scored frame (davis2017-evaluation, `db_statistics`).
 
-    Neighbouring quarters share the frame between them. Positions are whole numbers of any size here; the published
-    code keeps them in 8 bits, so that its decay is wrong from 256 values on.
-
-    Args:
-        values: J or F per scored frame; NaN where there is none.
-
-    Returns:
-        NaN for what no value is left for.
+    Frames without a value are NaN; a statistic without values is NaN. Neighbouring quarters share a frame. The
+    published code stores positions in 8 bits, so its decay is wrong from 256 values on; this one is not.
     """
     if not len(values):
         return Statistics(math.nan, math.nan, math.nan)
-    # What lies halfway between two positions goes up, for every length.
+    # halves round up, for every length
     ends = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(np.int64) - 1
     first, last = values[: ends[1] + 1], values[ends[3] :]
     return Statistics(_nan_mean(values), float(np.mean(values > 0.5)), _nan_mean(first) - _nan_mean(last))
 
 
 def box_side(mask: Bool[ndarray, "h w"]) -> float:
-    """The longer side of the smallest box around a mask, in pixels; 0 for an empty one."""
+    """Return the longer side of a mask's bounding box, in pixels; 0 for an empty mask."""
     rows, columns = np.nonzero(mask)
     return float(max(np.ptp(rows), np.ptp(columns)) + 1) if len(rows) else 0.0
 
@@ -100,37 +81,20 @@ def box_side(mask: Bool[ndarray, "h w"]) -> float:
 def correct_keypoints(
     truth: Float[ndarray, "j 2"], prediction: Float[ndarray, "j 2"], *, alpha: float, side: float
 ) -> Bool[ndarray, " j"]:
-    """PCK@alpha, before the mean: which points lie within alpha * side of the truth (Yang and Ramanan, PAMI 2013).
-
-    Args:
-        truth: (x, y) in pixels of the points that count.
-        prediction: (x, y) in pixels; a point that was not found (NaN) is wrong.
-        alpha: tolerance as a share of `side`; a distance of exactly that is right.
-        side: the longer side of the object's box, see `box_side`.
-    """
-    distances = np.hypot(*(prediction - truth).T)
-    correct: ndarray = distances <= alpha * side
-    return correct
+    """Return which points lie within alpha * `box_side` of the truth: PCK@alpha, before the mean. NaN is wrong."""
+    return np.asarray(np.hypot(*(prediction - truth).T) <= alpha * side)
 
 
 def jhmdb_normalisers(truth: Float[ndarray, "t j 2"], visible: Bool[ndarray, "t j"]) -> Float64[ndarray, " t"]:
-    """What distances are measured in, per frame: 0.6 of the diagonal of the box around the visible joints' truth.
+    """Return the unit of distances per frame, in pixels: 0.6 of the diagonal of the visible joints' true bounding box.
 
-    The rule of CRW's `eval_pck.py` (Jabri et al., NeurIPS 2020; videowalk), which takes 0.6 of the diagonal for the
-    length of the body.
-
-    Args:
-        truth: (x, y) in pixels.
-        visible: which joints the box is drawn around; that rule: those that the method has found.
-
-    Returns:
-        Pixels; 0 where fewer than two joints are visible.
+    The rule of CRW's `eval_pck.py` (Jabri et al., NeurIPS 2020; videowalk), where "visible" means found by the method.
+    It is 0 with fewer than two visible joints.
     """
     exact, counted = truth.astype(np.float64), visible[:, :, None]
     sides = np.where(counted, exact, -np.inf).max(1) - np.where(counted, exact, np.inf).min(1)
     sides[~visible.any(1)] = 0
-    normalisers: Float64[ndarray, " t"] = 0.6 * np.hypot(sides[:, 0], sides[:, 1])
-    return normalisers
+    return np.asarray(0.6 * np.hypot(sides[:, 0], sides[:, 1]))
 
 
 def pck_distances(
@@ -139,19 +103,11 @@ def pck_distances(
     visible: Bool[ndarray, "t j"],
     normaliser: Float[ndarray, " t"],
 ) -> Float64[ndarray, "t j"]:
-    """Distances between truth and prediction in units of the frame's normaliser; what PCK thresholds.
+    """Return the distances that PCK thresholds, in units of the frame's `jhmdb_normalisers`.
 
-    All frames that are given count; JHMDB's first frame, whose truth is given to the method, is left out by the caller.
-
-    Args:
-        truth: (x, y) in pixels.
-        prediction: (x, y) in the same pixels.
-        visible: which joints count.
-        normaliser: per frame, in pixels, see `jhmdb_normalisers`.
-
-    Returns:
-        NaN where a joint does not count; infinity, which is wrong at every threshold, for a joint that counts and has
-        no position (NaN), and where the normaliser is 0.
+    All frames count; the caller omits JHMDB's first frame, whose truth is given to the method. A joint that is not
+    visible is NaN. A visible joint without a position (NaN), or with a normaliser of 0, is infinite, which is wrong at
+    every threshold.
     """
     pixels = np.hypot(*np.moveaxis(prediction.astype(np.float64) - truth, 2, 0))
     known = visible & np.isfinite(pixels) & (normaliser > 0)[:, None]
@@ -161,16 +117,10 @@ def pck_distances(
 
 
 def joint_pck(distances: Sequence[Float64[ndarray, "_ j"]], threshold: float) -> Float64[ndarray, " j"]:
-    """PCK of each joint: the share of its distances up to `threshold`, over the frames of all clips together.
+    """Return each joint's PCK: the share of its distances up to `threshold`, over the frames of all clips.
 
-    JHMDB reports the plain mean of the joints.
-
-    Args:
-        distances: one array per clip, see `pck_distances`; NaN does not count.
-        threshold: in units of the normaliser; a distance of exactly that is right.
-
-    Returns:
-        Shares in [0, 1], NaN for a joint that never counted.
+    JHMDB reports the plain mean of the joints. `distances` has one array of `pck_distances` per clip. The result is NaN
+    for a joint that is never visible.
     """
     pooled = np.concatenate(distances)
     counted = np.count_nonzero(~np.isnan(pooled), axis=0)
@@ -181,13 +131,13 @@ def joint_pck(distances: Sequence[Float64[ndarray, "_ j"]], threshold: float) ->
 
 
 def _nan_mean(values: Float[ndarray, " t"]) -> float:
-    """Mean of what is not NaN, NaN where nothing is left."""
+    """Mean without NaN; NaN if all are."""
     left = values[~np.isnan(values)]
     return float(left.mean()) if len(left) else math.nan
 
 
 def _packed(points: Bool[ndarray, "h w"]) -> UInt64[ndarray, "h n"]:
-    """64 pixels of a row in a word, the leftmost in the lowest bit."""
+    """Pack 64 pixels of a row into a word, the leftmost in the lowest bit."""
     packed = np.packbits(points, axis=1, bitorder="little")
     height, width = packed.shape
     padded = np.zeros((height, math.ceil(width / 8) * 8), np.uint8)
@@ -196,15 +146,13 @@ def _packed(points: Bool[ndarray, "h w"]) -> UInt64[ndarray, "h n"]:
 
 
 def _count(words: UInt64[ndarray, "h n"]) -> int:
-    """Number of points among packed pixels."""
     return int(np.bitwise_count(words).sum())
 
 
 def _dilated(words: UInt64[ndarray, "h n"], radius: int) -> UInt64[ndarray, "h n"]:
-    """Packed pixels within `radius` of a point: the dilation by the disc of the reference, exactly.
+    """Dilate packed pixels by a disc, exactly as the reference. Bits past the right edge may be set.
 
-    A disc is a stack of rows; going towards its middle they only become wider, so each is made from the one before.
-    Bits past the right edge may be set.
+    A disc is a stack of rows that widen towards its center, so each row is made from the previous one.
     """
     height = len(words)
     dilated, row, half_width = np.zeros_like(words), words, 0
@@ -217,7 +165,6 @@ def _dilated(words: UInt64[ndarray, "h n"], radius: int) -> UInt64[ndarray, "h n
 
 
 def _widened(words: UInt64[ndarray, "h n"]) -> UInt64[ndarray, "h n"]:
-    """Packed pixels with their neighbours on the left and on the right."""
     widened: UInt64[ndarray, "h n"] = words | words << 1 | words >> 1
     widened[:, 1:] |= words[:, :-1] >> 63
     widened[:, :-1] |= words[:, 1:] << 63

@@ -39,6 +39,8 @@ from propagate.types import Frame, Label, LabelLike, Mask, Prediction, as_anchor
 from propagate.video import frames_from_arrays, open_video
 
 SplitMaps = Callable[[Float[Tensor, "c h w"]], tuple[Float[Tensor, "_ _ _"], ...]]
+_Features = Iterator[tuple[Frame, Float[Tensor, "c h w"]]]
+_Carried = Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]
 
 
 def track(
@@ -133,16 +135,14 @@ def for_label(
 def propagator_for(
     extractor: FeatureExtractor, settings: Settings, *, anchors: int = 1, tile_scores: int | None = None
 ) -> LabelPropagator | AttentionLabels:
-    """Build the propagator for an extractor's features: none is carried where the features are labels."""
+    """Build the propagator for an extractor's features, which for a `LabelReader` are the labels already."""
     options = settings.propagation
     if isinstance(extractor, LabelReader):
         return AttentionLabels(window=options.window, radius=options.radius)
     return LabelPropagator(**options.model_dump(), anchors=anchors, tile_scores=tile_scores)
 
 
-def _decode(
-    carried: Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]], settings: Settings
-) -> Iterator[Prediction]:
+def _decode(carried: _Carried, settings: Settings) -> Iterator[Prediction]:
     for soft, decode in ahead(carried, LABELS_AHEAD, initializer=_on_this_device()):
         with _memory_errors():
             prediction = decode()
@@ -150,12 +150,12 @@ def _decode(
 
 
 def _carry(
-    features: Iterator[tuple[Frame, Float[Tensor, "c h w"]]],
+    features: _Features,
     anchors: Mapping[int, Label],
     maps_of: SplitMaps,
     propagator: LabelPropagator | AttentionLabels,
     codec: LabelCodec[Any],
-) -> Iterator[tuple[Float[Tensor, "l h w"], Callable[[], Prediction]]]:
+) -> _Carried:
     """Yield every frame's soft labels, and a function that decodes its prediction."""
     missing = set(anchors)
     for frame, packed in features:
@@ -206,9 +206,7 @@ def with_frames(
         yield waiting.popleft(), prediction
 
 
-def extract(
-    frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings
-) -> Iterator[tuple[Frame, Float[Tensor, "c h w"]]]:
+def extract(frames: Iterable[Frame], extractor: FeatureExtractor, settings: Settings) -> _Features:
     """Yield every frame with its features, in batches of `features.batch_size`, or of a pass if that is larger.
 
     The next batch is read during the computation of this one. An extractor that fits a clip (the basis of a PCA) fits
@@ -246,9 +244,8 @@ def _memory_errors() -> Iterator[None]:
     remedy = "Lower video.short_side, features.batch_size or propagation.n_last with --set, or give a --max-memory."
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemoryError("Memory ran out.", remedy) from error
-    except RuntimeError as error:
-        if "allocate" in str(error) and "memory" in str(error):  # torch's CPU allocator has no class of its own
+    except (MemoryError, RuntimeError) as error:
+        by_cpu_allocator = "allocate" in str(error) and "memory" in str(error)  # of torch, which has no class for it
+        if by_cpu_allocator or isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise OutOfMemoryError("Memory ran out.", remedy) from error
         raise

@@ -12,10 +12,7 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def printable(text: str | Path) -> str:
-    r"""Return a path or foreign text as one line that can be printed and encoded.
-
-    A byte that is not UTF-8 becomes `\xe9`, a control character `\x1b`, a line break `\n`. Idempotent.
-    """
+    r"""Return a path or foreign text as one printable line: with `\n`, `\x1b`, and `\xe9` for no UTF-8. Idempotent."""
     return _UNPRINTABLE.sub(_escaped, str(text))
 
 

@@ -1,12 +1,12 @@
-"""With what a result was made: every setting with its origin, the weights, and the versions that decide about it."""
+"""The provenance of a result: every setting with its origin, the weights, and the versions that affect it."""
 
 from __future__ import annotations
 
 import inspect
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -22,59 +22,45 @@ from propagate.features.networks.digests import fingerprint
 from propagate.features.networks.local_files import files_in, named_files
 from propagate.propagation.cpu.transfer import MOST_TOP_K, kernels
 from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
+from propagate.settings.overrides import flatten
 from propagate.version import __version__
 from propagate.weights.locating import version_of
 
-# module -> distributions that provide it, the one we ask for first
+# library -> distributions that provide it, our dependency first
 DISTRIBUTIONS = {
-    "torch": ("torch",),
-    "diffusers": ("diffusers",),
-    "transformers": ("transformers",),
-    "numba": ("numba",),
-    "av": ("av",),
+    **{name: (name,) for name in ("torch", "diffusers", "transformers", "numba", "av")},
     "decord": ("decord2", "decord", "eva-decord"),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
-    "numpy": ("numpy",),
-    "pillow": ("pillow",),
-    "scipy": ("scipy",),
-    "safetensors": ("safetensors",),
+    **{name: (name,) for name in ("numpy", "pillow", "scipy", "safetensors")},
 }
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value and where it came from ("default", "preset NAME", "--set" or the option)."""
+    """A value and its origin: "default", "preset NAME", "--set" or the option."""
 
     value: Any
     origin: str
 
 
 def all_settings(resolved: ResolvedSettings) -> dict[str, Setting]:
-    """Dotted key -> value and origin, the extractor's own options with their defaults included.
-
-    Raises:
-        UsageError: no such extractor, or it has no such option.
-    """
-    dump = resolved.settings.model_dump()
-    found = {key: Setting(_value(dump, key), origin) for key, origin in resolved.origins.items()}
-    features = resolved.settings.features
+    """Return dotted key -> value and origin, with all extractor options. Raises UsageError for an unknown one."""
+    dump, features = resolved.settings.model_dump(), resolved.settings.features
+    values = dict(flatten(dump))
+    found = {key: Setting(values[key], origin) for key, origin in resolved.origins.items()}
     defaults = dict(_defaults("features", features.name, features.options))
     for place, part in enumerate(_parts(features)):
         prefix = f"features.parts.{place}"
         defaults |= {f"{prefix}.{key}": value for key, value in PART_DEFAULTS.items()}
         own = dict(_defaults(prefix, part["name"], part_options(part)))
-        defaults |= {key: value for key, value in own.items() if key != f"{prefix}.device"}  # the fusion's own
+        defaults |= {key: value for key, value in own.items() if key != f"{prefix}.device"}  # the fusion sets it
     found |= {key: Setting(value, "default") for key, value in defaults.items() if key not in found}
     sections = list(dump)
     return dict(sorted(found.items(), key=lambda item: _order(item[0], sections)))
 
 
-def _value(dump: Any, key: str) -> Any:
-    return reduce(lambda values, part: values[int(part) if isinstance(values, list) else part], key.split("."), dump)
-
-
 def _order(key: str, sections: list[str]) -> tuple[int, int]:
-    """By section; parts of a fusion after its other options, one part after the other."""
+    """Sort by section; parts of a fusion after its other options."""
     section, *rest = key.split(".")
     return sections.index(section), 1 + int(rest[1]) if len(rest) > 2 and rest[0] == "parts" else 0
 
@@ -95,7 +81,7 @@ def _defaults(prefix: str, name: str, options: Mapping[str, Any]) -> Iterator[tu
 
 
 def extractors(features: FeatureSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield prefix, name and options of the extractor and, of a fusion, of every part, at any depth."""
+    """Yield prefix, name and options of the extractor and of all parts of a fusion, at any depth."""
     waiting: list[tuple[str, str, dict[str, Any]]] = [("", features.name, dict(features.options))]
     for prefix, name, options in waiting:
         yield prefix, name, options
@@ -106,12 +92,9 @@ def extractors(features: FeatureSettings) -> Iterator[tuple[str, str, dict[str, 
 
 
 def local_weights(features: FeatureSettings) -> dict[str, str]:
-    """Option -> fingerprint of the files that it names on this machine; those of the package under "weights".
+    """Return option -> fingerprint of its local files, every byte; the package's own files under "weights".
 
-    Every byte counts. Other weights, of a hub or the registry, are in `fetched_weights`.
-
-    Raises:
-        WeightsError: a file cannot be read.
+    `fetched_weights` covers weights of a hub or the registry. Raises WeightsError if a file cannot be read.
     """
     found = {}
     for prefix, name, options in extractors(features):
@@ -129,12 +112,7 @@ def local_weights(features: FeatureSettings) -> dict[str, str]:
 
 
 def fetched_weights(features: FeatureSettings) -> dict[str, str]:
-    """Name of a model or repository -> its commit or digest, where that is known: a branch moves under one name.
-
-    Raises:
-        UsageError: an option that does not fit.
-        WeightsError: see `version_of`.
-    """
+    """Return name of a model or repository -> its commit or digest, if known. Errors as `version_of`."""
     found: dict[str, str] = {}
     for _, name, options in extractors(features):
         if name in EXTRACTORS and name != "fusion":
@@ -143,31 +121,23 @@ def fetched_weights(features: FeatureSettings) -> dict[str, str]:
 
 
 def device_of(features: FeatureSettings) -> torch.device:
-    """Return where features of these settings are computed.
-
-    Raises:
-        UsageError: no such extractor or device.
-    """
+    """Return the device of these features. Raises UsageError: unknown extractor or device."""
     named = features.options.get("device", extractor_options(features.name).get("device", "cpu"))
     return resolve_device(str(named))
 
 
 def device_record(device: torch.device) -> dict[str, Any]:
-    """Return what tells devices apart by which results differ."""
+    """Return the properties of a device that affect results."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "bfloat16": computes_in_bfloat16(device),  # which decides what a dtype of "auto" is
+        "bfloat16": computes_in_bfloat16(device),  # determines a dtype of "auto"
     }
 
 
 def depends_on_threads(settings: Settings) -> bool:
-    """Whether results made with these settings differ in their last digits with the number of threads.
+    """Return whether the last digits of results depend on the number of threads.
 
-    They do not where a GPU computes the features, nor with `rgb` and `compact` on a CPU, as long as the transfer step
-    is the compiled one. Baselines have no settings; they do not either.
-
-    Raises:
-        UsageError: no such extractor or device.
+    They do not if a GPU computes the features, or with `rgb` and `compact` on a CPU and the compiled transfer step.
     """
     features, propagation = settings.features, settings.propagation
     if device_of(features).type != "cpu":
@@ -177,15 +147,11 @@ def depends_on_threads(settings: Settings) -> bool:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, of this package and of those that decide about the result; None where one is missing."""
+    """Return versions of Python, this package and the libraries that affect results; None if one is missing."""
     found: dict[str, str | None] = {"python": platform.python_version(), "propagate": __version__}
     for name, distributions in DISTRIBUTIONS.items():
-        found[name] = next((v for d in distributions if (v := _version(d)) is not None), None)
+        found[name] = None
+        for distribution in reversed(distributions):
+            with suppress(PackageNotFoundError):
+                found[name] = version(distribution)
     return found
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

@@ -1,4 +1,4 @@
-"""A pipeline's stages in threads of their own: in order, and never further ahead than said."""
+"""Run stages of a pipeline in threads: in order, with bounded lookahead."""
 
 from __future__ import annotations
 
@@ -15,44 +15,28 @@ _END: Any = object()
 def ahead(
     items: Iterable[_T], size: int, *, initializer: Callable[[], None] | None = None
 ) -> Generator[_T, None, None]:
-    """The items, made in a thread of its own while the ones before are being used.
+    """Yield the items, computed up to `size` (at least 1) ahead in another thread while earlier ones are used.
 
-    The thread starts with the first item that is asked for. It ends with the last item, where making one raises
-    (which is raised here, behind the items before it, with its traceback), and where this generator is closed or
-    dropped early; then the item in work is still finished, and `items` closed if it is a generator.
-
-    Warnings that are given while items are made go where those of the thread go that asked for the first one.
-
-    Args:
-        items: any iterable; it is used in the thread alone, and need not be safe to share.
-        size: items that are made or in the making beyond the one that was given out last, 1 or more.
-        initializer: called in the thread before anything else.
-
-    Raises:
-        ValueError: size below 1.
+    The thread starts with the first item and calls `initializer` first. It ends with the last item, with an error
+    (raised here after the items before it, with its traceback), or when this generator is closed or dropped; then the
+    current item is finished, and `items` closed if it is a generator. Only the thread uses `items`, which need not be
+    thread-safe. Warnings go where the warnings of the consuming thread go.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     source, context = _through(items), copy_context()
-    pool = ThreadPoolExecutor(1, "ahead", initializer or _nothing)
+    pool = ThreadPoolExecutor(1, "ahead", initializer)
     try:
-        waiting = deque(pool.submit(context.run, _next, source) for _ in range(size))
+        waiting = deque(pool.submit(context.run, next, source, _END) for _ in range(size))
         while (item := waiting.popleft().result()) is not _END:
-            waiting.append(pool.submit(context.run, _next, source))
+            waiting.append(pool.submit(context.run, next, source, _END))
             yield item
-            del item  # what was used is not held while the next one is waited for
+            del item  # not held while waiting for the next one
     finally:
         pool.shutdown(cancel_futures=True)
         source.close()
 
 
 def _through(items: Iterable[_T]) -> Generator[_T, None, None]:
-    # a generator that has raised is at its end; of other iterators, asked again, that is not certain
+    # a generator that raised is finished; other iterators may continue
     yield from items
-
-
-def _next(source: Generator[_T, None, None]) -> _T:
-    return next(source, _END)
-
-
-def _nothing() -> None: ...

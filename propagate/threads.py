@@ -1,12 +1,12 @@
-"""Threads of ours, whose sums do not depend on how many there are.
+"""Thread pools whose results do not depend on the number of threads: one thread computes a whole piece of work.
 
-torch splits a product or a norm among its threads, and the parts are rounded one by one: another number of threads
-gives other last digits. Here a piece of work is one thread's, whole, and threads share out the pieces.
+torch would split a product or a norm among its threads and round the parts.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, wraps
@@ -15,67 +15,48 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-MOST_THREADS = 16  # each holds what its piece of work takes
-
+MOST_THREADS = 16  # each holds the memory of its piece of work
 Run = Callable[[Callable[[Any], None], list[Any]], None]
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def usual_threads() -> int:
-    """Return how many threads share out pieces of work: as many as torch would take, up to `MOST_THREADS`."""
+    """Return the number of threads: torch's, up to `MOST_THREADS`."""
     return min(torch.get_num_threads(), MOST_THREADS)
 
 
 def in_threads(threads: int) -> Run:
-    """Return a function that calls a function with each of some things, `threads` at a time.
+    """Return a parallel `map` without results. With several threads, torch uses one thread in each."""
 
-    With `threads` above 1, torch has one thread in each call, and calls never wait for one another.
-    """
-
-    def run(function: Callable[[Any], None], things: list[Any]) -> None:
-        if threads == 1:
-            for thing in things:
-                function(thing)
-        else:
-            for _ in _pool(threads).map(function, things):  # raises what a thread raised
-                pass
+    def run(function: Callable[[Any], None], items: list[Any]) -> None:
+        deque(map(function, items) if threads == 1 else _pool(threads, "transfer").map(function, items), maxlen=0)
 
     return run
 
 
 def on_one_thread(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Decorate a function of few operations: torch has one thread in it, and its result the same bits everywhere."""
+    """Decorate a function of few operations: torch uses one thread in it, so that its bits never vary."""
 
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         if torch.get_num_threads() == 1:
             return function(*args, **kwargs)
-        return _single().submit(function, *args, **kwargs).result()
+        return _pool(1, "single").submit(function, *args, **kwargs).result()
 
     return call
 
 
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads whose torch operations take one thread each: torch's own would wait for each other at every product."""
-    return _started(threads, "transfer")
-
-
-@lru_cache(maxsize=1)
-def _single() -> ThreadPoolExecutor:
-    return _started(1, "single")
-
-
-def _started(threads: int, name: str) -> ThreadPoolExecutor:
+@lru_cache(maxsize=2)
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads whose torch operations use one thread each: torch's own threads wait for each other at every product."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-    # torch takes the number for the thread that sets it, and for threads that have not asked for theirs yet
+    # torch sets the number for the calling thread, and for threads that have not read theirs yet
     usual = torch.get_num_threads()
     ready = Barrier(threads + 1)
 
     def start() -> None:
-        torch.get_num_threads()  # else the first operation would ask, and be told the usual number
+        torch.get_num_threads()  # else the first operation would read the usual number
         torch.set_num_threads(1)
         ready.wait()
 
@@ -86,10 +67,5 @@ def _started(threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def _forget() -> None:
-    _pool.cache_clear()
-    _single.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):  # a child has the pools' objects and none of their threads
-    os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # a child inherits the pools without their threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

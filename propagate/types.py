@@ -1,7 +1,6 @@
-"""The types that modules exchange: frames, labels, predictions.
+"""The types that modules exchange: frames, labels, predictions. For coordinates see `propagate.geometry`.
 
-Coordinates, everywhere: x runs to the right, y down, and a pixel's center has integer coordinates, so the
-top-left pixel is (0, 0) and the picture spans from -0.5 to width - 0.5. Sizes are (height, width).
+Sizes are (height, width), points (x, y) with integer pixel centers: the top-left pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -40,19 +39,12 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video, the right way up.
+    """One picture of a video, upright."""
 
-    Attributes:
-        pixels: (H, W, 3) uint8, RGB.
-        index: position in the source, from 0.
-        time_s: presentation time in seconds.
-        name: file name of the picture without suffix, unescaped (see `printable`); None in a video.
-    """
-
-    pixels: UInt8[ndarray, "h w 3"]
-    index: int
-    time_s: float
-    name: str | None = None
+    pixels: UInt8[ndarray, "h w 3"]  # RGB
+    index: int  # position in the source, from 0
+    time_s: float  # presentation time in seconds
+    name: str | None = None  # file name of the picture without suffix, unescaped (see `printable`); None in a video
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,45 +59,29 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """Properties of a video known before its frames are read.
+    """Properties of a video known before its frames are read."""
 
-    Attributes:
-        width, height: in pixels, after rotation.
-        count: number of frames; None if only reading to the end can tell.
-        rate: average frames per second; None for a folder of pictures.
-        source: the path, as the user gave it.
-        reader: name of the reader: "decord", "pyav", "folder" or "arrays".
-        notes: sentences for the user (what was converted, what is damaged).
-        names: `Frame.name` of the chosen pictures of a folder, in order; None for a video.
-        indices: indices of the frames to be read; None if unknown.
-    """
-
-    width: int
+    width: int  # in pixels, after rotation
     height: int
-    count: int | None
-    rate: float | None
-    source: str
-    reader: str
-    notes: tuple[str, ...] = ()
-    names: tuple[str, ...] | None = None
-    indices: range | None = None
+    count: int | None  # number of frames; None if only reading to the end can tell
+    rate: float | None  # average frames per second; None for a folder of pictures
+    source: str  # the path, as the user gave it
+    reader: str  # "decord", "pyav", "folder" or "arrays"
+    notes: tuple[str, ...] = ()  # sentences for the user (what was converted, what is damaged)
+    names: tuple[str, ...] | None = None  # `Frame.name` of the chosen pictures of a folder, in order; None for a video
+    indices: range | None = None  # indices of the frames to be read; None if unknown
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Mask:
     """Object ids per pixel, copied; booleans (True is object 1) and other integers are converted.
 
-    Attributes:
-        ids: (H, W) uint8; 0 background, 1 to 254 objects (never renumbered), 255 void.
-        absent: objects declared absent. An object neither in `ids` nor here keeps its prediction where the mask
-            annotates a later frame.
-
     Raises:
         InputError: another shape, values outside 0 to 255, floats; `absent` has an invalid id or one in the mask.
     """
 
-    ids: UInt8[ndarray, "h w"]
-    absent: Set[int]
+    ids: UInt8[ndarray, "h w"]  # 0 background, 1 to 254 objects (never renumbered), 255 void
+    absent: Set[int]  # objects declared absent; in a later frame, objects neither here nor in `ids` are predicted
 
     def __init__(self, ids: ArrayLike, absent: Ids = frozenset()) -> None:
         object.__setattr__(self, "ids", checked_ids(ids))
@@ -136,21 +112,15 @@ class Mask:
 class Keypoints:
     """Named points of one frame. Arrays are copied and converted to float32.
 
-    Attributes:
-        positions: (J, 2) float32, (x, y) in pixels; both NaN for an absent joint.
-        names: J different names; J is at least 1.
-        skeleton: pairs of joint numbers, from 0, to draw as bones.
-        confidence: (J,) float32 in [0, 1]; default: 1 for a joint with a position, 0 for an absent one.
-
     Raises:
         InputError: another shape or length, an infinite position, only one of x and y, a confidence outside [0, 1], a
             duplicate or empty name, or a bone between joints that do not exist.
     """
 
-    positions: Float32[ndarray, "j 2"]
-    names: tuple[str, ...]
-    skeleton: tuple[tuple[int, int], ...]
-    confidence: Float32[ndarray, " j"]
+    positions: Float32[ndarray, "j 2"]  # (x, y) in pixels; both NaN for an absent joint
+    names: tuple[str, ...]  # at least 1, no duplicates
+    skeleton: tuple[tuple[int, int], ...]  # pairs of joint numbers, from 0, to draw as bones
+    confidence: Float32[ndarray, " j"]  # in [0, 1]; default: 1 for a joint with a position, 0 for an absent one
 
     def __init__(
         self, positions: ArrayLike, names: Names, skeleton: Bones = (), confidence: ArrayLike | None = None
@@ -185,11 +155,7 @@ else:
 
 
 def as_label(value: LabelLike) -> Label:
-    """Return a label unchanged, or an array of ids as a mask.
-
-    Raises:
-        InputError: a path, positions without names, an array without an object, or an invalid `Mask`.
-    """
+    """Return a label unchanged, or an array of ids as a mask. Raises InputError if it is invalid or has no object."""
     if isinstance(value, Mask | Keypoints):
         return value
     shape = tuple(getattr(value, "shape", ()))
@@ -210,11 +176,7 @@ def as_label(value: LabelLike) -> Label:
 
 
 def as_anchors(values: LabelLike | Mapping[int, LabelLike]) -> Label | dict[int, Label]:
-    """Apply `as_label` to a label, or to each value of a mapping from frame index to label.
-
-    Raises:
-        InputError: see `as_label`; the message names the frame.
-    """
+    """Apply `as_label` to a label, or to each value of a mapping from frame index to label; errors name the frame."""
     if not isinstance(values, Mapping):
         return as_label(values)
     anchors = {}
@@ -228,20 +190,15 @@ def as_anchors(values: LabelLike | Mapping[int, LabelLike]) -> Label | dict[int,
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The result for one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set.
+    """The result for one frame, at the frame's own size. Exactly one of `mask` and `keypoints` is set."""
 
-    Attributes:
-        index, time_s, name: as in `Frame`.
-        confidence: in [0, 1], per object id (masks) or joint name (keypoints); defined by the codec.
-        soft: (L, h, w) soft labels on the grid, with `output.soft`.
-    """
-
-    index: int
+    index: int  # like `time_s` and `name` as in `Frame`
     time_s: float
     mask: Mask | None = None
     keypoints: Keypoints | None = None
+    # in [0, 1], per object id (masks) or joint name (keypoints); defined by the codec
     confidence: Mapping[int, float] | Mapping[str, float] = field(default_factory=dict)
-    soft: Float[Tensor, "l h w"] | None = None
+    soft: Float[Tensor, "l h w"] | None = None  # soft labels on the grid, with `output.soft`
     name: str | None = None
 
     @property

@@ -554,7 +554,7 @@ def test_a_path_and_an_array_are_a_video_and_a_mask(tmp_path, settings):
     ("label", "words"),
     [
         (np.zeros((4, 2), np.float32), "positions without names.*Keypoints"),
-        ({0: np.full(SIZE, 255, np.uint8)}, "Frame 0: A mask without an object"),
+        ({0: np.full(SIZE, 255, np.uint8)}, "Frame 0: The mask has no object"),
         ("mask.png", "read_mask"),
     ],
 )

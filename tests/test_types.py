@@ -24,7 +24,7 @@ shapes_2d = array_shapes(min_dims=2, max_dims=2, max_side=6)
 def test_a_mask_holds_what_was_given_or_refuses_it(values: np.ndarray) -> None:
     fits = values.min() >= 0 and values.max() <= 255
     if not fits:
-        with pytest.raises(InputError, match=r"values from -?\d+ to -?\d+ was given; wanted: 0 to 255"):
+        with pytest.raises(InputError, match=r"values from -?\d+ to -?\d+; expected 0 to 255"):
             Mask(values)
         return
     mask = Mask(values)
@@ -37,21 +37,21 @@ def test_a_mask_holds_what_was_given_or_refuses_it(values: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros((2, 3)), "mask of float64 was given; wanted: whole numbers.*astype.*mask > 0.5"),
-        (np.zeros((2, 3, 1), np.uint8), r"shape \(2, 3, 1\).*wanted: \(height, width\).*mask\[..., 0\]"),
+        (np.zeros((2, 3)), "mask has type float64; expected integers.*astype.*mask > 0.5"),
+        (np.zeros((2, 3, 1), np.uint8), r"shape \(2, 3, 1\).*expected \(height, width\).*mask\[..., 0\]"),
         (np.zeros((1, 2, 3), np.uint8), r"mask\[0\]"),
-        (np.zeros((2, 2, 3), np.uint8), "color picture.*read_mask"),
-        (np.zeros((2, 9, 9), np.uint8), "Merge layers"),
+        (np.zeros((2, 2, 3), np.uint8), "Convert colors.*read_mask"),
+        (np.zeros((2, 9, 9), np.uint8), "Merge the layers"),
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((0, 4), np.uint8), r"shape \(0, 4\)"),
-        (np.array([["a"]]), "mask of <U1"),
-        (np.array([[None]]), "mask of object"),
+        (np.array([["a"]]), "mask has type <U1"),
+        (np.array([[None]]), "mask has type object"),
         (np.ma.masked_array(np.zeros((2, 2), np.uint8), True), "masked array.*filled"),
         ([[1, 2], [3]], "do not form an array"),
-        ("mask.png", "'mask.png' was given.*read_mask"),
+        ("mask.png", "text 'mask.png'.*read_mask"),
         (Path("mask.png"), "read_mask"),
-        (None, "a NoneType was given"),
-        (torch.zeros(2, 2), "a Tensor was given.*Convert it to a NumPy array"),
+        (None, "cannot be a NoneType"),
+        (torch.zeros(2, 2), "cannot be a Tensor.*Convert it to a NumPy array"),
     ],
 )
 def test_a_mask_that_is_none_says_what_was_given_and_what_is_wanted(values: Any, message: str) -> None:
@@ -91,7 +91,7 @@ def test_keypoints_hold_what_was_given_or_refuse_it(points: list[tuple[float, fl
         wanted = values.astype(np.float32)
     absent = np.isnan(wanted).all(1)
     if not (absent | np.isfinite(wanted).all(1)).all():
-        with pytest.raises(InputError, match=r"wanted: two finite numbers.*both are NaN"):
+        with pytest.raises(InputError, match=r"expected two finite numbers.*both are NaN"):
             Keypoints(values, names)
         return
     keypoints = Keypoints(values, names)
@@ -115,18 +115,21 @@ def test_a_confidence_lies_in_0_to_1(value: float) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"names": ("a", "b", "c")}, r"shape \(2, 2\) were given for 3 names; wanted: \(3, 2\)"),
+        ({"names": ("a", "b", "c")}, r"shape \(2, 2\) for 3 names; expected \(3, 2\)"),
         ({"names": ("a", "a")}, "Two joints have the name 'a'"),
         ({"names": ("a", " ")}, "name is ' '"),
         ({"names": ("a", 3)}, "name is 3"),
         ({"names": "ab"}, "names of keypoints are a str"),
-        ({"names": ()}, "without a joint"),
+        ({"names": ()}, "have no joint"),
         ({"positions": np.zeros((2, 3))}, r"shape \(2, 3\)"),
-        ({"positions": np.array([["1", "2"], ["3", "4"]])}, "Positions of <U1"),
-        ({"positions": np.array([[1, 2], [None, None]])}, "Positions of object.*NaN where a joint is absent"),
+        ({"positions": np.array([["1", "2"], ["3", "4"]])}, "Positions cannot have type <U1"),
+        (
+            {"positions": np.array([[1, 2], [None, None]])},
+            "cannot have type object.*NaN where a joint is absent",
+        ),
         ({"positions": np.array([[1, 2], [3, np.nan]])}, r"position of 'tail' is \(3.0, nan\)"),
-        ({"confidence": np.ones(3)}, r"shape \(3,\) was given for 2 names"),
-        ({"skeleton": ((0, 2),)}, r"bone \(0, 2\); wanted: joint numbers from 0 to 1"),
+        ({"confidence": np.ones(3)}, r"shape \(3,\) for 2 names"),
+        ({"skeleton": ((0, 2),)}, r"bone \(0, 2\); expected joint numbers from 0 to 1"),
         ({"skeleton": ((0, -1),)}, r"bone \(0, -1\)"),
         ({"skeleton": ((0, 0.5),)}, r"bone \(0, 0.5\)"),
         ({"skeleton": ((0, 1, 1),)}, "pairs of joints"),
@@ -156,9 +159,9 @@ def test_an_array_is_a_mask_where_a_label_is_wanted() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (POINTS, r"shape \(2, 2\) was given as a label: positions without names\?.*Keypoints\(array, names\)"),
-        (np.zeros((4, 4), np.uint8), "without an object.*every pixel is background"),
-        (np.full((4, 4), 255, np.uint8), "without an object.*255, which is void.*mask > 0"),
+        (POINTS, r"shape \(2, 2\): positions without names\?.*Keypoints\(array, names\)"),
+        (np.zeros((4, 4), np.uint8), "has no object.*every pixel is background"),
+        (np.full((4, 4), 255, np.uint8), "has no object.*255, which is void.*mask > 0"),
         ("mask.png", "read_mask"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Features on disk, so that a second pass over a clip costs only the transfer."""
+"""Features on disk, so that a second run costs only the transfer. Imports features, provenance and files."""

@@ -1,24 +1,20 @@
-"""An extractor whose features are kept on disk: a second pass over a clip (a corrected mask, another top-k) costs only
-the transfer.
+"""An extractor with a cache on disk: a second pass over a clip (corrected mask, other top-k) costs only the transfer.
 
-What features are kept under is what they are made from, and nothing else:
-
-- a folder per way of making them, see `feature_cache.identity`. Its `extractor.json` says what was hashed, and
-  what the rest of the program has to know of the extractor, so that it need not be built;
-- a file per picture, named by a hash of the picture as the network gets it, at its working size, its index and, where
-  the extractor learns something from the first frame, that frame. Where a picture lies, what the file is called and
-  when it was changed plays no part; a clip that was moved, cut at its end or packed anew without loss is known again.
-
-Features are kept as the extractor gives them, in its precision: results are the same bit for bit.
+A folder per identity of the extractor (`feature_cache.identity`) has an `extractor.json`, with a description that saves
+building it, and a file per picture. Its name is a hash of the network's input at its working size, its index and, if
+the extractor fits the first frame, that frame. Path, name and time of the source do not matter: a clip that was moved,
+cut at its end or re-encoded without loss hits the cache. Features keep their precision, so results are equal bit for
+bit.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,42 +29,26 @@ from propagate.features.extractor import EnsembleExtractor, FinerExtractor
 from propagate.features.finer import both_maps
 from propagate.formats import settings_hash
 from propagate.provenance import device_of
-from propagate.settings import FeatureSettings, ResolvedSettings
-
-_DESCRIPTION = "extractor.json"
+from propagate.settings import ResolvedSettings
 
 
 class CachedExtractor:
-    """An extractor whose features are taken from a cache where they are there.
+    """An extractor that reads features from a cache; the network is built at the first picture that is not cached."""
 
-    The extractor itself is built, and its weights are read, when there is a picture that the cache does not have.
-
-    Args:
-        resolved: settings; those of the features name the extractor.
-        cache: where features are kept.
-
-    Attributes:
-        device: where the features lie.
-
-    Raises:
-        UsageError: unknown extractor or option.
-        WeightsError: weights cannot be read.
-    """
-
-    draws_per_pass: int  # of an ensemble only: whoever asks for the attribute asks whether it is one
+    draws_per_pass: int  # set for an ensemble only, because `EnsembleExtractor` is recognized by it
 
     def __init__(self, resolved: ResolvedSettings, cache: FeatureCache) -> None:
-        self.device = device_of(resolved.settings.features)
+        features = resolved.settings.features
+        self.device = device_of(features)
         self._cache = cache
-        self._lazy = _Lazy(resolved.settings.features)
+        self._build = functools.cache(partial(build_extractor, features.name, **features.options))
         identity = extractor_identity(resolved, self.device)
-        known = read_description(cache.folder / _name(identity), identity)
-        is_new = known is None
+        cached = known = read_description(cache.folder / settings_hash(identity)[:32], identity)
         if known is None:
             known = describe(self.network)
-            identity = extractor_identity(resolved, self.device)  # of weights that may have been fetched just now
-        self._folder = cache.claim(_name(identity))
-        if is_new:
+            identity = extractor_identity(resolved, self.device)  # weights may have been downloaded just now
+        self._folder = cache.claim(settings_hash(identity)[:32])
+        if cached is None:
             write_description(self._folder, identity, known)
         self.stride, self.channels, self.multiple = known.stride, known.channels, known.multiple
         self.finer_stride, self.finer_channels = known.finer_stride, known.finer_channels
@@ -81,13 +61,13 @@ class CachedExtractor:
 
     @property
     def is_built(self) -> bool:
-        """Whether the extractor itself was built, here or for another clip."""
-        return self._lazy.extractor is not None
+        """Whether the network was built, here or for another clip."""
+        return self._build.cache_info().currsize > 0
 
     @property
     def network(self) -> FeatureExtractor:
-        """The extractor itself, which is built where it was not."""
-        return self._lazy.built()
+        """The cached extractor, built at the first access."""
+        return self._build()
 
     @torch.no_grad()
     def __call__(
@@ -100,12 +80,12 @@ class CachedExtractor:
     def with_finer(
         self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
     ) -> Float[Tensor, "b e y x"]:
-        """See `FinerExtractor`; kept beside what a call gives."""
+        """See `FinerExtractor`; cached separately from the features of a call."""
         return self._features(images, indices, finer=True)
 
     def _features(self, images: Tensor, indices: Sequence[int] | None, *, finer: bool) -> Tensor:
         numbers = list(range(len(images)) if indices is None else indices)
-        if is_in_torch_dispatch_mode():  # an estimate: the pictures have no content
+        if is_in_torch_dispatch_mode():  # a dry run: the pictures have no content
             return self._computed(images, numbers, finer)
         paths = [self._path(image, number, finer) for image, number in zip(images, numbers, strict=True)]
         found = [self._load(path, image, finer) for path, image in zip(paths, images, strict=True)]
@@ -121,7 +101,7 @@ class CachedExtractor:
         return torch.stack([features.to(self.device) for features in found if features is not None])
 
     def anchored(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None) -> FeatureExtractor:
-        """See `AnchoredExtractor`: learned when the first features are computed."""
+        """See `AnchoredExtractor`: fitted when the first features are computed."""
         if is_in_torch_dispatch_mode():
             return anchored(self.network, images, indices)
         if not self._learns:
@@ -149,24 +129,6 @@ class CachedExtractor:
         channels = both_maps(self).channels if finer else self.channels
         found = self._cache.load(path)
         return found if found is not None and found.shape == (channels, rows, columns) else None
-
-
-def _name(identity: Mapping[str, Any]) -> str:
-    """Of the folder of the features."""
-    return settings_hash(identity)[:32]
-
-
-class _Lazy:
-    """An extractor that is built when it is asked for."""
-
-    def __init__(self, settings: FeatureSettings) -> None:
-        self.extractor: FeatureExtractor | None = None
-        self._settings = settings
-
-    def built(self) -> FeatureExtractor:
-        if self.extractor is None:
-            self.extractor = build_extractor(self._settings.name, **self._settings.options)
-        return self.extractor
 
 
 def _digest(pictures: Tensor, indices: Sequence[int]) -> bytes:

@@ -1,8 +1,8 @@
-"""What decides about features beside the pictures, and what the program has to know of an extractor.
+"""The identity of an extractor, which determines its features, and its description.
 
-The identity is all feature settings, defaults included, but for the batch; the whole content of weights that were named
-as files, and the commit or digest of those that were fetched; the kind of device; the versions of what computes; the
-code of our extractors, and of other packages' every installed file.
+The identity consists of all feature settings but the batch size, with defaults; the content of weights given as files
+and the commit or digest of downloaded ones; the kind of device; the versions of the libraries; the code of our
+extractors, and every installed file of other packages.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from propagate import provenance
 from propagate.errors import PropagateError
 from propagate.features import EXTRACTORS, FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor
@@ -28,38 +29,27 @@ from propagate.files.atomic import atomic_path
 from propagate.files.documents import read_json
 from propagate.formats import settings_hash
 from propagate.formats.output.run_record import json_text
-from propagate.provenance import (
-    all_settings,
-    depends_on_threads,
-    device_record,
-    extractors,
-    fetched_weights,
-    local_weights,
-    versions,
-)
 from propagate.settings import ResolvedSettings
 
 _FILE = "extractor.json"
 _COMPUTING = ("propagate", "torch", "diffusers", "transformers", "numba", "numpy")
-# settings that change how much is done at a time, or where "auto" leads, which is told apart below
-_NOT_IDENTITY = ("features.batch_size", "features.device")
-
+_NOT_IDENTITY = ("features.batch_size", "features.device")  # `device_record` resolves "auto"
 _Side = Annotated[int, Field(ge=1, le=1 << 12)]
-_Channels = Annotated[int, Field(ge=0, le=1 << 20)]
+_Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class Description(BaseModel):
-    """What the program has to know of an extractor before, or instead of, building it; see the protocols."""
+    """Attributes of an extractor, see the protocols, that the program needs without building it."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     stride: _Side
-    channels: Annotated[int, Field(ge=1, le=1 << 20)]
+    channels: _Count
     multiple: _Side
-    draws_per_pass: Annotated[int, Field(ge=1, le=1 << 20)] | None
+    draws_per_pass: _Count | None
     learns: bool
     finer_stride: _Side | None
-    finer_channels: _Channels
+    finer_channels: Annotated[int, Field(ge=0, le=1 << 20)]
     side_by_side: bool
 
     @model_validator(mode="after")
@@ -70,25 +60,16 @@ class Description(BaseModel):
 
 
 def extractor_identity(resolved: ResolvedSettings, device: torch.device) -> dict[str, Any]:
-    """Return all that decides about features beside the pictures, as JSON values.
-
-    Args:
-        resolved: settings; those of the features count.
-        device: where the features are computed.
-
-    Raises:
-        UsageError: no such extractor or option.
-        WeightsError: a file that is named cannot be read.
-    """
-    features, known = resolved.settings.features, versions()
-    settings = {key: setting.value for key, setting in all_settings(resolved).items() if key.startswith("features.")}
-    names = sorted({name for _, name, _ in extractors(features)})
+    """Return the identity of the extractor of these settings on this device, as JSON values. Errors as `provenance`."""
+    features, installed = resolved.settings.features, provenance.versions()
+    settings = {key: one.value for key, one in provenance.all_settings(resolved).items() if key.startswith("features.")}
+    names = sorted({name for _, name, _ in provenance.extractors(features)})
     return {
         "settings": {key: value for key, value in settings.items() if key not in _NOT_IDENTITY},
-        "weights": {**local_weights(features), **fetched_weights(features)},
-        **device_record(device),
-        "threads": torch.get_num_threads() if depends_on_threads(resolved.settings) else None,
-        "versions": {name: known[name] for name in _COMPUTING},
+        "weights": {**provenance.local_weights(features), **provenance.fetched_weights(features)},
+        **provenance.device_record(device),
+        "threads": torch.get_num_threads() if provenance.depends_on_threads(resolved.settings) else None,
+        "versions": {name: installed[name] for name in _COMPUTING},
         "code": own_code(),
         "packages": {name: package_digest(name) for name in names if name not in EXTRACTORS},
     }
@@ -96,7 +77,7 @@ def extractor_identity(resolved: ResolvedSettings, device: torch.device) -> dict
 
 @cache
 def own_code() -> str:
-    """Return a hash of our extractors' sources: a checkout's version does not tell them apart."""
+    """Return a hash of our extractors' sources, which change in a checkout without a new version."""
     digest = hashlib.sha256()
     for name, content in _sources(files("propagate.features")):
         digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -112,22 +93,21 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
 
 
 def describe(network: FeatureExtractor) -> Description:
-    """Return what there is to know of an extractor that was built."""
-    finer = (network.finer_stride, network.finer_channels) if isinstance(network, FinerExtractor) else (None, 0)
+    """Return the description of an extractor."""
     return Description(
         stride=network.stride,
         channels=network.channels,
         multiple=network.multiple,
         draws_per_pass=network.draws_per_pass if isinstance(network, EnsembleExtractor) else None,
         learns=isinstance(network, AnchoredExtractor),
-        finer_stride=finer[0],
-        finer_channels=finer[1],
+        finer_stride=network.finer_stride if isinstance(network, FinerExtractor) else None,
+        finer_channels=network.finer_channels if isinstance(network, FinerExtractor) else 0,
         side_by_side=isinstance(network, SideBySideExtractor) and network.side_by_side,
     )
 
 
 def read_description(folder: Path, identity: Mapping[str, Any]) -> Description | None:
-    """Return the description in a folder; None where there is none for this identity, or it is damaged or edited."""
+    """Read the description in a folder; None if it is missing, damaged, edited or has another identity."""
     try:
         values = read_json(folder / _FILE)
     except PropagateError:
@@ -143,11 +123,7 @@ def read_description(folder: Path, identity: Mapping[str, Any]) -> Description |
 
 
 def write_description(folder: Path, identity: Mapping[str, Any], known: Description) -> None:
-    """Write the description of an extractor with what was hashed.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write the description of an extractor with its identity. InputError: it cannot be written."""
     values = _plain({**identity, "extractor": known.model_dump()})
     with atomic_path(folder / _FILE) as temporary:
         temporary.write_text(json_text({**values, "checksum": _checksum(values)}), encoding="utf-8")

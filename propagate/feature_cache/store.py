@@ -1,9 +1,8 @@
-"""Features on disk: a folder that is bounded in size, safe against a kill, and may be shared by several runs.
+"""A cache of features on disk: bounded in size, safe against kills, shared by several runs.
 
-Entries are written beside their place and renamed, so that a killed run leaves whole entries and, at most, unfinished
-files, which a later run removes. Each carries a mark and a checksum: what is damaged is not used, and what is not
-marked is not removed. Folders of entries carry a mark as well (`CACHEDIR.TAG`, by which backup programs leave them
-out); in other folders nothing is looked at. Links are not followed.
+Entries are renamed from temporary files, which a later run removes after a kill. Each entry has a mark and a checksum:
+damaged entries are not used, unmarked files are not removed. Folders of entries are marked, too (`CACHEDIR.TAG`, which
+excludes them from backups); other folders are ignored. Links are not followed.
 """
 
 from __future__ import annotations
@@ -32,45 +31,32 @@ _TAG = "CACHEDIR.TAG"
 # the signature is that of https://bford.info/cachedir
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Features that propagate can compute again.\n"
 _UNFINISHED = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.(safetensors|json|TAG)")  # names of `atomic_path`
-_SHARE = 16  # after this part of the limit, what other runs have written is looked at again
-_HEADER = 192  # bytes of a file beside the features, at most
-_ABANDONED_S = 3600.0  # an unfinished file as old as this is one of a run that was killed
+_SHARE = 16  # the folder is listed again after writing this part of the limit, since other runs write, too
+_HEADER = 192  # upper bound for the bytes of a file beside the features
+_ABANDONED_S = 3600.0  # age at which an unfinished file belongs to a killed run
 
 
 class CacheWarning(PropagateWarning):
-    """Features could not be kept or are damaged, and the run goes on."""
+    """Features cannot be cached or are damaged; the run continues without them."""
 
 
 class FeatureCache:
-    """A folder of features, bounded in size; the entries that were not used for longest go first.
+    """A folder of features, bounded to `limit` bytes, that evicts the least recently used entries.
 
-    A run removes nothing that it has written or used itself: of a clip that does not fit, the first frames stay, with a
-    `CacheWarning`. Runs that write at the same time can exceed the bound by a sixteenth of it each.
-
-    Args:
-        folder: is created where it does not exist; other files in it are left alone.
-        limit: bytes.
-
-    Attributes:
-        counts: of this run: features "found", those "computed", and of these those "kept".
-
-    Raises:
-        InputError: the folder cannot be created or written.
+    A run evicts no entry that it wrote or used: of a clip that does not fit, the first frames stay, with a
+    `CacheWarning`. Runs that write at the same time can each exceed the limit by a sixteenth. `counts` has the features
+    "found" by this run, "computed", and "kept" of those. Raises InputError if the folder cannot be created or written.
     """
 
     def __init__(self, folder: Path, limit: int = DEFAULT_CACHE_BYTES) -> None:
         self.folder, self.limit = prepare_output(folder, overwrite=True), limit
         self.counts = {"found": 0, "computed": 0, "kept": 0}
         self._used: set[Path] = set()
-        self._room = 0  # bytes to write before the folder is looked through again
-        self._closed = self._is_damage_told = False
+        self._room = 0  # bytes to write before the folder is listed again
+        self._is_full = self._has_warned = False
 
     def claim(self, name: str) -> Path:
-        """Return the folder of this name in the cache, with the mark; it is created where it does not exist.
-
-        Raises:
-            InputError: it cannot be created, or is a link.
-        """
+        """Return the marked folder of this name, and create it if needed. Raises InputError for a link or a failure."""
         place = self.folder / name
         if place.is_symlink():
             raise InputError(f"{place} is a link, which a cache does not follow.", "Remove it, or name another folder.")
@@ -81,17 +67,14 @@ class FeatureCache:
         return place
 
     def load(self, path: Path) -> Float[Tensor, "c h w"] | None:
-        """Return the features in a file of this cache; None where it is missing or, with a `CacheWarning`, damaged."""
+        """Read the features in a file of this cache; None if it is missing or, with a `CacheWarning`, damaged."""
         try:
             found = read_tensor(path, _KIND)
         except DamagedError as error:
-            if not self._is_damage_told:
-                self._is_damage_told = True
-                warnings.warn(
-                    f"Features in the cache are damaged and computed again: {path} and maybe others ({error}).",
-                    CacheWarning,
-                    stacklevel=2,
-                )
+            if not self._has_warned:
+                self._has_warned = True
+                message = f"Features in the cache are damaged and computed again: {path} and maybe others ({error})."
+                warnings.warn(message, CacheWarning, stacklevel=2)
             return None
         if found is None:
             return None
@@ -101,8 +84,8 @@ class FeatureCache:
         return found
 
     def keep(self, path: Path, features: Float[Tensor, "c h w"]) -> None:
-        """Write features to a file of this cache, if there is room; a `CacheWarning` where there is none."""
-        if self._closed:
+        """Write features to a file of this cache; a `CacheWarning` if they do not fit."""
+        if self._is_full:
             return
         size = features.nbytes + _HEADER
         try:
@@ -122,7 +105,7 @@ class FeatureCache:
         self.counts["kept"] += 1
 
     def _close(self, reason: str) -> None:
-        self._closed = True
+        self._is_full = True
         warnings.warn(f"No more features are kept in {self.folder}: {reason}", CacheWarning, stacklevel=3)
 
     def _make_room(self, size: int) -> None:
@@ -132,19 +115,19 @@ class FeatureCache:
             taken += status.st_size
             if path not in self._used:
                 others.append((status.st_mtime_ns, path, status.st_size))
-        wanted = max(self.limit // _SHARE, size)
+        target = max(self.limit // _SHARE, size)
         for _, path, freed in sorted(others):
-            if taken + wanted <= self.limit:
+            if taken + target <= self.limit:
                 break
-            if is_marked(path, _KIND):  # what is not ours stays, and does not count
+            if is_marked(path, _KIND):  # foreign files stay and do not count
                 with suppress(OSError):  # another run was faster
                     path.unlink()
             taken -= freed
-        self._room = min(wanted, self.limit - taken)
+        self._room = min(target, self.limit - taken)
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The entries with their sizes and times; on the way, what killed runs have left unfinished is removed."""
+    """Yield the entries with their status, and remove unfinished files of killed runs."""
     for place in _listed(folder):
         if not place.is_dir(follow_symlinks=False) or not _is_ours(Path(place)):
             continue

@@ -49,12 +49,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Return the largest steps that fit into `settings.max_memory`; without a limit, those usual on the device.
 
-    Args:
-        extractor: computes the features.
-        frame_size: (height, width) of the frames.
-        settings: settings of the run.
-        anchors: number of annotated frames.
-        labels: channels of a soft label: the background and each object or joint.
+    There are `anchors` annotated frames, and `labels` channels: the background and each object or joint.
 
     Raises:
         OutOfMemoryError: even the smallest steps do not fit. Not a UsageError: the limit describes a machine, and on
@@ -104,11 +99,7 @@ def plan_memory(
 
 
 def check_learning(step: Callable[[], Tensor], frame_size: tuple[int, int], limit: int) -> None:
-    """Check that a step of learning, `step()`, fits into `limit` bytes.
-
-    Raises:
-        OutOfMemoryError: it does not fit.
-    """
+    """Check that a step of learning, `step()`, fits into `limit` bytes. Raises OutOfMemoryError otherwise."""
     network = dry_run(step)
     frames = frame_size[0] * frame_size[1] * BYTES_PER_PIXEL if network.device == "cpu" else 0
     needed = MemoryEstimate(_program_bytes(network), frames, network.given, _activations(network), bank=0, transfer=0)

@@ -1,8 +1,4 @@
-"""Measure the memory of a computation without running it.
-
-torch's fake tensors, which have shape, dtype, device and lifetime but no content, replace the real ones; the bytes of
-those alive at the same time are added up.
-"""
+"""Measure the memory of a computation without running it, by torch's fake tensors, which have no content."""
 
 from __future__ import annotations
 
@@ -32,11 +28,9 @@ class Footprint:
 def dry_run(computation: Callable[[], Tensor]) -> Footprint:
     """Return the memory of a computation, which must create its inputs (`torch.empty`) but may refer to weights.
 
-    Memory inside one operation, such as the workspace of a convolution, is not seen.
-
-    Raises:
-        RuntimeError: the computation keeps a tensor for later, which would have no content.
-        Exception: any error of the computation, also where it needs a tensor's content (`.item()`, `.numpy()`).
+    Memory inside one operation, such as the workspace of a convolution, is not seen. Raises RuntimeError if the
+    computation keeps a tensor, which would have no content, and any error of the computation, which may need a tensor's
+    content.
     """
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Count() as count:
         device = computation().device.type

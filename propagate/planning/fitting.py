@@ -10,17 +10,11 @@ from propagate.settings import Settings
 
 
 def check_fit(frame_size: tuple[int, int], extractor: FeatureExtractor, settings: Settings, *, masks: bool) -> None:
-    """Check that sizes and window can give a meaningful result.
-
-    Args:
-        frame_size: (height, width) of the frames.
-        extractor: computes the features.
-        settings: settings of the run.
-        masks: the labels are masks, not keypoints.
+    """Check that frames of (height, width), extractor and settings can give a meaningful result.
 
     Raises:
         UsageError: `video.short_side` is below the extractor's multiple, the window reaches no cell, the mask codec
-            needs a working size of whole cells, or there is no finer map for `propagation.finer`.
+            needs a working size of whole cells (if `masks`), or there is no finer map for `propagation.finer`.
         InputError: the frames, at their own size, are smaller than the extractor's multiple or one cell.
     """
     extractor = both_maps(extractor) if settings.propagation.finer else extractor

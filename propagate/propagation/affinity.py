@@ -19,7 +19,7 @@ from propagate.propagation.cpu import transfer as cpu_backend
 from propagate.propagation.cpu.keys import RoundedKeys
 from propagate.propagation.cuda import transfer as cuda_backend
 from propagate.propagation.torch import transfer as torch_backend
-from propagate.propagation.window import Rule, Ties, Window
+from propagate.propagation.window import Keys, Labels, Query, Rule, Soft, Ties, Window
 
 
 def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
@@ -30,9 +30,9 @@ def normalize(features: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
 
 @torch.no_grad()
 def propagate_labels(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    labels: Float[Tensor, "n l h w"],
+    query: Query,
+    keys: Keys,
+    labels: Labels,
     *,
     window: Window | None,
     top_k: int,
@@ -41,22 +41,21 @@ def propagate_labels(
     tile_scores: int | None = None,
     rounded: RoundedKeys | None = None,
     stamps: tuple[int, ...] | None = None,
-) -> Float[Tensor, "l h w"]:
+) -> Soft:
     """Return the labels of the query frame, carried from its context.
 
     Args:
         query: (C, h, w) features of the frame to label, of unit length per cell.
-        keys: (N, C, h, w) features of the N context frames, of unit length per cell; fastest in
-            `torch.channels_last`, the memory bank's layout. May be of lower precision than the query.
+        keys: (N, C, h, w) features of the N context frames, of unit length per cell; fastest in `torch.channels_last`,
+            the memory bank's layout. May be of lower precision than the query.
         labels: (N, L, h, w) labels of the context frames, not necessarily summing to 1.
         window: which keys a query can reach; None: all.
         top_k: number of keys that count, or fewer where fewer can be reached.
         temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
         ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
-        tile_scores: scores held at a time; None: `default_tile_scores`. The labels do not depend on it. The Triton
-            kernel (`propagate.propagation.cuda.transfer`) holds none.
-        rounded: cache of the CPU backend, for steps with one memory; saves time and changes no bit.
-        stamps: version of each context frame's keys, for `rounded`; changes whenever the keys change.
+        tile_scores: scores held at a time, which do not affect the labels; None: `default_tile_scores`.
+        rounded, stamps: a cache of the CPU backend, for steps with one memory, and the version of each context frame's
+            keys, which changes with them. They change no bit.
 
     Returns:
         (L, h, w) in the labels' dtype. A query that reaches no key (a circle of radius 0 without exempt frames) has

@@ -1,29 +1,20 @@
 """The transfer step as the papers' scripts write it: the yardstick for `propagation.affinity`, not used in a run.
 
-DIFT (`eval_davis.py`, `label_propagation`), after DINO's `eval_video_segmentation.py`: every query against every key of
-every context frame, exp, window mask, everything below the k-th set to zero, divided by the sum, one product with all
-labels.
+As in DIFT (`eval_davis.py`), after DINO: every query against every key, exp, window mask, all below the k-th set to
+zero, divided by the sum, one product with all labels.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from propagate.propagation.window import Window, split_frames
+from propagate.propagation.window import Keys, Labels, Query, Soft, Window, split_frames
 
 
 @torch.no_grad()
 def dense_transfer(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    labels: Float[Tensor, "n l h w"],
-    *,
-    window: Window | None,
-    top_k: int,
-    temperature: float,
-) -> Float[Tensor, "l h w"]:
+    query: Query, keys: Keys, labels: Labels, *, window: Window | None, top_k: int, temperature: float
+) -> Soft:
     """Return the labels of the query frame, computed with N * (h * w)^2 scores.
 
     Arguments and result as `affinity.propagate_labels` with `ties="keep"`, but NaN for a query that reaches no key.

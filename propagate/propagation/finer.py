@@ -1,13 +1,10 @@
 """The fine half of a transfer from coarse to fine: labels on a grid of smaller cells. Pure functions on tensors.
 
 The search (`torch.transfer.best_keys`) finds the best keys of each query cell on the coarse grid. A coarse cell has
-f x f finer ones, its children. Here the children of the query are compared with the children of those keys alone, by
-finer features, and the rule of the transfer is applied to these: the k best, a softmax over them, the weighted mean of
-their labels. A plain search on the finer grid makes f^4 times as many comparisons as one on the coarse grid; this makes
-f^4 per key found, and few keys are found.
-
-Maps of the finer grid are stored by coarse cell (`by_cell`), with the children's vectors side by side, so that a gather
-of a cell reads one piece of memory.
+f x f finer ones, its children. The query's children are compared by finer features with the children of those keys
+alone, and the transfer rule is applied to these. A search on the finer grid would make f^4 times as many comparisons as
+one on the coarse grid; this makes f^4 per key found. Maps of the finer grid are stored by coarse cell (`by_cell`), so
+that a gather of a cell reads one piece of memory.
 """
 
 from __future__ import annotations
@@ -28,11 +25,7 @@ _MOST_TOP_K = 128  # the best are kept in a sorted list, whose cost grows with i
 
 
 def finer_factor(coarse: tuple[int, int], finer: tuple[int, int]) -> int:
-    """Return the number of finer cells along a side of a coarse one. Grids are (rows, columns).
-
-    Raises:
-        ValueError: the finer grid does not divide each coarse cell into f x f.
-    """
+    """Return the number of finer cells along a side of a coarse one, or raise ValueError if it is no whole number."""
     factor = finer[0] // coarse[0]
     if factor < 1 or finer != (coarse[0] * factor, coarse[1] * factor):
         raise ValueError(f"a grid of {finer[0]}x{finer[1]} does not divide the cells of one of {coarse[0]}x{coarse[1]}")
@@ -71,13 +64,12 @@ def refine_labels(
 
     Args:
         query: features of the finer grid by cell (`by_cell`), of unit length per child.
-        keys: the same of the N context frames; fastest in `torch.channels_last`. May be of lower precision.
-        labels: of the context frames on the finer grid, by cell.
+        keys, labels: the same of the N context frames, maybe of lower precision, fastest in `torch.channels_last`; and
+            their labels by cell.
         found: keys for each cell, frame * h * w + row * w + column; -1: none. See `torch.transfer.best_keys`.
         factor: children along a side of a cell.
-        top_k: number of children that count, or all where there are fewer.
-        temperature, ties: see `propagate.propagation.affinity.propagate_labels`.
-        tile_scores: values of keys gathered at a time; None: `default_tile_scores`. The labels do not depend on it.
+        top_k, temperature, ties: as in `propagate.propagation.affinity.propagate_labels`, for children.
+        tile_scores: values of keys gathered at a time, which do not affect the labels; None: `default_tile_scores`.
 
     Returns:
         Labels by cell, in the labels' dtype; 0 where no key was found.
@@ -85,7 +77,7 @@ def refine_labels(
     children, (height, width, most) = factor**2, found.shape
     loops = _kernels() if _can_compile(query, keys, labels, top_k) else None
     if loops is not None:
-        rows = _refine_compiled(loops, query, keys, labels, found, children, top_k, temperature, ties)
+        rows = _refine_compiled(loops, (query, keys, labels), found, children, top_k, temperature, ties == "keep")
         return rows.view(height, width, -1).permute(2, 0, 1)
     key_rows = keys.permute(0, 2, 3, 1).flatten(0, 2)
     label_rows = labels.permute(0, 2, 3, 1).flatten(0, 2)
@@ -106,11 +98,8 @@ def refine_labels(
 
 
 def _can_compile(query: Tensor, keys: Tensor, labels: Tensor, top_k: int) -> bool:
-    return (
-        are_plain("cpu", query, keys, labels)
-        and query.dtype == keys.dtype == labels.dtype == torch.float32
-        and top_k <= _MOST_TOP_K
-    )
+    all_float = query.dtype == keys.dtype == labels.dtype == torch.float32
+    return all_float and are_plain("cpu", query, keys, labels) and top_k <= _MOST_TOP_K
 
 
 @cache
@@ -119,26 +108,18 @@ def _kernels() -> ModuleType | None:
 
 
 def _refine_compiled(
-    loops: ModuleType,
-    query: Tensor,
-    keys: Tensor,
-    labels: Tensor,
-    found: Tensor,
-    children: int,
-    top_k: int,
-    temperature: float,
-    ties: Ties,
+    loops: ModuleType, maps: tuple[Tensor, ...], found: Tensor, children: int, k: int, temperature: float, keep: bool
 ) -> Tensor:
     query_rows, key_rows, label_rows = (
         part.detach().movedim(-3, -1).contiguous().view(-1, children, part.shape[-3] // children).numpy()
-        for part in (query, keys, labels)
+        for part in maps
     )
     chosen = found.flatten(0, 1).numpy()
     result = torch.empty(len(chosen), children, label_rows.shape[-1])
 
     def refine_band(first: int) -> None:
         part = result[first : first + _BAND].numpy()
-        loops.refine(query_rows, key_rows, label_rows, chosen, first, top_k, temperature, ties == "keep", part)
+        loops.refine(query_rows, key_rows, label_rows, chosen, first, k, temperature, keep, part)
 
     in_threads(usual_threads())(refine_band, list(range(0, len(chosen), _BAND)))
     return result

@@ -35,13 +35,10 @@ class MemoryBank:
         if n_older < 0 or older_every < 1:
             raise ValueError(f"n_older must be at least 0 and older_every at least 1, not {n_older} and {older_every}")
         self.n_last, self.n_older, self.older_every, self.dtype = n_last, n_older, older_every, dtype
-        self.anchors = 0
+        self.anchors = self._predictions = self._writes = 0
         self._room = anchors
-        self._predictions = 0
-        self._keys: Tensor = torch.empty(0)
-        self._labels: Tensor = torch.empty(0)
+        self._keys = self._labels = torch.empty(0)
         self._stamps: list[int] = []
-        self._writes = 0
 
     def __len__(self) -> int:
         """Context frames held now."""
@@ -53,11 +50,7 @@ class MemoryBank:
         return self._keys.nbytes + self._labels.nbytes
 
     def add_anchor(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> None:
-        """Add an annotated frame, which is never evicted.
-
-        Raises:
-            ValueError: channels, labels or grid differ from the frames before.
-        """
+        """Add an annotated frame, which is never evicted. Raises ValueError if its shapes do not fit the bank."""
         if self._stamps and self.anchors == self._room:
             self._keys = _with_slot(self._keys, self._room).contiguous(memory_format=torch.channels_last)
             self._labels = _with_slot(self._labels, self._room)
@@ -67,11 +60,7 @@ class MemoryBank:
         self.anchors += 1
 
     def add_prediction(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> None:
-        """Add a propagated frame; it stays until `n_last` newer ones have come, longer as one of the older frames.
-
-        Raises:
-            ValueError: channels, labels or grid differ from the frames before.
-        """
+        """Add a propagated frame, evicted after `n_last` newer ones unless kept as an older one. Errors as above."""
         older = self._older_slot(self._predictions + 1 - self.n_last)  # of the prediction that leaves the ring
         if self.n_last:
             slot = self._room + self._predictions % self.n_last
@@ -84,12 +73,9 @@ class MemoryBank:
         self._predictions += 1
 
     def context(self) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n l h w"]]:
-        """Return keys of unit length and labels: the anchors, then the others, in slot order.
+        """Return keys of unit length and labels in slot order, or raise ValueError if the bank is empty.
 
-        Views of the bank while it holds as many anchors as it has room for, else copies.
-
-        Raises:
-            ValueError: the bank is empty.
+        They are views of the bank while it holds as many anchors as it has room for, else copies.
         """
         if not self._stamps:
             raise ValueError("the memory is empty: add an anchor first")

@@ -16,6 +16,8 @@ from propagate.propagation.memory import MemoryBank
 from propagate.propagation.torch.transfer import best_keys
 from propagate.propagation.window import Ties, Window, grid_of
 
+_Coarse, _Finer, _Soft = Float[Tensor, "c h w"], Float[Tensor, "d y x"], Float[Tensor, "l y x"]
+
 
 class LabelPropagator:
     """Carries soft labels from annotated frames to the frames that follow, one at a time.
@@ -77,13 +79,8 @@ class LabelPropagator:
         self.finer_memory = bank() if finer else None
 
     def anchor(
-        self,
-        features: Float[Tensor, "c h w"],
-        labels: Float[Tensor, "l y x"],
-        finer: Float[Tensor, "d y x"] | None = None,
-        *,
-        window: Literal["none"] | None = None,
-    ) -> Float[Tensor, "l y x"]:
+        self, features: _Coarse, labels: _Soft, finer: _Finer | None = None, *, window: Literal["none"] | None = None
+    ) -> _Soft:
         """Add an annotated frame, which stays in memory. Return its labels unchanged.
 
         Args:
@@ -107,35 +104,21 @@ class LabelPropagator:
             self._exempt.append(self.memory.anchors - 1)
         return labels
 
-    def step(
-        self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None = None
-    ) -> Float[Tensor, "l y x"]:
-        """Return the soft labels of the next frame and add it to the memory.
+    def step(self, features: _Coarse, finer: _Finer | None = None) -> _Soft:
+        """Return the soft labels of the next frame, neither hardened nor renormalized, and add it to the memory.
 
-        Args:
-            features: (C, h, w), not necessarily normalized.
-            finer: see `anchor`.
-
-        Returns:
-            (L, h, w) float32, or on the grid of the finer features: neither hardened nor renormalized.
-
-        Raises:
-            ValueError: there is no anchor yet.
+        Arguments as `anchor`. Raises ValueError if there is no anchor yet.
         """
         return self._carry(features, finer, remember=True)
 
-    def predict(
-        self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None = None
-    ) -> Float[Tensor, "l y x"]:
+    def predict(self, features: _Coarse, finer: _Finer | None = None) -> _Soft:
         """Return the soft labels that `step` would give, without changing the memory.
 
         For an annotated frame that leaves some objects to the prediction. Arguments, result and errors as `step`.
         """
         return self._carry(features, finer, remember=False)
 
-    def _carry(
-        self, features: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"] | None, *, remember: bool
-    ) -> Float[Tensor, "l y x"]:
+    def _carry(self, features: _Coarse, finer: _Finer | None, *, remember: bool) -> _Soft:
         if not self.memory.anchors:
             raise ValueError("step() before anchor(): give an annotated frame first")
         self._check(finer)
@@ -157,9 +140,7 @@ class LabelPropagator:
             self.memory.add_prediction(query, soft)
         return soft
 
-    def _carry_finer(
-        self, query: Float[Tensor, "c h w"], finer: Float[Tensor, "d y x"], memory: MemoryBank, *, remember: bool
-    ) -> Float[Tensor, "l y x"]:
+    def _carry_finer(self, query: _Coarse, finer: _Finer, memory: MemoryBank, *, remember: bool) -> _Soft:
         factor = finer_factor(grid_of(query), grid_of(finer))
         finer_query = by_cell(normalize(finer), factor)
         keys, _ = self.memory.context()

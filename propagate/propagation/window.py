@@ -8,25 +8,21 @@ from importlib import import_module
 from types import ModuleType
 from typing import Literal
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Ties = Literal["cut", "keep"]
+Query, Keys = Float[Tensor, "c h w"], Float[Tensor, "n c h w"]
+Labels, Soft = Float[Tensor, "n l h w"], Float[Tensor, "l h w"]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Which keys a query can reach, by the distance of the two cells.
+    """Which keys a query can reach, by the distance of the two cells."""
 
-    Attributes:
-        shape: "square": |dy| <= radius and |dx| <= radius (DIFT, DINO); "circle": Euclidean distance < radius (CRW).
-        radius: in grid cells.
-        exempt: context frames that are searched without a window (CRW's long memory).
-    """
-
-    shape: Literal["square", "circle"]
-    radius: float
-    exempt: tuple[int, ...] = ()
+    shape: Literal["square", "circle"]  # |dy| <= radius and |dx| <= radius (DIFT, DINO); distance < radius (CRW)
+    radius: float  # in grid cells
+    exempt: tuple[int, ...] = ()  # context frames that are searched without a window (CRW's long memory)
 
     @property
     def reach(self) -> int:
@@ -42,11 +38,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Rule:
-    """The options of a transfer step, see `propagate.propagation.affinity.propagate_labels`.
-
-    Raises:
-        ValueError: top_k is below 1, or the temperature is not above 0.
-    """
+    """The options of a transfer step, see `propagate.propagation.affinity.propagate_labels`."""
 
     window: Window | None
     top_k: int

@@ -1,11 +1,9 @@
 """Crops of a reference around its object, at sizes at which the object may appear in the frame.
 
-**The rule.** The crop is centered on the box around the labelled object and has the frame's working size. It is scaled,
-with its shape kept, so that the box fills a given share of that size. The crop stays inside the picture; where the
-picture is too small, its border is repeated and marked void.
-The object's size in the frame is unknown, and features depend on size: each reference is used at all of `SHARES`, and
-the matches decide. With `compact` a single share gave a mean J of 0.38, 0.48, 0.52 and 0.45 (0.35, 0.5, 0.7, 1), all
-together 0.53 (the pairs of `propagate.references.search`).
+A crop is centered on the object's box and has the frame's working size. It is scaled, with its shape kept, so that the
+box fills a given share of that size. It stays inside the picture; beyond a small picture its border is repeated, void.
+The object's size in the frame is unknown: each reference is used at all of `SHARES`, and the matches decide. With
+`compact` a single share gave a mean J of 0.38, 0.48, 0.52 and 0.45 (0.35, 0.5, 0.7, 1), all together 0.53.
 """
 
 from __future__ import annotations
@@ -28,20 +26,14 @@ _MIN_BOX = 1 / 8  # smallest box around keypoints, as a share of the picture's s
 
 @dataclass(frozen=True)
 class Piece:
-    """A rectangle of a picture, and its size on a canvas whose top left it fills.
+    """A rectangle of a picture, and its size on a canvas whose top left it fills."""
 
-    Attributes:
-        left, top, width, height: of the rectangle, in pixels of the picture.
-        size: (height, width) of the rectangle on the canvas.
-        canvas: (height, width).
-    """
-
-    left: int
+    left: int  # of the rectangle, in pixels of the picture
     top: int
     width: int
     height: int
-    size: tuple[int, int]
-    canvas: tuple[int, int]
+    size: tuple[int, int]  # (height, width) of the rectangle on the canvas
+    canvas: tuple[int, int]  # (height, width)
 
     def pixels(self, picture: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "y x 3"]:
         """Return the canvas, with the border's pixels repeated beyond the picture."""
@@ -74,11 +66,7 @@ class Piece:
 
 
 def pieces(label: Label, picture_size: tuple[int, int], canvas: tuple[int, int]) -> list[Piece]:
-    """Return the crops of a reference, one per share of `SHARES`; sizes are (height, width).
-
-    Raises:
-        InputError: the label has no object or joint.
-    """
+    """Return the crops of a reference, one per share of `SHARES`. Raises InputError if the label is empty."""
     left, top, right, bottom = _box(label, picture_size)
     height, width = picture_size
     found = []

@@ -54,16 +54,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence for a label.
+    """The evidence for a label."""
 
-    Attributes:
-        mutual: for an object, the share of its cells in the frame with a mutual match; for a joint, the share of its
-            label that arrived by mutual matches, which is its confidence.
-        cosine: for an object, the mean over its mutual matches; for a joint, that of its cell.
-    """
-
-    mutual: float
-    cosine: float
+    mutual: float  # share of an object's cells with a mutual match, or of a joint's label that arrived by such matches
+    cosine: float  # mean over an object's mutual matches, or of a joint's cell
 
     @property
     def weak(self) -> bool:
@@ -73,36 +67,22 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class FoundLabel:
-    """The label found for a frame.
-
-    Attributes:
-        label: a mask or keypoints.
-        confidence: in [0, 1], per object id (cosine times share) or joint name (share).
-        evidence: per object id or joint name that was found.
-        notes: sentences for the user.
-    """
+    """The label found for a frame."""
 
     label: Label
-    confidence: Mapping[int, float] | Mapping[str, float]
-    evidence: Mapping[int, Evidence] | Mapping[str, Evidence]
-    notes: tuple[str, ...]
+    confidence: Mapping[int, float] | Mapping[str, float]  # per object id (cosine times share) or joint name (share)
+    evidence: Mapping[int, Evidence] | Mapping[str, Evidence]  # per object id or joint name that was found
+    notes: tuple[str, ...]  # sentences for the user
 
 
 def label_from_references(
     frame: Frame, references: Sequence[Reference], extractor: FeatureExtractor, settings: Settings
 ) -> FoundLabel:
-    """Label a frame from other pictures.
+    """Label a frame from other pictures, at least one: all with masks, or all with keypoints of the same names.
 
-    An extractor that fits a basis fits it on the frame and all references together, which `settings.max_memory` does
-    not count; a note says so. Else the pictures go through the network one at a time, and the limit sets the size of
-    steps. All pictures use the frame's index.
-
-    Args:
-        frame: the frame to label.
-        references: one or more, all with masks or all with keypoints of the same names. An object id, or a joint, means
-            the same object in all of them.
-        extractor: computes the features.
-        settings: sizes, label codecs and the memory limit.
+    An object id, or a joint, means the same object in all of them. An extractor that fits a basis fits it on the frame
+    and all references together, which `settings.max_memory` does not count; a note says so. Else the pictures go
+    through the network one at a time, and the limit sets the size of steps. All pictures use the frame's index.
 
     Raises:
         InputError: no object or joint was found, or a mask's size differs from its picture's.
@@ -198,9 +178,8 @@ def _mask_label(mask: Mask, ids: Sequence[int], found: FoundLabels) -> FoundLabe
         cells = owner == channel
         matched = cells & found.mutual
         if object_id in mask.objects and matched.any():
-            evidence[object_id] = Evidence(
-                float(matched.sum() / cells.sum()), float(found.cosine[matched].mean().clamp(0, 1))
-            )
+            share, cosine = matched.sum() / cells.sum(), found.cosine[matched].mean().clamp(0, 1)
+            evidence[object_id] = Evidence(float(share), float(cosine))
     if not evidence:
         raise _no_match("The mask matches nothing")
     ids_found = np.where(np.isin(mask.ids, list(evidence)), mask.ids, 0).astype(np.uint8)

@@ -27,12 +27,8 @@ def draw_lines(
     """Draw both pictures side by side, with a numbered line from each point to its match.
 
     Colors go from red (cosine 0) over yellow to green (1); a match that is not mutual has a thin line and open dots.
-    The smaller picture is enlarged to the other's height, or to 16 million pixels.
-
-    Args:
-        a, b: RGB.
-        points, matches: (x, y) in pixels of A, and of B.
-        cosine, mutual: of the matches.
+    The smaller picture is enlarged to the other's height, or to 16 million pixels. Points and matches are (x, y) in
+    pixels of A, and of B.
     """
     height = max(len(a), len(b), 360)
     left, right = _enlarged(a, height), _enlarged(b, height)
@@ -56,13 +52,7 @@ def draw_lines(
 def draw_heat(
     picture: UInt8[ndarray, "h w 3"], similarity: Float[ndarray, "y x"], match: Float[ndarray, "2"]
 ) -> UInt8[ndarray, "h w 3"]:
-    """Overlay a similarity map on its picture, from blue (lowest) to red (highest), with a cross on the match.
-
-    Args:
-        picture: RGB.
-        similarity: on the grid over the picture.
-        match: (x, y) in pixels.
-    """
+    """Overlay a similarity map from blue (lowest) to red (highest), with a cross on the match, (x, y) in pixels."""
     height, width, _ = picture.shape
     low, high = float(similarity.min()), float(similarity.max())
     levels = np.round(255 * (similarity - low) / max(high - low, 1e-6)).astype(np.uint8)
@@ -80,12 +70,7 @@ def draw_wheel(
 ) -> UInt8[ndarray, "p q 3"]:
     """Paint B with a color wheel (hue: direction from the center; saturation: distance), A in its matches' colors.
 
-    Cells of A without a mutual match stay gray.
-
-    Args:
-        a, b: RGB.
-        field: per cell of A, (x, y) of its match in pixels of B.
-        mutual: per cell of A.
+    `field` has (x, y) of the match in pixels of B for each cell of A; cells without a mutual match stay gray.
     """
     height, width, _ = b.shape
     rows, columns = np.indices((height, width))

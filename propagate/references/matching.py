@@ -1,7 +1,7 @@
 """Match the cells of one picture in another: nearest neighbors over the whole grid. Pure functions on tensors.
 
-A match is *mutual* if the match of the best cell, back in the first picture, lies within `TOLERANCE` cells of the
-start. Cosines compare only within one extractor; mutuality compares between extractors, too.
+A match is *mutual* if matching the best cell back ends within `TOLERANCE` cells of the start. Cosines compare only
+within one extractor; mutuality compares between extractors, too.
 """
 
 from __future__ import annotations
@@ -21,22 +21,17 @@ TOLERANCE = 2  # cells along either axis by which the match back may miss; 1 to 
 # 5 x 5 cells and 0.02 the edge of a plain area pulled matches inwards by most of a cell
 _REACH, _TEMPERATURE = 1, 0.01
 _SCORES = 2**22  # held at a time
+_Features, _OtherFeatures = Float[Tensor, "c h w"], Float[Tensor, "c y x"]
+_Rows, _Points = Float[Tensor, "n c"], Float[Tensor, "n 2"]
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Matches in picture B of n features of picture A.
+    """Matches in picture B of n features of picture A."""
 
-    Attributes:
-        positions: (n, 2) float32, (x, y) in cells of B, with sub-cell precision.
-        best: (n,) int64, the best cell of B, numbered row by row.
-        cosine: (n,) float32, with that cell.
-        mutual: (n,) bool.
-    """
-
-    positions: Float[Tensor, "n 2"]
-    best: Int[Tensor, " n"]
-    cosine: Float[Tensor, " n"]
+    positions: Float[Tensor, "n 2"]  # (x, y) in cells of B, with sub-cell precision
+    best: Int[Tensor, " n"]  # the best cell of B, numbered row by row
+    cosine: Float[Tensor, " n"]  # with that cell
     mutual: Bool[Tensor, " n"]
 
 
@@ -49,15 +44,13 @@ def match_cells(a: Float[Tensor, "c h w"], b: Float[Tensor, "c y x"]) -> Matches
     return _match(_rows(unit), places, unit, normalize(b))
 
 
-def match_points(a: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"], b: Float[Tensor, "c y x"]) -> Matches:
+def match_points(a: _Features, points: _Points, b: _OtherFeatures) -> Matches:
     """Match points of A, (n, 2) float32 (x, y) in cells with fractions. Features need not be normalized."""
     unit = normalize(a)
     return _match(at_points(unit, points), points.float(), unit, normalize(b))
 
 
-def similarity_maps(
-    a: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"], b: Float[Tensor, "c y x"]
-) -> Float[Tensor, "n y x"]:
+def similarity_maps(a: _Features, points: _Points, b: _OtherFeatures) -> Float[Tensor, "n y x"]:
     """Return the cosine of points (x, y), in cells of A, with every cell of B: (n, y, x) in [-1, 1]."""
     return torch.einsum("nc,cyx->nyx", at_points(normalize(a), points), normalize(b))
 
@@ -72,7 +65,7 @@ def at_points(features: Float[Tensor, "c h w"], points: Float[Tensor, "n 2"]) ->
 
 
 def mutual_neighbors(
-    query: Float[Tensor, "c h w"], keys: Float[Tensor, "n c h w"], known: Bool[Tensor, "n h w"]
+    query: _Features, keys: Float[Tensor, "n c h w"], known: Bool[Tensor, "n h w"]
 ) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
     """Match each cell of a frame among the `known` cells (at least one) of several pictures.
 
@@ -88,9 +81,7 @@ def mutual_neighbors(
     return cosine.view(height, width), mutual.view(height, width)
 
 
-def _match(
-    features: Float[Tensor, "n c"], places: Float[Tensor, "n 2"], a: Float[Tensor, "c h w"], b: Float[Tensor, "c y x"]
-) -> Matches:
+def _match(features: _Rows, places: _Points, a: _Features, b: _OtherFeatures) -> Matches:
     width = a.shape[2]
     cells = _rows(b)
     best, cosine = _nearest(features, cells)
@@ -100,17 +91,13 @@ def _match(
     return Matches(_refined(features, b, best), best, cosine, mutual)
 
 
-def _nearest(
-    queries: Float[Tensor, "n c"], keys: Float[Tensor, "m c"]
-) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+def _nearest(queries: _Rows, keys: Float[Tensor, "m c"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """The best key of each query and their cosine."""
     parts = [(part @ keys.T).max(1) for part in torch.split(queries, max(1, _SCORES // len(keys)))]
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
 
-def _refined(
-    features: Float[Tensor, "n c"], b: Float[Tensor, "c y x"], best: Int[Tensor, " n"]
-) -> Float[Tensor, "n 2"]:
+def _refined(features: _Rows, b: _OtherFeatures, best: Int[Tensor, " n"]) -> _Points:
     """(x, y) of the soft-argmax around the best cells, without cells beyond the border."""
     height, width = grid_of(b)
     offsets = torch.arange(-_REACH, _REACH + 1, device=b.device)

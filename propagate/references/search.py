@@ -1,13 +1,11 @@
 """Soft labels of a frame from other annotated pictures of the same kind of object. Pure functions on tensors.
 
-The pictures are anchors without a window, because an object's place in them says nothing about its place in the frame.
-With many candidates, single cells match wrongly. So only mutual matches (`references.matching`) count, and the cells in
-between take their labels from matched cells around them in the frame, by the same transfer rule within a window.
+The pictures are anchors without a window, so single cells match wrongly. Only mutual matches (`references.matching`)
+count, and the cells in between take their labels from matched cells around them in the frame, within a window.
 
 Chosen on 13 pairs with known masks (objects of `sample_videos/rendered` seen anew, far frames of one DAVIS-2016
 sequence, two dogs, two breeds), mean J with the features of `compact`: the plain transfer without a window 0.44, mutual
-matches spread over the whole frame 0.43, within a window 0.48; and with the pictures in several sizes
-(`propagate.references.crop`) 0.53.
+matches spread over the whole frame 0.43, within a window 0.48, with crops of several sizes (`references.crop`) 0.53.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from propagate.propagation.affinity import normalize, propagate_labels
-from propagate.propagation.window import Window
+from propagate.propagation.window import Keys, Labels, Query, Soft, Window
 from propagate.references.matching import mutual_neighbors
 
 TOP_K, _TEMPERATURE = 5, 0.1  # from the pictures to the frame: DINO's settings without the window
@@ -31,36 +29,19 @@ _SPREAD_TOP_K = 10
 
 @dataclass(frozen=True, eq=False)
 class FoundLabels:
-    """Labels of a frame, and their evidence.
+    """Labels of a frame, and their evidence."""
 
-    Attributes:
-        soft: (L, h, w) float32; a cell sums to 1 if the pictures' labels do; cells far from mutual matches are
-            background.
-        voted: (L, h, w) float32, the labels transferred to mutual cells; 0 in the others.
-        cosine: (h, w) of each cell with its best match.
-        mutual: (h, w) cells with a mutual match of positive cosine.
-    """
-
-    soft: Float[Tensor, "l h w"]
-    voted: Float[Tensor, "l h w"]
-    cosine: Float[Tensor, "h w"]
-    mutual: Bool[Tensor, "h w"]
+    soft: Soft  # a cell sums to 1 if the pictures' labels do; background far from mutual matches
+    voted: Soft  # the labels transferred to mutual cells; 0 in the others
+    cosine: Float[Tensor, "h w"]  # of each cell with its best match
+    mutual: Bool[Tensor, "h w"]  # cells with a mutual match of positive cosine
 
 
 @torch.no_grad()
-def label_frame(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    labels: Float[Tensor, "n l h w"],
-    *,
-    tile_scores: int | None = None,
-) -> FoundLabels:
-    """Label a frame from annotated pictures on grids of its size.
+def label_frame(query: Query, keys: Keys, labels: Labels, *, tile_scores: int | None = None) -> FoundLabels:
+    """Label a frame from annotated pictures on grids of its size; features need not be normalized.
 
-    Args:
-        query, keys: features of the frame and of the pictures, not necessarily normalized.
-        labels: of the pictures, channel 0 the background. A cell without a label in any channel is void and ignored.
-        tile_scores: see `propagate_labels`.
+    Channel 0 of the labels is the background. A cell without a label in any channel is void and ignored.
     """
     query, known = normalize(query), labels.sum(1) > 0.5
     keys = normalize(keys) * known[:, None]
@@ -79,7 +60,7 @@ def label_frame(
     return FoundLabels(soft, carried[:-1], cosine, mutual)
 
 
-def _background(labels: Float[Tensor, "l h w"]) -> Float[Tensor, "l h w"]:
+def _background(labels: Soft) -> Soft:
     background = torch.zeros_like(labels)
     background[0] = 1
     return background

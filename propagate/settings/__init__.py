@@ -1,8 +1,4 @@
-"""Settings: every value with its default, its range and its origin; frozen. Imports only files and errors.
-
-A preset is a YAML file of the values that differ from the defaults; `--set a.b=c` overrides single values. An unknown
-key is an error that suggests the nearest known one.
-"""
+"""Settings: every value with its default, its range and its origin; frozen. Imports only files and errors."""
 
 from propagate.settings.model import (
     MOST_FRAMES,

@@ -40,11 +40,7 @@ MemorySize = Annotated[ByteSize, BeforeValidator(_with_unit)]
 
 
 def memory_size(text: str, option: str) -> int:
-    """Parse a size such as 6GB or 512MiB, the value of an option, into bytes.
-
-    Raises:
-        UsageError: it is not a size.
-    """
+    """Parse a size such as 6GB or 512MiB, the value of an option, into bytes. Raises UsageError if invalid."""
     try:
         return int(TypeAdapter(MemorySize).validate_python(text))
     except ValidationError as error:
@@ -68,14 +64,12 @@ class VideoSettings(_Section):
     strict: bool = Field(False, description="treat a video that ends early as an error, not a warning")
     from_frame: Annotated[int, Field(ge=0, le=MOST_FRAMES)] = 0
     to_frame: Annotated[int, Field(ge=1, le=MOST_FRAMES)] | None = Field(None, description="stop before this frame")
-    stride: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(1, description="read every n-th frame")
+    stride: int = Field(1, ge=1, le=MOST_FRAMES, description="read every n-th frame")
     # twice the 4320 of 8K video
     short_side: Annotated[int, Field(ge=16, le=8192)] | None = Field(
         480, description="resize frames to this short side before feature extraction; null: keep their size"
     )
-    long_multiple: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="round the long side to a multiple of this, beside the features' multiple"
-    )
+    long_multiple: int = Field(1, ge=1, le=1024, description="also round the long side to a multiple of this")
     rounding: Literal["down", "up"] = Field("down", description="direction of rounding to the multiples")
 
     @property
@@ -98,7 +92,7 @@ class FeatureSettings(_Section):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "compact"
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="frames per forward pass")
+    batch_size: int = Field(1, ge=1, le=1024, description="frames per forward pass")
 
     @model_validator(mode="before")
     @classmethod
@@ -117,25 +111,23 @@ class PropagationSettings(_Section):
     """The transfer step (PROTOCOLS: DIFT, DINO, CRW)."""
 
     # 10,000 frames of the smallest features at 480p take 25 GB
-    n_last: Annotated[int, Field(ge=0, le=10_000)] = Field(7, description="recent frames in memory beside the anchors")
-    n_older: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="earlier frames that stay in memory, too")
-    older_every: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(5, description="keep every n-th of these frames")
+    n_last: int = Field(7, ge=0, le=10_000, description="recent frames in memory beside the anchors")
+    n_older: int = Field(0, ge=0, le=10_000, description="earlier frames that stay in memory, too")
+    older_every: int = Field(5, ge=1, le=MOST_FRAMES, description="keep every n-th of these frames")
     # the number of cells of a frame at 480p
     top_k: Annotated[int, Field(ge=1, le=10_000)] = 5
     # below, float32 cosines cannot differ by less; above, all weights are equal
     temperature: Annotated[float, Field(ge=1e-6, le=1000)] = 0.1
     window: Literal["square", "circle", "none"] = "square"
     # no grid is wider; to search everywhere: window = none
-    radius: Annotated[float, Field(ge=0, le=10_000)] = Field(12, description="radius of the window, in grid cells")
+    radius: float = Field(12, ge=0, le=10_000, description="radius of the window, in grid cells")
     exempt_anchors: bool = Field(False, description="search anchors without a window")
     ties: Literal["cut", "keep"] = Field("cut", description="keep: every key that equals the k-th counts (DIFT)")
     memory_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto: float16 on CUDA unless ties = keep, else float32"
     )
     finer: bool = Field(False, description="carry labels on a finer grid; needs features with a finer map")
-    finer_from: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        10, description="coarse cells to search for that; top_k counts their finer cells"
-    )
+    finer_from: int = Field(10, ge=1, le=10_000, description="coarse cells to find; top_k counts their finer cells")
 
 
 class MaskLabelSettings(_Section):
@@ -147,9 +139,7 @@ class MaskLabelSettings(_Section):
         "guided", description="guided: bicubic, and outlines follow the colors of the frame"
     )
     stretch: bool = Field(True, description="stretch each channel to 0..1 over the frame before the argmax")
-    vanish: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="an object with a label below this everywhere is absent and is not stretched"
-    )
+    vanish: float = Field(0.1, ge=0, le=1, description="an object whose label stays below this is absent")
 
 
 class KeypointLabelSettings(_Section):
@@ -158,8 +148,8 @@ class KeypointLabelSettings(_Section):
     codec: Literal["subpixel", "jhmdb"] = Field("subpixel", description="jhmdb: exactly as in CRW's script")
     encode: Literal["gaussian", "bilinear"] = "gaussian"
     # a narrower one misses every cell's center; a wider one is flat over the whole grid
-    sigma: Annotated[float, Field(ge=0.1, le=100)] = Field(0.7, description="sigma of the gaussian, in grid cells")
-    absent: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="confidence below which a joint is absent")
+    sigma: float = Field(0.7, ge=0.1, le=100, description="sigma of the gaussian, in grid cells")
+    absent: float = Field(0.02, ge=0, le=1, description="confidence below which a joint is absent")
 
 
 class LabelSettings(_Section):
@@ -173,7 +163,7 @@ class OutputSettings(_Section):
     """Files that a run writes beside its masks or keypoints."""
 
     overlay: bool = Field(True, description="write an annotated video")
-    crf: Annotated[int, Field(ge=0, le=51)] = Field(20, description="its H.264 quality; lower is better")
+    crf: int = Field(20, ge=0, le=51, description="its H.264 quality; lower is better")
     soft: bool = Field(False, description="write the soft label maps, one .npz per frame")
 
 

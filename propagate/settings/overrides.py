@@ -25,11 +25,7 @@ def _parse(override: str) -> tuple[str, Any]:
 
 
 def assign(values: dict[str, Any], override: str) -> dict[str, Any]:
-    """Assign the value of an override, `section.key=value` with YAML, in nested values. Return {key: value}.
-
-    Raises:
-        UsageError: another form, invalid YAML, or a key inside a value.
-    """
+    """Assign an override, `section.key=YAML value`, in nested values; return {key: value}, or raise UsageError."""
     key, value = _parse(override)
     *sections, last = key.split(".")
     place: Any = values

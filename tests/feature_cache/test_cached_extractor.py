@@ -94,8 +94,8 @@ def test_what_decides_about_features_is_not_mistaken(tmp_path, calls, change, mo
     elif change == "another size":
         images = images.reshape(1, 3, 96, 64)
     elif change == "another version":
-        known = extractor_identity.versions()
-        monkeypatch.setattr(extractor_identity, "versions", lambda: {**known, "torch": "0.0"})
+        known = extractor_identity.provenance.versions()
+        monkeypatch.setattr(extractor_identity.provenance, "versions", lambda: {**known, "torch": "0.0"})
     else:
         monkeypatch.setattr(extractor_identity, "own_code", lambda: "other")
     cached(tmp_path)(images, indices)
@@ -104,7 +104,7 @@ def test_what_decides_about_features_is_not_mistaken(tmp_path, calls, change, mo
 
 def test_weights_are_told_apart_by_their_content(tmp_path, monkeypatch):
     cached(tmp_path)
-    monkeypatch.setattr(extractor_identity, "local_weights", lambda features: {"weights": "other"})
+    monkeypatch.setattr(extractor_identity.provenance, "local_weights", lambda features: {"weights": "other"})
     cached(tmp_path)
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -113,7 +113,7 @@ def test_weights_that_were_fetched_are_told_apart_by_their_commit(tmp_path, call
     def fetched(_features):
         return {"owner/model": commit} if calls["built"] else {}  # fetched when the extractor is built
 
-    monkeypatch.setattr(extractor_identity, "fetched_weights", fetched)
+    monkeypatch.setattr(extractor_identity.provenance, "fetched_weights", fetched)
     commit = "old"
     cached(tmp_path)(pictures())
     cached(tmp_path)(pictures())

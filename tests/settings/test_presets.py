@@ -178,7 +178,7 @@ def test_the_list_can_be_given_as_an_override():
         ("features.parts.last.weight=1", "there is no last in a list of 2"),
         ("features.parts.\u0661.weight=1", "there is no \u0661 in a list of 2"),
         ("features.parts.1=rgb", "parts.1 should be a mapping with the name of an extractor"),
-        ("features.parts=rgb", "features.parts should be a list of extractors"),
+        ("features.parts=rgb", "features.parts should be a list of up to 32 extractors"),
         ("features={name: rgb, a.b: 1}", "features.a.b should have a name of text without a dot"),
         ("features.parts.0.name.x=1", "name is a value, not a section"),
     ],

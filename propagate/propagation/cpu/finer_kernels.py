@@ -1,7 +1,5 @@
 """Compiled inner loop of `propagation.finer`, which loads it when it refines labels on a CPU."""
 
-from __future__ import annotations
-
 from typing import no_type_check
 
 import numpy as np
@@ -15,12 +13,9 @@ from propagate.propagation.cpu.vectors import compiled
 def refine(query, keys, labels, found, first, k, temperature, keep, out):
     """Write labels of the children of `len(out)` cells from `first` on. See `propagation.finer.refine_labels`.
 
-    Args:
-        query: (cells, f^2, c) float32.
-        keys, labels: (n * cells, f^2, c) and (n * cells, f^2, l) float32.
-        found: (cells, m) int64: rows of `keys`; -1: none.
-        keep: every child that equals the k-th counts too.
-        out: (some cells, f^2, l) float32.
+    Query, keys, labels and out are float32: (cells, f^2, c), (n * cells, f^2, c), (n * cells, f^2, l) and (some cells,
+    f^2, l). `found`, (cells, m) int64, has rows of `keys`; -1: none. With `keep`, every child that equals the k-th
+    counts, too.
     """
     children, channels = query.shape[1], query.shape[2]
     scores = np.empty((children, found.shape[1] * children), np.float32)

@@ -1,9 +1,4 @@
-"""Compiled inner loops of `propagate.propagation.cpu.transfer`, which explains them and why they are exact.
-
-Only that module imports this one, at the first transfer step, because numba takes half a second to load.
-"""
-
-from __future__ import annotations
+"""Compiled inner loops of `propagate.propagation.cpu.transfer`; numba takes half a second to load, so import lazily."""
 
 from typing import no_type_check
 
@@ -53,12 +48,9 @@ def select(
         query_facts: (scales, errors, lengths) of all queries, see `round_queries`, (h, w) float32 each.
         bounds: the largest error and the largest length of the rounded keys.
         mean: (c,) float32, subtracted from the keys before rounding.
-        query: (h, w, c) float32.
+        query, labels, out: (h, w, c), (n, h, w, l) and (h, w, l) float32.
         keys: (n, h, w, c) float32, or uint16 indices into `table`, (65536,) float32 or None.
-        labels: (n, h, w, l) float32.
-        k, temperature: see `propagate.propagation.affinity.propagate_labels`.
         keep: every key that equals the k-th counts too.
-        out: (h, w, l) float32, written.
     """
     scale_of, error_of, length_of = query_facts
     worst_error, longest = bounds
@@ -141,31 +133,24 @@ def select(
 @compiled
 @no_type_check
 def multiply_row(codes, scales, blocks, queries, offsets, out, begin, step):
-    """Write coarse scores of some rows of QUERIES queries each with blocks (first, end) of a row of keys.
+    """Write coarse scores of some rows of queries, (rows, QUERIES, s) int8, with blocks (first, end) of a row of keys.
 
-    Args:
-        codes, scales: of the row of keys, see `round_keys`.
-        queries, offsets: (rows, QUERIES, s) int8 and (rows, QUERIES) int32.
-        out: float32, written from `begin` on, one query every `step`.
+    See `round_queries` and `round_keys`. Scores go to `out` from `begin` on, one query every `step`.
     """
     groups = codes.shape[1]
     keys, scale, query, offset = codes.ctypes.data, scales.ctypes.data, queries.ctypes.data, offsets.ctypes.data
     at, query_bytes, block_bytes, out_bytes = out.ctypes.data + 4 * begin, 4 * groups, 64 * groups, 4 * step
-    for block in range(blocks[0], blocks[1] - 1, 2):
+    for block in range(blocks[0], blocks[1], 2):
         for row in range(len(queries)):
-            multiply_pair(
+            arguments = (
                 keys + block * block_bytes, query + row * queries.strides[0], query_bytes,
                 offset + row * offsets.strides[0], scale + block * 64, groups,
                 at + row * QUERIES * out_bytes + (block - blocks[0]) * 64, out_bytes,
             )  # fmt: skip
-    if (blocks[1] - blocks[0]) % 2:
-        block = blocks[1] - 1
-        for row in range(len(queries)):
-            multiply_one(
-                keys + block * block_bytes, query + row * queries.strides[0], query_bytes,
-                offset + row * offsets.strides[0], scale + block * 64, groups,
-                at + row * QUERIES * out_bytes + (block - blocks[0]) * 64, out_bytes,
-            )  # fmt: skip
+            if block + 1 < blocks[1]:
+                multiply_pair(*arguments)
+            else:
+                multiply_one(*arguments)
 
 
 @compiled
@@ -176,11 +161,8 @@ def select_by_integers(
 ):  # fmt: skip
     """Write the labels of a strip of at most QUERIES columns, `tall` rows at a time; return as `select`.
 
-    Args:
-        near, free: (codes, scales) of the keys inside the window and of the free frames, see `round_keys`.
-        queries, offsets: of all queries, see `round_queries`.
-        strip: (first row, first column, rows, columns) of the queries.
-        half and so on: see `select`.
+    Near and free are (codes, scales) of the keys, see `round_keys`; queries and offsets those of all queries, see
+    `round_queries`; strip is (first row, first column, rows, columns). For the rest see `select`.
     """
     height, width = out.shape[:2]
     rows_off, columns_off, each = len(half) - 1, half.max(), len(frames[0])

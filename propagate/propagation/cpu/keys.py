@@ -27,10 +27,7 @@ class Codes(NamedTuple):
 
 
 class RoundedKeys:
-    """A cache of rounded keys for one memory, one step at a time; frames that stay are not rounded again.
-
-    It takes (channels + 12) bytes for every cell of every frame.
-    """
+    """A cache of rounded keys for one memory: (channels + 12) bytes for every cell of every frame."""
 
     def __init__(self) -> None:
         self._mean = torch.empty(0)
@@ -47,12 +44,8 @@ class RoundedKeys:
     ) -> tuple[Codes, Codes, Float32[Tensor, " c"]]:
         """Return the rounded keys of the frames inside the window and of the free ones, and the mean subtracted first.
 
-        Args:
-            loops: `propagate.propagation.cpu.kernels`.
-            rows: the keys of all frames.
-            parts: numbers of the frames inside the window, and of the free ones.
-            stamps: a version of each frame's keys; None: round all.
-            run: see `propagate.threads.in_threads`.
+        `rows` has the keys of all frames, `parts` the numbers of both kinds of frames, `stamps` a version of each
+        frame's keys (None: round all), `loops` is `propagate.propagation.cpu.kernels`.
         """
         numbers = [tuple(stamps[frame] if stamps else -1 for frame in part) for part in parts]
         shape = (*rows.shape[1:], *(len(part) for part in parts))
@@ -82,14 +75,7 @@ def _no_codes(shape: tuple[int, ...], frames: int, joined: bool) -> Codes:
 
 
 def _round(
-    loops: ModuleType,
-    rows: Float[Tensor, "n h w c"],
-    frames: Int64[ndarray, " m"],
-    places: Int64[ndarray, " m"],
-    each: int,
-    mean: Float32[Tensor, " c"],
-    codes: Codes,
-    run: Run,
+    loops: ModuleType, rows: Tensor, frames: ndarray, places: ndarray, each: int, mean: Tensor, codes: Codes, run: Run
 ) -> None:
     def one_band(band: tuple[int, int]) -> None:
         given, first, which = rows, 0, frames

@@ -4,8 +4,6 @@ Keys lie as `vectors.multiply_pair` reads them: rows of blocks of 16 keys; in ea
 16, the next four, and so on; 128 is added to every code, because one factor must be unsigned.
 """
 
-from __future__ import annotations
-
 from typing import no_type_check
 
 import numpy as np
@@ -41,13 +39,12 @@ def _round(vector, mean, code):
 @compiled
 @no_type_check
 def round_queries(rows, codes, offsets, scales, errors, lengths):
-    """Round the vectors of queries, (h, w, c) float32. All other arrays are written.
+    """Round the vectors of queries, (h, w, c) float32, into the other arrays.
 
     Args:
         codes: (h, v, s) int8, v >= w, s >= c a multiple of 4, zeros: rows = scales * codes + remainder.
         offsets: (h, v) int32, zeros: -128 times the sum of the codes, which cancels what `round_keys` adds.
-        scales: (h, w) float32; 0 for a zero vector.
-        errors, lengths: (h, w) float32: upper bounds on the lengths of the remainder and of rows.
+        scales, errors, lengths: (h, w) float32: scale, and upper bounds on the lengths of remainder and vector.
     """
     height, width, channels = rows.shape
     none = np.zeros(channels, np.float32)
@@ -67,17 +64,13 @@ def round_keys(rows, which, places, each, band, first, mean, codes, scales, erro
     """Round the vectors of some frames' keys, less `mean`, into codes, scales, errors and lengths.
 
     Args:
-        rows: (n, h, w, c) float32.
-        which: (m,) int64: the frames to round.
-        places: (m,) int64: the place of each among the `each` frames of a cell; a row of codes holds all frames of the
-            first column, all of the next, and so on.
+        rows: (n, h, w, c) float32, starting with row `first` of the grid.
+        which, places: (m,) int64: the frames to round, and the place of each among the `each` frames of a cell; a row
+            of codes holds all frames of the first column, all of the next, and so on.
         band: (first row, end row) to round.
-        first: the row of the grid that `rows` starts with.
-        mean: (c,) float32.
         codes: (h or 1, blocks, s, 16) uint32: four codes of 8 bits, the first in the lowest, 4 s >= c. A single row
-            holds the whole grid.
-        scales: (h or 1, keys) float32: rows - mean = scales * (codes - 128) + remainder; 0 for a zero vector.
-        errors, lengths: (h or 1, keys) float32: upper bounds on the lengths of the remainder and of rows - mean.
+            holds the whole grid. rows - mean = scales * (codes - 128) + remainder.
+        scales, errors, lengths: (h or 1, keys) float32, as in `round_queries`.
     """
     width, groups = rows.shape[2], codes.shape[2]
     code = np.zeros(4 * groups, np.int8)

@@ -1,7 +1,5 @@
 """Compiled parts of `kernels.select`, which documents the arguments: selection by coarse scores, exact scores."""
 
-from __future__ import annotations
-
 from typing import no_type_check
 
 import numpy as np

@@ -27,7 +27,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +40,23 @@ from propagate.propagation.window import Rule, Window, are_plain, load_kernels, 
 from propagate.threads import MOST_THREADS, in_threads, usual_threads
 
 Precision = Literal["int8", "float32"]
+_Rows = Float32[Tensor, "h w c"]
+_Rounded = tuple[Codes, Codes, Float32[Tensor, " c"]]
 _OneTile = Callable[[tuple[int, int, int, int]], None]
-_Parts = tuple[Int64[ndarray, " near"], Int64[ndarray, " free"]]
+
+
+class _Reach(NamedTuple):
+    """Frames inside the window, frames searched everywhere, and columns reached to a side by the distance of rows."""
+
+    near: Int64[ndarray, " near"]
+    free: Int64[ndarray, " free"]
+    half: Int64[ndarray, " rows"]
+
+    def keys(self, grid: tuple[int, int], wide: int) -> int:
+        """The largest number of keys within reach of `wide` queries side by side."""
+        rows, columns = min(2 * len(self.half) - 1, grid[0]), min(wide + 2 * int(self.half.max()), grid[1])
+        return rows * columns * len(self.near) + grid[0] * grid[1] * len(self.free)
+
 
 _TILE_SCORES = 2**22  # 16 MiB of scores per thread, for products of whole matrices
 _STRIP_SCORES = 2**17  # 512 KiB, which stay in the CPU's cache
@@ -89,13 +104,10 @@ def transfer(
     precision: Precision | None = None,
     threads: int | None = None,
 ) -> Float32[Tensor, "l h w"]:
-    """See `propagate.propagation.affinity.propagate_labels`.
+    """See `propagate.propagation.affinity.propagate_labels`; the features may be of any length.
 
-    Args:
-        query, keys, labels, rule, rounded, stamps: as there; the features may be of any length.
-        tile_scores: scores (4 bytes each) that one thread holds at a time, if that is enough for the smallest tile.
-        precision: of the coarse scores; None: `fastest_precision`. The result does not depend on it.
-        threads: None: as many as torch would take. The result does not depend on it.
+    `tile_scores` counts scores (4 bytes) that one thread holds at a time, if that is enough for the smallest tile.
+    `precision` is that of the coarse scores, by default `fastest_precision`. The result depends on none of the options.
     """
     loops = kernels()
     assert loops is not None
@@ -106,8 +118,8 @@ def transfer(
     rows = keys.detach().permute(0, 2, 3, 1).contiguous()
     query_rows = query.detach().permute(1, 2, 0).contiguous()
     label_rows = labels.detach().permute(0, 2, 3, 1).contiguous()
-    near, free, half = _reach(rule.window, frames, (height, width))
-    if not len(near) + len(free):
+    reach = _reach(rule.window, frames, (height, width))
+    if not len(reach.near) + len(reach.free):
         return torch.zeros_like(labels[0])
     result = torch.empty(height, width, label_rows.shape[3])
     exact = (
@@ -115,32 +127,25 @@ def transfer(
         rule.ties == "keep", result.numpy(),
     )  # fmt: skip
     if precision == "float32":
-        one_tile, size = _by_floats(loops, query_rows, rows, (near, free), half, tile_scores or _TILE_SCORES, exact)
+        one_tile, size = _by_floats(loops, query_rows, rows, reach, tile_scores or _TILE_SCORES, exact)
     else:
-        codes = (rounded or RoundedKeys()).update(loops, rows, (near, free), stamps, run)
-        one_tile, size = _by_integers(loops, query_rows, codes, (near, free), half, tile_scores, exact)
+        codes = (rounded or RoundedKeys()).update(loops, rows, reach[:2], stamps, run)
+        one_tile, size = _by_integers(loops, query_rows, codes, reach, tile_scores or _STRIP_SCORES, exact)
     run(one_tile, _tiles((height, width), size))
     return result.permute(2, 0, 1)
 
 
 def _by_integers(
-    loops: ModuleType,
-    query_rows: Float32[Tensor, "h w c"],
-    rounded: tuple[Codes, Codes, Float32[Tensor, " c"]],
-    parts: _Parts,
-    half: Int64[ndarray, " rows"],
-    tile_scores: int | None,
-    exact: tuple[Any, ...],
+    loops: ModuleType, query_rows: _Rows, rounded: _Rounded, reach: _Reach, tile_scores: int, exact: tuple[Any, ...]
 ) -> tuple[_OneTile, tuple[int, int]]:
     """Return the function for one tile with integer products, and the size of tiles."""
     near, free, mean = rounded
     queries = rounded_queries(loops, query_rows, loops.QUERIES)
     errors = np.concatenate([near.errors.ravel(), free.errors.ravel()])
     bounds = np.float32(errors.max()), max(np.float32(part.lengths.max(initial=0)) for part in (near, free))
-    given = half, parts, near.scales.shape[1], errors, queries.facts, bounds, mean.numpy(), *exact
+    given = reach.half, reach[:2], near.scales.shape[1], errors, queries.facts, bounds, mean.numpy(), *exact
     height, width, _ = query_rows.shape
-    row_scores = loops.QUERIES * _reached((height, width), half, parts, loops.QUERIES)
-    tall = max(1, (tile_scores or _STRIP_SCORES) // max(1, row_scores))
+    tall = max(1, tile_scores // max(1, loops.QUERIES * reach.keys((height, width), loops.QUERIES)))
 
     def one_strip(strip: tuple[int, int, int, int]) -> None:
         loops.select_by_integers(
@@ -151,27 +156,18 @@ def _by_integers(
 
 
 def _by_floats(
-    loops: ModuleType,
-    query_rows: Float32[Tensor, "h w c"],
-    rows: Float[Tensor, "n h w c"],
-    parts: _Parts,
-    half: Int64[ndarray, " rows"],
-    tile_scores: int,
-    exact: tuple[Any, ...],
+    loops: ModuleType, query_rows: _Rows, rows: Tensor, reach: _Reach, tile_scores: int, exact: tuple[Any, ...]
 ) -> tuple[_OneTile, tuple[int, int]]:
     """Return the function for one tile with float32 products by torch, and the size of tiles."""
     height, width, channels = query_rows.shape
-    near, free = parts
-    near_keys, free_keys = (rows[part].float().permute(1, 2, 0, 3).contiguous() for part in parts)
+    near, free, half = reach
+    near_keys, free_keys = (rows[part].float().permute(1, 2, 0, 3).contiguous() for part in (near, free))
     lengths = np.float32(max(float(part.norm(dim=-1).max()) for part in (near_keys, free_keys) if part.numel()) + 1e-17)
     errors = np.zeros(height * width * (len(near) + len(free)), np.float32)
-    query_facts = (
-        np.ones((height, width), np.float32), np.zeros((height, width), np.float32),
-        query_rows.norm(dim=-1).numpy() + np.float32(1e-17),  # squares below 1e-38 count as 0
-    )  # fmt: skip
-    given = (
-        parts, width * len(near), errors, query_facts, (np.float32(0), lengths), np.zeros(channels, np.float32), *exact,
-    )  # fmt: skip
+    norms = query_rows.norm(dim=-1).numpy() + np.float32(1e-17)  # squares below 1e-38 underflow to 0
+    query_facts = np.ones_like(norms), np.zeros_like(norms), norms
+    bounds, mean = (np.float32(0), lengths), np.zeros(channels, np.float32)
+    given = reach[:2], width * len(near), errors, query_facts, bounds, mean, *exact
     rows_off, columns_off = len(half) - 1, int(half.max())
 
     def one_tile(tile: tuple[int, int, int, int]) -> None:
@@ -198,18 +194,15 @@ def _by_floats(
         line = box[2] * len(near), step, free_keys[..., 0].numel()
         loops.select(_products(pairs, loops.LANES).numpy(), begin, first, line, box, half, tile, wide, *given)
 
-    return one_tile, _tile_size((height, width), half, parts, tile_scores)
+    return one_tile, _tile_size((height, width), reach, tile_scores)
 
 
-def _reach(
-    window: Window | None, frames: int, grid: tuple[int, int]
-) -> tuple[Int64[ndarray, " near"], Int64[ndarray, " free"], Int64[ndarray, " rows"]]:
-    """Frames inside the window, frames searched everywhere, and columns reached to a side by the distance of rows."""
+def _reach(window: Window | None, frames: int, grid: tuple[int, int]) -> _Reach:
     near, free = (np.array(part, np.int64) for part in split_frames(window, frames))
     if window is None or window.reach < 0:
-        return near[:0], free, np.zeros(1, np.int64)
+        return _Reach(near[:0], free, np.zeros(1, np.int64))
     dy, dx = torch.arange(min(window.reach + 1, grid[0])), torch.arange(grid[1])
-    return near, free, window.contains(dy[:, None], dx[None]).sum(1).numpy() - 1
+    return _Reach(near, free, window.contains(dy[:, None], dx[None]).sum(1).numpy() - 1)
 
 
 def _readable(rows: Float[Tensor, "n h w c"]) -> tuple[Shaped[ndarray, "n h w c"], Float32[ndarray, " values"] | None]:
@@ -231,21 +224,12 @@ def _products(pairs: list[tuple[Float32[Tensor, "_ c"], Float32[Tensor, "_ c"]]]
     return scores
 
 
-def _reached(grid: tuple[int, int], half: Int64[ndarray, " rows"], parts: _Parts, wide: int) -> int:
-    """The largest number of keys within reach of `wide` queries side by side."""
-    near, free = (len(part) for part in parts)
-    rows, columns = min(2 * len(half) - 1, grid[0]), min(wide + 2 * int(half.max()), grid[1])
-    return rows * columns * near + grid[0] * grid[1] * free
-
-
-def _tile_size(
-    grid: tuple[int, int], half: Int64[ndarray, " rows"], parts: _Parts, tile_scores: int
-) -> tuple[int, int]:
+def _tile_size(grid: tuple[int, int], reach: _Reach, tile_scores: int) -> tuple[int, int]:
     """(rows, columns) of a tile of queries, as many as the scores allow, at least one."""
     wide = min(_WIDE, grid[1])
-    while wide > 1 and wide * _reached(grid, half, parts, wide) > tile_scores:
+    while wide > 1 and wide * reach.keys(grid, wide) > tile_scores:
         wide //= 2
-    fitting = max(1, tile_scores // max(1, wide * _reached(grid, half, parts, wide)))
+    fitting = max(1, tile_scores // max(1, wide * reach.keys(grid, wide)))
     return math.ceil(grid[0] / math.ceil(grid[0] / fitting)), wide
 
 

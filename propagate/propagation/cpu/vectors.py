@@ -1,7 +1,4 @@
-"""Compiler options for the loops of the transfer step, and instructions that numba does not offer.
-
-Addresses are byte addresses of the arrays' first values and are not checked.
-"""
+"""Compiler options for the loops of the transfer step, and instructions that numba lacks. Addresses are in bytes."""
 
 from __future__ import annotations
 
@@ -130,12 +127,9 @@ multiply_pair, multiply_one = _multiply(2), _multiply(1)
 @intrinsic
 @no_type_check
 def lane_maxima(typing_context, scores, length, out):
-    """Write the maximum of every 16th score from the first, the second, ... one; -infinity where there are none.
+    """Write the maximum of every 16th score from the first, the second, ... one to `out`, float32 (16,).
 
-    Args:
-        scores: of float32 (length,); up to 15 values beyond may be read.
-        length: at least 1.
-        out: of float32 (16,).
+    There are `length` >= 1 scores in float32; up to 15 values beyond may be read. Lanes without a score are -infinity.
     """
     signature = types.void(types.int64, types.int64, types.int64)
 

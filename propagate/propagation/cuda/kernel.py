@@ -1,7 +1,4 @@
-"""The kernel of `cuda.transfer`: scores, selection, softmax and labels of a tile of queries, in one launch.
-
-Importing this needs Triton. Annotations are Triton's: a `tl.constexpr` is a compile-time constant.
-"""
+"""The Triton kernel of `cuda.transfer`: scores, selection, softmax and labels of a tile of queries, in one launch."""
 
 from __future__ import annotations
 
@@ -85,18 +82,13 @@ def transfer(
 
     Args:
         query, exact_query: (h, w, CHANNELS) in the keys' dtype, and in float32.
-        keys: (n, h, w, CHANNELS) float16 or bfloat16.
-        labels: (n, kinds, h, w) float32.
+        keys, labels: (n, h, w, CHANNELS) float16 or bfloat16, and (n, kinds, h, w) float32.
         result: (kinds, h, w) float32, written.
         frames: (bound + free,) int32: numbers of the frames searched within the window, then of the others.
-        reach: the largest |dy| and |dx| inside the window.
-        limit: the largest dy^2 + dx^2 inside a circle.
-        top_k: at most SLOTS.
+        reach, limit: the largest |dy| and |dx| inside the window; the largest dy^2 + dx^2 inside a circle.
         sharpness: 1 / temperature.
-        CIRCLE: the window is a circle, else a square.
-        SLOTS: length of a query's list, a power of two.
-        TALL, WIDE: powers of two, with a product of at least 16.
-        BLOCK_KEYS, BLOCK_CHANNELS: of one matrix product, powers of two, at least 16 each.
+        SLOTS: length of a query's list, a power of two, at least top_k.
+        TALL, WIDE, BLOCK_KEYS, BLOCK_CHANNELS: powers of two; blocks are at least 16, like TALL * WIDE.
     """
     across = tl.cdiv(width, WIDE)
     top = tl.program_id(0) // across * TALL

@@ -1,14 +1,11 @@
 """The transfer step on a GPU: one Triton kernel, with a half-precision memory.
 
-`affinity.propagate_labels` defines the step and calls this backend where it applies. A program of the kernel takes a
-tile of queries, reads the keys they can reach in blocks, and keeps each query's k best in registers; scores are never
-written to memory.
-
-The scores that select the best keys are half-precision products accumulated in float32: the query is rounded to the
-keys' dtype. By Cauchy and Schwarz the error of such a score is at most u |q| |k| (`rounding`), for features of unit
-length 2^-11 in float16 and 2^-8 in bfloat16. So a missed key scores within twice that of a selected one. The weights
-come from scores of the float32 query with the keys as stored: where the k-th best key is clear, the labels equal those
-of the torch backend within float32 rounding.
+A program of the kernel takes a tile of queries, reads the keys they can reach in blocks, and keeps each query's k best
+in registers; scores are never written to memory. The scores that select the best keys are half-precision products
+accumulated in float32: the query is rounded to the keys' dtype. By Cauchy and Schwarz their error is at most u |q| |k|
+(`rounding`), for features of unit length 2^-11 in float16 and 2^-8 in bfloat16. So a missed key scores within twice
+that of a selected one. The weights come from scores of the float32 query with the keys as stored: where the k-th best
+key is clear, the labels equal those of the torch backend within float32 rounding.
 """
 
 from __future__ import annotations
@@ -19,11 +16,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 
 from propagate.errors import PropagateWarning
-from propagate.propagation.window import Rule, Window, are_plain, load_kernels, split_frames
+from propagate.propagation.window import Keys, Labels, Query, Rule, Soft, Window, are_plain, load_kernels, split_frames
 
 MOST_TOP_K = 32  # the lists of the best lie in registers, and each insertion costs a pass over the query's list
 _LARGEST = 3e38  # about the largest float32
@@ -93,20 +89,11 @@ def runs_on(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def transfer(
-    query: Float32[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    labels: Float32[Tensor, "n l h w"],
-    rule: Rule,
-    *,
-    blocks: Blocks | None = None,
-) -> Float32[Tensor, "l h w"]:
-    """See `propagate.propagation.affinity.propagate_labels`.
+def transfer(query: Query, keys: Keys, labels: Labels, rule: Rule, *, blocks: Blocks | None = None) -> Soft:
+    """See `propagate.propagation.affinity.propagate_labels`; ties must be "cut", top_k up to `MOST_TOP_K`.
 
-    Args:
-        query, keys, labels: as there; the keys in float16 or bfloat16, copied unless in `torch.channels_last`.
-        rule: with ties="cut" and top_k up to `MOST_TOP_K`.
-        blocks: None: `Blocks()`. They affect the labels only where `rounding` makes keys indistinguishable.
+    Keys are float16 or bfloat16, and copied unless in `torch.channels_last`. `blocks` affect the labels only where
+    `rounding` makes keys indistinguishable.
     """
     loaded = kernel()
     assert loaded is not None
@@ -117,6 +104,8 @@ def transfer(
     result = torch.empty(labels.shape[1:], dtype=labels.dtype, device=labels.device)
     tall, wide = blocks.tile
     programs = (-(-height // tall) * -(-width // wide),)
+    order = torch.tensor([*bound, *free], dtype=torch.int32, device=keys.device)
+    sizes = len(bound), len(free), height, width, labels.shape[1], reach, limit, rule.top_k
     with torch.cuda.device(keys.get_device()):  # Triton launches on the current one; -1, of a CPU, does nothing
         loaded.transfer[programs](
             exact_rows.to(keys.dtype),
@@ -124,15 +113,8 @@ def transfer(
             keys.permute(0, 2, 3, 1).contiguous(),
             labels.contiguous(),
             result,
-            torch.tensor([*bound, *free], dtype=torch.int32, device=keys.device),
-            len(bound),
-            len(free),
-            height,
-            width,
-            labels.shape[1],
-            reach,
-            limit,
-            rule.top_k,
+            order,
+            *sizes,
             min(1 / rule.temperature, _LARGEST),
             CIRCLE=rule.window is not None and rule.window.shape == "circle",
             CHANNELS=channels,

@@ -10,25 +10,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from propagate.propagation.window import Rule, Window, grid_of, split_frames
+from propagate.propagation.window import Keys, Labels, Query, Rule, Soft, Window, grid_of, split_frames
 
-# On a CPU a tile's scores should stay in the cache between the passes over them; a GPU needs large tiles to be busy.
+# on a CPU a tile's scores should stay in the cache between the passes over them; a GPU needs large tiles to be busy
 _TILE_SCORES_CPU, _TILE_SCORES_GPU = 2**20, 2**26
 _GROUP = 16
 
 
-def transfer(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    labels: Float[Tensor, "n l h w"],
-    rule: Rule,
-    tile_scores: int | None = None,
-) -> Float[Tensor, "l h w"]:
+def transfer(query: Query, keys: Keys, labels: Labels, rule: Rule, tile_scores: int | None = None) -> Soft:
     """See `propagate.propagation.affinity.propagate_labels`; for any device and precision."""
     frames, _, height, width = keys.shape
     label_rows = labels.permute(0, 2, 3, 1).reshape(frames * height * width, -1)
@@ -37,27 +32,17 @@ def transfer(
         if not len(columns):
             result[ys, xs] = 0
             continue
-        if rule.ties == "keep":
-            soft = _weigh_all(scores, label_rows[columns], rule.top_k, rule.temperature)
-        else:
-            soft = _weigh_best(scores, label_rows, columns, rule.top_k, rule.temperature)
-        result[ys, xs] = soft.view(_length(ys), _length(xs), -1)
+        result[ys, xs] = _weigh(scores, columns, label_rows, rule).view(_length(ys), _length(xs), -1)
     return result.permute(2, 0, 1)
 
 
 @torch.no_grad()
 def best_keys(
-    query: Float[Tensor, "c h w"],
-    keys: Float[Tensor, "n c h w"],
-    *,
-    window: Window | None,
-    top_k: int,
-    tile_scores: int | None = None,
+    query: Query, keys: Keys, *, window: Window | None, top_k: int, tile_scores: int | None = None
 ) -> Int[Tensor, "h w k"]:
     """Return the keys that `propagate_labels` with `ties="cut"` would weigh, for every query cell, in no order.
 
-    Returns:
-        (h, w, top_k) int64: frame * h * w + row * w + column of each key; -1 where no more keys can be reached.
+    They are numbered frame * h * w + row * w + column; -1 where fewer can be reached.
     """
     result = torch.full((*grid_of(query), top_k), -1, device=keys.device)
     for ys, xs, scores, columns in _scored_tiles(query, keys, window, tile_scores):
@@ -68,7 +53,7 @@ def best_keys(
 
 
 def _scored_tiles(
-    query: Float[Tensor, "c h w"], keys: Float[Tensor, "n c h w"], window: Window | None, tile_scores: int | None
+    query: Query, keys: Keys, window: Window | None, tile_scores: int | None
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "q p"], Int[Tensor, " m"]]]:
     """Yield rows and columns of every tile of queries, its scores with all keys it reaches, and these keys' numbers."""
     frames, channels, height, width = keys.shape
@@ -82,7 +67,8 @@ def _scored_tiles(
     tall, wide = tile_size(
         (height, width), len(bound), len(free), window, tile_scores or default_tile_scores(keys.device.type)
     )
-    for ys, xs in _tiles(height, width, tall, wide):
+    for top, left in product(range(0, height, tall), range(0, width, wide)):
+        ys, xs = slice(top, min(top + tall, height)), slice(left, min(left + wide, width))
         tile = query_rows[ys, xs].reshape(-1, channels)
         found, columns = everywhere
         hiding = None
@@ -91,13 +77,9 @@ def _scored_tiles(
             near = bound_rows[:, near_y, near_x].reshape(-1, channels)
             found = torch.cat([near, found]) if free else near
             columns = torch.cat([bound_index[:, near_y, near_x].flatten(), columns])
-            hiding = _hiding(
-                (_length(ys), _length(xs)),
-                (_length(near_y), _length(near_x)),
-                (near_y.start - ys.start, near_x.start - xs.start),
-                replace(window, exempt=()),
-                keys.device,
-            )
+            sizes = (_length(ys), _length(xs)), (_length(near_y), _length(near_x))
+            offset = near_y.start - ys.start, near_x.start - xs.start
+            hiding = _hiding(*sizes, offset, replace(window, exempt=()), keys.device)
         yield ys, xs, _scores(tile, found.to(tile.dtype), hiding, len(bound)), columns
 
 
@@ -117,10 +99,10 @@ def _scores(
 
 
 def _best(scores: Float[Tensor, "q p"], top_k: int) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
-    """The k largest scores of every row and their columns.
+    """The k largest scores of every row and their columns; equals top-k except for the choice among ties.
 
-    The k largest lie in the k groups of columns with the largest maxima. Taking the maxima is one fast pass; sorting,
-    which is slow, then only sees the maxima and k groups. Equal to a plain top-k except for the choice among ties.
+    They lie in the k groups of columns with the largest maxima. Maxima take one fast pass; the slow sort then sees only
+    the maxima and k groups.
     """
     groups = scores.shape[1] // _GROUP
     if groups <= 2 * top_k:
@@ -133,31 +115,19 @@ def _best(scores: Float[Tensor, "q p"], top_k: int) -> tuple[Float[Tensor, "q k"
     return values, chosen.gather(1, place // _GROUP) * _GROUP + place % _GROUP
 
 
-def _weigh_best(
-    scores: Float[Tensor, "q p"],
-    label_rows: Float[Tensor, "all l"],
-    columns: Int[Tensor, " m"],
-    top_k: int,
-    temperature: float,
-) -> Float[Tensor, "q l"]:
-    values, chosen = _best(scores, top_k)
-    weights = _softmax(values, temperature)
-    # a padding column is only ever chosen for lack of others and then weighs nothing
+def _weigh(scores: Tensor, columns: Tensor, label_rows: Float[Tensor, "all l"], rule: Rule) -> Float[Tensor, "q l"]:
+    values, chosen = _best(scores, rule.top_k)
+    if rule.ties == "keep":
+        counted = scores.masked_fill(scores < values.amin(-1, keepdim=True), -torch.inf)
+        return _softmax(counted, rule.temperature)[:, : len(columns)].to(label_rows.dtype) @ label_rows[columns]
+    weights = _softmax(values, rule.temperature).to(label_rows.dtype)
+    # a padding column is only chosen for lack of others, and then weighs nothing
     rows = columns[chosen.clamp_(max=len(columns) - 1)]
-    return torch.einsum("qk,qkl->ql", weights.to(label_rows.dtype), label_rows[rows])
-
-
-def _weigh_all(
-    scores: Float[Tensor, "q p"], label_rows: Float[Tensor, "m l"], top_k: int, temperature: float
-) -> Float[Tensor, "q l"]:
-    values, _ = _best(scores, top_k)
-    threshold = values.amin(-1, keepdim=True)
-    weights = _softmax(scores.masked_fill(scores < threshold, -torch.inf), temperature)
-    return weights[:, : len(label_rows)].to(label_rows.dtype) @ label_rows
+    return torch.einsum("qk,qkl->ql", weights, label_rows[rows])
 
 
 def _softmax(scores: Float[Tensor, "q k"], temperature: float) -> Float[Tensor, "q k"]:
-    # rows without any reachable key are -inf throughout: 0/0
+    # a row without a reachable key is -inf throughout: 0/0
     return torch.softmax(scores / temperature, -1).nan_to_num_(0.0)
 
 
@@ -167,13 +137,9 @@ def default_tile_scores(device_type: str) -> int:
 
 
 def tile_size(grid: tuple[int, int], bound: int, free: int, window: Window | None, tile_scores: int) -> tuple[int, int]:
-    """Return (rows, columns) of a tile of queries: nearly square, as large as the scores allow, at least one query.
+    """Return (rows, columns) of a tile of queries: nearly square, with up to `tile_scores` scores, at least one query.
 
-    Args:
-        grid: (rows, columns) of all cells.
-        bound, free: numbers of context frames that are searched within the window, and everywhere.
-        window: None: all frames are free.
-        tile_scores: limit on the scores of a tile with its keys.
+    `bound` and `free` are numbers of context frames that are searched within the window, and everywhere.
     """
     (height, width), side = grid, 2
     while side <= max(grid) and side**2 * tile_keys(grid, (side, side), bound, free, window) <= tile_scores:
@@ -189,12 +155,6 @@ def tile_keys(grid: tuple[int, int], tile: tuple[int, int], bound: int, free: in
     (height, width), (tall, wide) = grid, tile
     region = min(max(tall + 2 * reach, 0), height) * min(max(wide + 2 * reach, 0), width)
     return bound * region + free * height * width
-
-
-def _tiles(height: int, width: int, tall: int, wide: int) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, height, tall):
-        for left in range(0, width, wide):
-            yield slice(top, min(top + tall, height)), slice(left, min(left + wide, width))
 
 
 def _reachable(tile: slice, length: int, reach: int) -> slice:
