@@ -16,7 +16,9 @@ from propagate.propagation.memory import MemoryBank
 from propagate.propagation.torch.transfer import best_keys
 from propagate.propagation.window import Ties, Window, grid_of
 
-_Coarse, _Finer, _Soft = Float[Tensor, "c h w"], Float[Tensor, "d y x"], Float[Tensor, "l y x"]
+_Coarse = Float[Tensor, "c h w"]
+_Finer = Float[Tensor, "d y x"]
+_Soft = Float[Tensor, "l y x"]
 
 
 class LabelPropagator:

@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Ties = Literal["cut", "keep"]
-Query, Keys = Float[Tensor, "c h w"], Float[Tensor, "n c h w"]
-Labels, Soft = Float[Tensor, "n l h w"], Float[Tensor, "l h w"]
+Query = Float[Tensor, "c h w"]
+Keys = Float[Tensor, "n c h w"]
+Labels = Float[Tensor, "n l h w"]
+Soft = Float[Tensor, "l h w"]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ TOLERANCE = 2  # cells along either axis by which the match back may miss; 1 to 
 # 5 x 5 cells and 0.02 the edge of a plain area pulled matches inwards by most of a cell
 _REACH, _TEMPERATURE = 1, 0.01
 _SCORES = 2**22  # held at a time
-_Features, _OtherFeatures = Float[Tensor, "c h w"], Float[Tensor, "c y x"]
-_Rows, _Points = Float[Tensor, "n c"], Float[Tensor, "n 2"]
+_Features = Float[Tensor, "c h w"]
+_OtherFeatures = Float[Tensor, "c y x"]
+_Rows = Float[Tensor, "n c"]
+_Points = Float[Tensor, "n 2"]
 
 
 @dataclass(frozen=True, eq=False)
