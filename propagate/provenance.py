@@ -49,7 +49,8 @@ def all_settings(resolved: ResolvedSettings) -> dict[str, Setting]:
     values = dict(flatten(dump))
     found = {key: Setting(values[key], origin) for key, origin in resolved.origins.items()}
     defaults = dict(_defaults("features", features.name, features.options))
-    for place, part in enumerate(_parts(features)):
+    parts = features.options.get("parts") if features.name == "fusion" else None
+    for place, part in enumerate(part for part in parts or () if isinstance(part, dict) and "name" in part):
         prefix = f"features.parts.{place}"
         defaults |= {f"{prefix}.{key}": value for key, value in PART_DEFAULTS.items()}
         own = dict(_defaults(prefix, part["name"], part_options(part)))
@@ -63,11 +64,6 @@ def _order(key: str, sections: list[str]) -> tuple[int, int]:
     """Sort by section; parts of a fusion after its other options."""
     section, *rest = key.split(".")
     return sections.index(section), 1 + int(rest[1]) if len(rest) > 2 and rest[0] == "parts" else 0
-
-
-def _parts(features: FeatureSettings) -> list[dict[str, Any]]:
-    parts = features.options.get("parts") if features.name == "fusion" else None
-    return [part for part in parts or () if isinstance(part, dict) and "name" in part]
 
 
 def _defaults(prefix: str, name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

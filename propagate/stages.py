@@ -25,11 +25,15 @@ def ahead(
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     source, context = _through(items), copy_context()
+
+    def advance() -> Any:
+        return context.run(next, source, _END)
+
     pool = ThreadPoolExecutor(1, "ahead", initializer)
     try:
-        waiting = deque(pool.submit(context.run, next, source, _END) for _ in range(size))
+        waiting = deque(pool.submit(advance) for _ in range(size))
         while (item := waiting.popleft().result()) is not _END:
-            waiting.append(pool.submit(context.run, next, source, _END))
+            waiting.append(pool.submit(advance))
             yield item
             del item  # not held while waiting for the next one
     finally:

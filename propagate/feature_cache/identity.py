@@ -130,8 +130,7 @@ def write_description(folder: Path, identity: Mapping[str, Any], known: Descript
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
+    return dict(json.loads(json.dumps(values, default=str)))
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -76,11 +76,10 @@ class FeatureCache:
                 message = f"Features in the cache are damaged and computed again: {path} and maybe others ({error})."
                 warnings.warn(message, CacheWarning, stacklevel=2)
             return None
-        if found is None:
-            return None
-        with suppress(OSError):
-            os.utime(path)
-        self._used.add(path)
+        if found is not None:
+            with suppress(OSError):
+                os.utime(path)
+            self._used.add(path)
         return found
 
     def keep(self, path: Path, features: Float[Tensor, "c h w"]) -> None:

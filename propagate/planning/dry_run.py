@@ -63,12 +63,11 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, storage: torch.UntypedStorage, device: str) -> None:
-        if id(storage) in self._known:  # an undeclared view
-            return
-        self._known.add(id(storage))
-        self.live[device] += storage.nbytes()
-        self.peak[device] = max(self.peak[device], self.live[device])
-        weakref.finalize(storage, self._release, id(storage), device, storage.nbytes())
+        if id(storage) not in self._known:  # else an undeclared view
+            self._known.add(id(storage))
+            self.live[device] += storage.nbytes()
+            self.peak[device] = max(self.peak[device], self.live[device])
+            weakref.finalize(storage, self._release, id(storage), device, storage.nbytes())
 
     def _release(self, storage: int, device: str, size: int) -> None:
         self._known.discard(storage)

@@ -10,8 +10,6 @@ import torch
 from propagate.propagation.affinity import normalize, propagate_labels
 from propagate.propagation.window import Window
 
-_STATUS = Path("/proc/self/status")
-
 
 def resident_bytes() -> int | None:
     """Return the memory of this process now, in bytes; None where the system does not report it (Linux does)."""
@@ -31,7 +29,7 @@ def load_compiled_loops() -> None:
 
 def _status(key: str) -> int | None:
     try:
-        found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
+        found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None

@@ -1,4 +1,4 @@
-"""The transfer step: exact windowed top-k cosine affinity. Defines it in words and dispatches to a backend.
+"""The transfer step: exact windowed top-k cosine affinity. Defines it and dispatches to a backend.
 
 For every query cell: the cosines with all reachable cells of all context frames, the k best of their union, a softmax
 over these at a temperature, and the weighted mean of the context's labels. This is the propagation rule of DIFT

@@ -60,7 +60,7 @@ class MemoryBank:
         self.anchors += 1
 
     def add_prediction(self, features: Float[Tensor, "c h w"], labels: Float[Tensor, "l h w"]) -> None:
-        """Add a propagated frame, evicted after `n_last` newer ones unless kept as an older one. Errors as above."""
+        """Add a propagated frame, evicted after `n_last` newer ones unless it is an older frame. Errors as above."""
         older = self._older_slot(self._predictions + 1 - self.n_last)  # of the prediction that leaves the ring
         if self.n_last:
             slot = self._room + self._predictions % self.n_last

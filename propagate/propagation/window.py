@@ -66,7 +66,7 @@ def grid_of(features: Tensor) -> tuple[int, int]:
 
 
 def are_plain(device_type: str, *tensors: Tensor) -> bool:
-    """Return whether kernels can read these tensors: no subclass (which may own no memory), all on one such device."""
+    """Return whether kernels can read these tensors: no subclass, which may own no memory, all on one such device."""
     first = tensors[0].device
     return first.type == device_type and all(type(t) is Tensor and t.device == first for t in tensors)
 

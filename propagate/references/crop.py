@@ -50,8 +50,7 @@ class Piece:
         """Move points (x, y) from pixels of the picture to pixels of the canvas."""
         height, width = self.size
         scale = np.array([width / self.width, height / self.height])
-        moved: ndarray = (points + 0.5 - np.array([self.left, self.top])) * scale - 0.5
-        return moved
+        return np.asarray((points + 0.5 - np.array([self.left, self.top])) * scale - 0.5)
 
     def shows(self, grid: tuple[int, int]) -> Bool[ndarray, "h w"]:
         """Return which cells of a grid over the canvas have their center in the picture."""

@@ -105,9 +105,8 @@ def label_from_references(
     features = _features(pictures, extractor if plan is None else Passes(extractor, plan.passes), frame.index)
     query, keys = features[0], features[1:]
     encoded = [_encode(reference.label, piece, codec, grid_of(query)) for reference, piece in shown]
-    found = label_frame(
-        query, keys, torch.stack(encoded).to(query), tile_scores=None if plan is None else plan.tile_scores
-    )
+    tile_scores = None if plan is None else plan.tile_scores
+    found = label_frame(query, keys, torch.stack(encoded).to(query), tile_scores=tile_scores)
     if isinstance(codec, KeypointCodec):
         label = _keypoints_label(frame, codec, found)
     else:

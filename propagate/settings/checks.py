@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 
 _INT_LIMIT = 2**64  # of JSON and random generators
 _MAX_PARTS = 32
-_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
 def reject_bool_as_number(value: Any, annotation: Any) -> Any:
@@ -79,7 +78,8 @@ def allowed_values(model: type[BaseModel], key: Sequence[str]) -> str:
         section = None if field is None else field.annotation
     described = {} if section is None else section.model_json_schema().get("properties", {}).get(key[-1], {})
     for schema in described.get("anyOf", [described]):
-        low, above, high, below = (schema.get(bound) for bound in _BOUNDS)
+        low, high = schema.get("minimum"), schema.get("maximum")
+        above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
         if low is not None and high is not None:
             return f"Allowed: {low:g} to {high:g}."
         if above is not None and high is not None:

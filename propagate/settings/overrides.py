@@ -14,19 +14,15 @@ def long_form(features: Any) -> Any:
     return {"name": "fusion", "parts": features} if isinstance(features, list) else features
 
 
-def _parse(override: str) -> tuple[str, Any]:
+def assign(values: dict[str, Any], override: str) -> dict[str, Any]:
+    """Assign an override, `section.key=YAML value`, in nested values; return {key: value}, or raise UsageError."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UsageError(
             f"--set {override} is not of the form section.key=value.", "For example: --set propagation.top_k=10."
         )
     value = parse_yaml(text, f"The value of --set {override}", UsageError)
-    return key, long_form(value) if key == "features" else value
-
-
-def assign(values: dict[str, Any], override: str) -> dict[str, Any]:
-    """Assign an override, `section.key=YAML value`, in nested values; return {key: value}, or raise UsageError."""
-    key, value = _parse(override)
+    value = long_form(value) if key == "features" else value
     *sections, last = key.split(".")
     place: Any = values
     for section in sections:

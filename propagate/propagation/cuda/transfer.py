@@ -78,12 +78,8 @@ def runs_on(device: torch.device) -> bool:
         transfer(keys[0].float(), keys, keys[:, :1].float(), Rule(None, 1, 1.0))
         torch.cuda.synchronize(device)
     except Exception as error:  # compiler, linker, driver and Triton raise unrelated classes
-        warnings.warn(
-            f"The Triton kernel of the transfer step does not run here ({type(error).__name__}: {error}). The torch "
-            "backend, which is slower, replaces it.",
-            SlowTransferWarning,
-            stacklevel=2,
-        )
+        cause = f"The Triton kernel of the transfer step does not run here ({type(error).__name__}: {error})."
+        warnings.warn(f"{cause} The slower torch backend replaces it.", SlowTransferWarning, stacklevel=2)
         return False
     return True
 
@@ -105,15 +101,12 @@ def transfer(query: Query, keys: Keys, labels: Labels, rule: Rule, *, blocks: Bl
     tall, wide = blocks.tile
     programs = (-(-height // tall) * -(-width // wide),)
     order = torch.tensor([*bound, *free], dtype=torch.int32, device=keys.device)
+    key_rows = keys.permute(0, 2, 3, 1).contiguous()
+    arrays = exact_rows.to(keys.dtype), exact_rows, key_rows, labels.contiguous(), result, order
     sizes = len(bound), len(free), height, width, labels.shape[1], reach, limit, rule.top_k
     with torch.cuda.device(keys.get_device()):  # Triton launches on the current one; -1, of a CPU, does nothing
         loaded.transfer[programs](
-            exact_rows.to(keys.dtype),
-            exact_rows,
-            keys.permute(0, 2, 3, 1).contiguous(),
-            labels.contiguous(),
-            result,
-            order,
+            *arrays,
             *sizes,
             min(1 / rule.temperature, _LARGEST),
             CIRCLE=rule.window is not None and rule.window.shape == "circle",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from propagate.propagation.window import Keys, Labels, Query, Rule, Soft, Window, grid_of, split_frames
 
-# on a CPU a tile's scores should stay in the cache between the passes over them; a GPU needs large tiles to be busy
+# a tile's scores should stay in a CPU's cache between passes; a GPU needs large tiles to be busy
 _TILE_SCORES_CPU, _TILE_SCORES_GPU = 2**20, 2**26
 _GROUP = 16
 
