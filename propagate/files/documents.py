@@ -143,7 +143,7 @@ class _Loader(yaml.SafeLoader):
                 if not isinstance(key, yaml.ScalarNode):
                     raise ValueError("a key is a list or a mapping")
                 if key.value in seen:
-                    raise ValueError(f"the key {key.value!r} stands twice, in line {key.start_mark.line + 1} again")
+                    raise ValueError(f"the key {key.value!r} appears twice, in line {key.start_mark.line + 1} again")
                 seen.add(key.value)
         return node
 
@@ -180,7 +180,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise ValueError(f"the key {name!r} stands twice in one object")
+            raise ValueError(f"the key {name!r} appears twice in one object")
         values[name] = value
     return values
 

@@ -79,10 +79,7 @@ def _disagreement(scan: Scan, pixels: dict[int, np.ndarray]) -> str | None:
 
 
 class DecordReader:
-    """The chosen frames of a video file, decoded by decord in chunks of at most 64 MiB.
-
-    Where decord fails in the middle, PyAV takes over at that frame; it returns the same pixels.
-    """
+    """The chosen frames, decoded by decord in chunks of at most 64 MiB; where decord fails, PyAV takes over."""
 
     def __init__(self, scan: Scan, chosen: range, *, strict: bool = False) -> None:
         self._scan, self._chosen, self._strict = scan, chosen, strict

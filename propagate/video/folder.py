@@ -51,10 +51,7 @@ def read_picture(path: Path) -> UInt8[ndarray, "h w 3"]:
 
 
 class FolderReader:
-    """The chosen pictures of a folder, or one picture.
-
-    The headers of all chosen pictures are read at the start, so that a wrong size is an error before any computation.
-    """
+    """The chosen pictures of a folder, or one picture. All headers are read first: a wrong size is an early error."""
 
     def __init__(self, source: Path, pictures: Sequence[Path], chosen: range, notes: Sequence[str]) -> None:
         self._pictures, self._chosen = pictures, chosen

@@ -57,8 +57,8 @@ class PyAVReader:
                     break
         if not numbering.times_rise and scan.pts is not None:
             message = (
-                f"The presentation times in {scan.path} are out of order. Frames are counted in the order of display, "
-                "and the times are given to them in ascending order."
+                f"The presentation times in {scan.path} are out of order. Frames are counted in the order of display "
+                "and get the times in ascending order."
             )
             warnings.warn(message, VideoTimesWarning, stacklevel=2)
         self._report(decoded, damaged, expected, yielded)

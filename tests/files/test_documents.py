@@ -49,7 +49,7 @@ def test_whatever_is_wrong_leaves_as_the_error_that_was_asked_for(document):
         ("[1e999]", "too large"),
         ("[NaN]", "NaN is not JSON"),
         ("[-Infinity]", "-Infinity is not JSON"),
-        ('{"ear": 1, "nose": 2, "ear": 3}', "the key 'ear' stands twice"),
+        ('{"ear": 1, "nose": 2, "ear": 3}', "the key 'ear' appears twice"),
         ('["\\ud800"]', "a character that is not text"),
     ],
 )
@@ -79,7 +79,7 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1:30.5", "1:30.5 in line 1 is not a plain number"),
         ('a: "\\UFFFFFFFF"', "cannot be used"),
         ('a: "\\uD800"', "a character that is not text"),
-        ("a: 1\nb: 2\na: 3", "the key 'a' stands twice, in line 3 again"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' appears twice, in line 3 again"),
         ("1: b", "the key 1 is not text"),
         ("? [a, b]\n: 1", "a key is a list"),
         ("a: &a [*a]", "nested too deeply"),

@@ -65,8 +65,8 @@ def _run(kinds: Sequence[str], cases: Sequence[tuple[str, int]], given: argparse
     variants = make_variants(kinds, root / "bases")
     if given.save is not None:
         kind, number = cases[0]
-        _, told, done = prepare(variants[kind], (given.seed, kind, number), given.save.absolute() / "case")
-        print(f"cd {given.save / 'case'} && propagate {' '.join(map(repr, told))}", *done, sep="\n")
+        _, arguments, done = prepare(variants[kind], (given.seed, kind, number), given.save.absolute() / "case")
+        print(f"cd {given.save / 'case'} && propagate {' '.join(map(repr, arguments))}", *done, sep="\n")
         return 0
     if not given.case:  # first of all, whether undamaged inputs are read
         cases = [*((kind, -1 - place) for kind, found in variants.items() for place in range(len(found))), *cases]
@@ -78,15 +78,15 @@ def _run(kinds: Sequence[str], cases: Sequence[tuple[str, int]], given: argparse
         by_kind.setdefault(kind, Counter())[verdict.outcome] += 1
         slowest, peak = max(slowest, (verdict.seconds, f"{kind}:{number}")), max(peak, verdict.peak)
         if given.case:
-            print(verdict.outcome, verdict.told, sep="\n")
+            print(verdict.outcome, verdict.report, sep="\n")
         elif verdict.outcome in FINDINGS:
-            summary = _summary(verdict.told)
+            summary = _summary(verdict.report)
             seen[summary] += 1
             place = given.findings / f"{kind}_{number}_{verdict.outcome.replace(' ', '_')}.txt"
             if seen[summary] <= 5:  # more of the same would hide the others
                 place.parent.mkdir(parents=True, exist_ok=True)
                 again = f"python -m tests.fuzz --seed {given.seed} --case {kind}:{number}"
-                place.write_text(f"{again}\n{verdict.told}\n", encoding="utf-8", errors="backslashreplace")
+                place.write_text(f"{again}\n{verdict.report}\n", encoding="utf-8", errors="backslashreplace")
             if seen[summary] == 1:
                 print(
                     f"{kind}:{number} {verdict.outcome}: {summary}".encode("ascii", "backslashreplace").decode(),
@@ -96,25 +96,25 @@ def _run(kinds: Sequence[str], cases: Sequence[tuple[str, int]], given: argparse
         print(f"{kind:>13}  " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(found.items())))
     for summary, count in seen.most_common():
         print(f"{count:6d} x {summary}".encode("ascii", "backslashreplace").decode())
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("ok", "our error", *FINDINGS) if counts[outcome])
+    counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("ok", "our error", *FINDINGS) if counts[outcome])
     seconds = time.monotonic() - start
     print(
-        f"{sum(counts.values())} cases in {seconds:.0f} s: {told}; "
+        f"{sum(counts.values())} cases in {seconds:.0f} s: {counted}; "
         f"peak {peak / 1e9:.2f} GB, slowest {slowest[1]} {slowest[0]:.1f} s"
     )
     return int(any(counts[outcome] for outcome in FINDINGS))
 
 
-def _summary(told: str) -> str:
-    """The last place in the package and the exception: findings with one cause have one summary."""
-    places = re.findall(r'File "[^"]*?(propagate/[\w/]+\.py)", line (\d+),? in (\w+)', told)
+def _summary(report: str) -> str:
+    """Return the last place in the package and the exception, the same for findings with one cause."""
+    places = re.findall(r'File "[^"]*?(propagate/[\w/]+\.py)", line (\d+),? in (\w+)', report)
     lines = [
         line
-        for line in told.splitlines()
+        for line in report.splitlines()
         if re.match(r"[\w.]*([Ee]rror|Exception|Timeout|Warning)\b(?!: preset)", line)
     ]
-    last = next((line for line in told.splitlines()[1:] if line and not line.startswith("b'")), "")
-    if "(most recent call first)" in told:
+    last = next((line for line in report.splitlines()[1:] if line and not line.startswith("b'")), "")
+    if "(most recent call first)" in report:
         places.reverse()
     name = re.sub(r"\d+", "N", (lines[-1] if lines else last)[:100])
     return f"{':'.join(places[-1]) if places else ''} {name}"

@@ -40,7 +40,7 @@ _LATER = (
 
 
 def make_variants(kinds: Sequence[str], root: Path) -> dict[str, list[Variant]]:
-    """Write the inputs of these kinds below a folder, and see that each is read without an error.
+    """Write the inputs of these kinds below a folder, and check that each is read without an error.
 
     Raises:
         RuntimeError: a valid input is refused.
@@ -80,13 +80,13 @@ def _make(line: Connection, kinds: Sequence[str], root: Path) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Hide what encoders and other libraries print past Python."""
+    """Hide the output that encoders and other libraries print without Python."""
     sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)

@@ -29,17 +29,17 @@ _COPIED = 256 * 2**10  # larger files are linked
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a case.
+    """The verdict of a case.
 
     Attributes:
         outcome: OK, ERROR or one of FINDINGS.
-        told: the command, what was damaged, and what went wrong.
+        report: the command, what was damaged, and what went wrong.
         seconds: it took.
         peak: of the process's memory meanwhile, in bytes.
     """
 
     outcome: str
-    told: str = ""
+    report: str = ""
     seconds: float = 0.0
     peak: int = 0
 
@@ -78,7 +78,7 @@ def prepare(
 
 
 def judge(variant: Variant, arguments: Sequence[str], place: Path, *, again: bool) -> tuple[str, str]:
-    """Run a case's command in its folder and say what became of it."""
+    """Run a case's command in its folder and return its outcome."""
     os.environ["XDG_CACHE_HOME"] = str(place / "xdg")
     before = _snapshot(place)
     os.chdir(place)
@@ -90,7 +90,7 @@ def judge(variant: Variant, arguments: Sequence[str], place: Path, *, again: boo
             silent = variant.check(place, arguments, ending) if variant.check and ending.code == 0 else None
     finally:
         os.chdir("/")
-    outcome, told = _outcome(ending, attempts)
+    outcome, report = _outcome(ending, attempts)
     if outcome in (OK, ERROR):
         if changed := sorted(set(before.items()) ^ set(_snapshot(place).items())):
             return OUTSIDE, "\n".join(map(repr, changed[:20])) + "\n" + ending.output[-3000:]
@@ -100,7 +100,7 @@ def judge(variant: Variant, arguments: Sequence[str], place: Path, *, again: boo
             return DIFFERENT, twin
         if silent:
             return SILENT, f"{silent}\n{ending.output[-3000:]}"
-    return outcome, told
+    return outcome, report
 
 
 def _outcome(ending: Ending, attempts: Sequence[str]) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def _outcome(ending: Ending, attempts: Sequence[str]) -> tuple[str, str]:
 
 
 def _again(arguments: Sequence[str], first: Ending, place: Path) -> str | None:
-    """Run the command once more and compare; what differs, in words."""
+    """Run the command again and return the differences in words."""
     if OUT not in arguments:
         return None
     second = run_command(["again" if argument == OUT else argument for argument in arguments])
@@ -139,7 +139,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _leftovers(place: Path) -> list[str]:
-    """Unfinished files of ours."""
+    """Return our temporary files."""
     return [
         os.fsdecode(os.fsencode(path.relative_to(place)))
         for root in (OUT, "cache")
@@ -149,7 +149,7 @@ def _leftovers(place: Path) -> list[str]:
 
 
 def _snapshot(place: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything that a command may not touch: type, size, time and target of links."""
+    """Return the state of everything that a command must not change: type, size, time and target of links."""
     found: dict[str, tuple[Any, ...]] = {}
     stack = [place.parent]
     while stack:
@@ -188,7 +188,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def peak_memory(*, reset: bool = False) -> int:
-    """The largest resident size of this process since it was reset, in bytes; 0 where the system does not say."""
+    """Return the peak resident size of this process since its reset, in bytes; 0 where the system has none."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -199,7 +199,7 @@ def peak_memory(*, reset: bool = False) -> int:
 
 
 def head_file(root: Path) -> Path:
-    """Where a case in this folder says what it is."""
+    """Return the file that describes the case in this folder."""
     return root.with_name(f"{root.name}.head")
 
 
@@ -210,8 +210,8 @@ def run_case(variants: Sequence[Variant], seed: int, kind: str, number: int, roo
     head.unlink(missing_ok=True)
     try:
         variant, arguments, done = prepare(variants, (seed, kind, number), root / "case")
-        told = f"{variant.name}: propagate {' '.join(map(repr, arguments))}\n" + "\n".join(done) + "\n"
-        head.write_text(told, encoding="utf-8", errors="backslashreplace")  # a process that dies tells nothing else
+        report = f"{variant.name}: propagate {' '.join(map(repr, arguments))}\n" + "\n".join(done) + "\n"
+        head.write_text(report, encoding="utf-8", errors="backslashreplace")  # a process that dies tells nothing else
         peak_memory(reset=True)
         start = time.monotonic()
         outcome, found = judge(variant, arguments, root / "case", again=number % 8 == 0)
@@ -222,4 +222,4 @@ def run_case(variants: Sequence[Variant], seed: int, kind: str, number: int, roo
         outcome, found = MEMORY, f"peak of {peak / 1e9:.2f} GB\n{found}"
     if number < 0 and outcome == ERROR and variant.targets and variant.valid:
         outcome = REFUSED
-    return Verdict(outcome, told + found, seconds, peak)
+    return Verdict(outcome, report + found, seconds, peak)

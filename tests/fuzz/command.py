@@ -1,4 +1,4 @@
-"""One command in this process, and what became of it."""
+"""Run one command in this process and return its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHAINED = ("The above exception was the direct cause of", "During handling of t
 
 @dataclass
 class Ending:
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
         code: its exit code.
@@ -99,7 +99,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _foreign_traces(output: str) -> list[str]:
-    """The tracebacks among the messages, as clips that failed leave them, whose exception is not ours."""
+    """Return the tracebacks among the messages of failed clips whose exception is not ours."""
     found = []
     for part in output.split(_TRACE)[1:]:
         lines = part.splitlines()
@@ -113,7 +113,7 @@ def _foreign_traces(output: str) -> list[str]:
 
 @cache
 def _ours() -> frozenset[str]:
-    """Names of our exceptions."""
+    """Return the names of our exceptions."""
     classes, found = [PropagateError], {"Interrupted"}
     while classes:
         kind = classes.pop()
@@ -124,7 +124,7 @@ def _ours() -> frozenset[str]:
 
 @contextmanager
 def _watched_threads(foreign: list[str]) -> Iterator[None]:
-    """Exceptions that Python only prints are findings too."""
+    """Count exceptions that Python only prints as findings, too."""
 
     def lost(about: Any) -> None:
         foreign.append("".join(traceback.format_exception(about.exc_type, about.exc_value, about.exc_traceback)))

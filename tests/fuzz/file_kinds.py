@@ -24,7 +24,7 @@ _FRAMES = one_of(
 
 
 def _every_frame(place: Path, arguments: Sequence[str], ending: Ending) -> str | None:
-    """Whatever a plain decoder gives of a video is there, or something is said."""
+    """Check that every frame of a plain decoder is read, or that a message explains why not."""
     name = arguments[1]
     if "note:" in ending.output or "frames/s" not in ending.output or _has_options(arguments):
         return None
@@ -163,7 +163,7 @@ _OPTION_VALUES = ("0", "-1", "1", "1e9", "99999999999999999999", "2GB", "1KB", "
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested settings."""
+    """Yield dotted keys and values of nested settings."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -172,7 +172,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _settings(defaults: Mapping[str, Any], most: int | None, rng: Random) -> Sequence[str]:
-    """`--set` of one or two keys, and now and then another option."""
+    """`--set` of one or two keys, and sometimes another option."""
     keys = sorted(defaults)
     sections = sorted({key.rpartition(".")[0] for key in keys} - {""})
     given: list[str] = []

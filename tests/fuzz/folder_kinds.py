@@ -63,7 +63,7 @@ def trees(root: Path) -> Iterator[Variant]:
 
 
 def results(root: Path) -> Iterator[Variant]:
-    """Results of somebody to be scored."""
+    """Write results to score."""
     for name, command in _tree_commands(root).items():
         folder = root / name
         run_here(folder, ("evaluate", *command, *_STATIC, "-o", "results"))
@@ -75,7 +75,7 @@ def results(root: Path) -> Iterator[Variant]:
 
 
 def result_folders(root: Path) -> Iterator[Variant]:
-    """Folders of an earlier evaluation, into which another one writes."""
+    """Write folders of an earlier evaluation, for another one to write into."""
     for name, command in _tree_commands(root).items():
         folder = root / name
         evaluate = ("evaluate", *command, *_STATIC, "-o", OUT)

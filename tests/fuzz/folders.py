@@ -1,4 +1,4 @@
-"""Damage to a folder of inputs: the files in it, by their format, and what stands where a file should."""
+"""Damage to a folder of inputs: its files, by format, and other things in place of files."""
 
 from __future__ import annotations
 
@@ -74,22 +74,22 @@ def _mutate(path: Path, others: Sequence[Path], rng: Random) -> str:
     suffix = path.suffix.lower()
     by_format = _BY_SUFFIX.get(suffix)
     if suffix in packets.SUFFIXES and rng.random() < 0.3:
-        changed, told = packets.mutate_packets(content, suffix, rng), "packets"
+        changed, damage = packets.mutate_packets(content, suffix, rng), "packets"
     elif by_format is not None and rng.random() < (0.8 if suffix in _TEXTUAL else 0.5):
         try:
-            changed, told = by_format(content, rng), by_format.__name__
+            changed, damage = by_format(content, rng), by_format.__name__
         except Exception:  # what an earlier damage has left is not what these expect
-            changed, told = raw.mutate_bytes(content, rng), "bytes"
+            changed, damage = raw.mutate_bytes(content, rng), "bytes"
     else:
         files = [other for other in others if other.is_file()]
-        changed, told = raw.mutate_bytes(content, rng, rng.choice(files).read_bytes() if files else b""), "bytes"
+        changed, damage = raw.mutate_bytes(content, rng, rng.choice(files).read_bytes() if files else b""), "bytes"
     path.unlink()  # it may be a link to the file that all cases share
     path.write_bytes(changed)
-    return told
+    return damage
 
 
 def _odd_place(path: Path, others: Sequence[Path], rng: Random) -> str:
-    """Put something else where a file or folder stands."""
+    """Replace a file or folder by something else."""
     damage = rng.randrange(11)
     if damage in (7, 8, 9) and not path.is_symlink() and path.exists():
         return _renamed(path, others, rng, damage)

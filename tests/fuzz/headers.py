@@ -1,4 +1,4 @@
-"""Damage behind the headers of binary formats: checksums are made right again, so that readers go on past them."""
+"""Damage to the content of binary formats, with correct checksums, so that readers do not stop at the header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def mutate_png(content: bytes, rng: Random) -> bytes:
-    """Return a PNG with damaged chunks whose checksums are right."""
+    """Return a PNG with damaged chunks and correct checksums."""
     chunks = _chunks(content)
     if not chunks:
         return mutate_bytes(content, rng)
@@ -220,7 +220,7 @@ def mutate_checkpoint(content: bytes, rng: Random) -> bytes:
 
 
 def _other_tensors(document: Any, rng: Random) -> Any:
-    """A copy with one damage to a tensor, a name or another value."""
+    """Return a copy with one damage to a tensor, a name or another value."""
     import torch
 
     if not isinstance(document, dict) or not document or rng.random() < 0.05:
@@ -258,7 +258,7 @@ def _other_tensors(document: Any, rng: Random) -> Any:
 
 
 def _other_entries(content: bytes, rng: Random) -> bytes:
-    """The archive with one damaged entry and right checksums."""
+    """Return the archive with one damaged entry and correct checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}

@@ -1,4 +1,4 @@
-"""Videos whose packets are other than they should be: missing, doubled, out of order, at other times."""
+"""Videos with damaged packets: missing, doubled, out of order, with wrong times."""
 
 from __future__ import annotations
 

@@ -81,14 +81,14 @@ class _Worker:
 
     @property
     def is_late(self) -> bool:
-        """Whether the case hangs. Time on the clock alone does not tell, where others use the machine too."""
+        """Return whether the case hangs, by its CPU time as well, since other processes may use the machine."""
         if self.case is None or (waited := time.monotonic() - self._since) < self._seconds:
             return False
         computed = _processor_time(self._process.pid) - self._computed
         return computed > self._seconds or waited > 10 * self._seconds or _sleeps(self._process.pid)
 
     def give(self, coming: list[Case]) -> bool:
-        """Hand over the next case, if there is one."""
+        """Send the next case, if any."""
         if not coming:
             self.case = None
             return False
@@ -101,7 +101,7 @@ class _Worker:
         return True
 
     def result(self, late: bool) -> tuple[Case, Verdict]:
-        """What became of the case; a process that has died or hangs is replaced."""
+        """Return the verdict of the case; replace a process that has died or hangs."""
         assert self.case is not None
         if not late:
             with suppress(EOFError, OSError):  # the process has died
@@ -113,11 +113,11 @@ class _Worker:
             time.sleep(0.5)
         self.stop()
         head = head_file(self._root)
-        told = head.read_text(encoding="utf-8") if head.exists() else ""
-        told += f"over {self._seconds:g} s\n" if late else f"the process ended with {self._process.exitcode}\n"
+        report = head.read_text(encoding="utf-8") if head.exists() else ""
+        report += f"over {self._seconds:g} s\n" if late else f"the process ended with {self._process.exitcode}\n"
         case = self.case
         self._start()
-        return case, Verdict(HANG if late else CRASH, told + trace.read_text(errors="replace")[:12_000], seconds)
+        return case, Verdict(HANG if late else CRASH, report + trace.read_text(errors="replace")[:12_000], seconds)
 
     def stop(self) -> None:
         """End the process."""
@@ -134,7 +134,7 @@ def _work(
     seed: int,
     root: Path,
 ) -> None:
-    """The life of a worker. It ends with its parent."""
+    """Run cases until the parent ends."""
     other_end.close()
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -163,7 +163,7 @@ def _work(
 
 
 def _processor_time(process: int | None) -> float:
-    """Seconds that a process has computed."""
+    """Return the CPU seconds of a process."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -172,7 +172,7 @@ def _processor_time(process: int | None) -> float:
 
 
 def _sleeps(process: int | None) -> bool:
-    """Whether no thread of a process computes or wants to, at ten looks."""
+    """Return whether all threads of a process sleep, in ten samples."""
     for _ in range(10):
         for thread in Path(f"/proc/{process}/task").glob("*/stat"):
             with suppress(OSError):  # it has just ended

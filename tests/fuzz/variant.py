@@ -1,4 +1,4 @@
-"""What a kind of inputs consists of."""
+"""The types that define a kind of input."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _choose(choices: Sequence[Sequence[str]], rng: Random) -> Sequence[str]:
 
 
 def as_expected(*suffixes: str) -> Check:
-    """Results are those of the undamaged input, which lie beside."""
+    """The results are those of the undamaged input."""
     return partial(_compare, suffixes)
 
 

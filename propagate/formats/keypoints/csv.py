@@ -60,7 +60,7 @@ def _rows(lines: Sequence[str], separator: str, path: Path, notes: list[str]) ->
         if column not in COLUMNS:
             raise unknown(path, "column", column, COLUMNS)
         if columns.count(column) > 1:
-            raise InputError(f"{path}: the column {column!r} stands twice.", "Keep one of them.")
+            raise InputError(f"{path}: the column {column!r} appears twice.", "Keep one of them.")
     if missing := [column for column in _REQUIRED if column not in columns]:
         raise InputError(
             f"{path}: the column {missing[0]!r} is missing.", f"The first line names the columns: {','.join(COLUMNS)}."
@@ -98,7 +98,7 @@ def _poses(rows: Iterator[tuple[str, dict[str, str]]], path: Path, notes: list[s
             frame = int(float(text))
         points = frames.setdefault(frame, {})
         if name in points:
-            raise InputError(f"{place}: {name!r} stands twice in one frame.", "Keep one of the two lines.")
+            raise InputError(f"{place}: {name!r} appears twice in one frame.", "Keep one of the two lines.")
         for cell in ("x", "y"):
             if "," in row[cell]:
                 grouped.setdefault(_THOUSANDS.fullmatch(row[cell]) is not None, row[cell])
