@@ -1,11 +1,11 @@
-"""The commands. What is printed, the progress bar and the exit codes live here and nowhere else."""
+"""The commands. Printing, progress and exit codes live only here. The topmost layer: nothing imports it."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-_TEXTS = {"-h", "--help", "--version"}  # options whose result is what they print
+_TEXT_OPTIONS = {"-h", "--help", "--version"}  # options with text as their only result
 
 
 def main() -> None:
@@ -22,9 +22,9 @@ def main() -> None:
     except SystemExit as end:
         sys.stdout.flush()
         failure = getattr(sys.stdout, "failure", None)
-        if failure and not end.code and _TEXTS & set(sys.argv):
+        if failure and not end.code and _TEXT_OPTIONS & set(sys.argv):
             sys.stderr.write(f"error: The text cannot be written: {failure.strerror}.\n")
             sys.exit(3)
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries end there is nothing left to be interrupted
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to interrupt

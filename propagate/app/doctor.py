@@ -32,11 +32,11 @@ def doctor(
     preset: options.Preset,
     offline: options.Offline = False,
     check_extractors: Annotated[
-        bool, options.option("--check-extractors", help="Import the extractors of other packages.")
+        bool, options.flag("--check-extractors", "Import the extractors of other packages.")
     ] = False,
 ) -> int:
     """Check versions, devices, readers, codecs, presets, weights and memory."""
-    resolved = preset.resolve()
+    resolved = preset.changes.resolve(preset.config)
     from rich.table import Table
     from rich.text import Text
 

@@ -4,15 +4,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from propagate.app.options import Offline, Yes, command
 from propagate.app.terminal.console import NORMAL, Terminal
-
-if TYPE_CHECKING:
-    from propagate.weights.registry import Model
+from propagate.errors import WeightsError
+from propagate.weights.consent import is_offline
+from propagate.weights.registry import MODELS, Model
+from propagate.weights.request import Wanted
 
 Name = Annotated[str, typer.Argument(help="Model, see `propagate models list`.", show_default=False)]
 
@@ -22,7 +23,6 @@ def list_models(terminal: Terminal) -> None:
     from rich.table import Table
 
     from propagate.weights.locating import cached
-    from propagate.weights.registry import MODELS
 
     table = Table.grid(padding=(0, 3))
     for name, model in MODELS.items():
@@ -31,7 +31,7 @@ def list_models(terminal: Terminal) -> None:
     terminal.answer(table)
 
 
-def _size(model: "Model") -> str:
+def _size(model: Model) -> str:
     """Return the size of the first source's weights ("5.2 GB"), or an empty string if unknown."""
     from rich.filesize import decimal
 
@@ -42,10 +42,7 @@ def _size(model: "Model") -> str:
 
 def download(terminal: Terminal, name: Name, yes: Yes = False, offline: Offline = False) -> None:
     """Download a model if it is missing, check it and print its path."""
-    from propagate.weights.consent import is_offline
     from propagate.weights.locating import agree, fetch, locate
-    from propagate.weights.registry import MODELS
-    from propagate.weights.request import Wanted
 
     if name in MODELS:
         terminal.note(f"{name}: licence {MODELS[name].licence}.")
@@ -61,7 +58,6 @@ def verify(
     path: Annotated[Path | None, typer.Argument(help="File or folder to check.", show_default="the cached one")] = None,
 ) -> None:
     """Check the files of a model against known sizes and digests."""
-    from propagate.errors import WeightsError
     from propagate.weights import locating as weights
 
     wrong = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from propagate.feature_cache.store import FeatureCache
     from propagate.settings import ResolvedSettings
 
-FRAMES, SETTINGS, OUTPUT, MESSAGES = "Frames", "Settings", "Output", "Messages"
+FRAMES, SETTINGS, RUNNING, OUTPUT, MESSAGES = "Frames", "Settings", "Running", "Output", "Messages"
 
 
 def option(*names: str, help: str, panel: str | None = None, metavar: str | None = None, **more: Any) -> Any:
@@ -90,6 +90,16 @@ Verbose = Annotated[
 ]
 
 
+def flag(name: str, help: str, panel: str | None = None) -> Any:
+    """Return an option without a value."""
+    return option(name, help=help, panel=panel)
+
+
+def count(help: str, panel: str | None = None, *, min: int = 1, **more: Any) -> Any:
+    """Return an option for a number."""
+    return option(min=min, metavar="N", help=help, panel=panel, **more)
+
+
 def configs_option(help: str) -> Any:
     """Return a repeatable `-c/--config`."""
     return option("--config", "-c", metavar="NAME_OR_FILE", help=help, panel=SETTINGS)
@@ -104,11 +114,11 @@ def output_option(default: str) -> Any:
 class Frames:
     """The range of frames, and the reader."""
 
-    from_frame: Annotated[int | None, option(min=0, metavar="N", help="Start at this frame.", panel=FRAMES)] = None
-    to_frame: Annotated[int | None, option(min=1, metavar="N", help="Stop before this frame.", panel=FRAMES)] = None
-    stride: Annotated[int | None, option(min=1, metavar="N", help="Read every N-th frame.", panel=FRAMES)] = None
+    from_frame: Annotated[int | None, count("Start at this frame.", FRAMES, min=0)] = None
+    to_frame: Annotated[int | None, count("Stop before this frame.", FRAMES)] = None
+    stride: Annotated[int | None, count("Read every N-th frame.", FRAMES)] = None
     reader: Annotated[Reader | None, option("--reader", help="Video reader. \\[default: auto]", panel=FRAMES)] = None
-    strict: Annotated[bool, option("--strict", help="Fail if the video ends early.", panel=FRAMES)] = False
+    strict: Annotated[bool, flag("--strict", "Fail if the video ends early.", FRAMES)] = False
 
 
 @dataclass(frozen=True)
@@ -149,9 +159,8 @@ class Changes:
             given["--no-overlay"] = "output.overlay", False
         changes = [f"{key}={json.dumps(value)}" for key, value in given.values()]
         resolved = load_with_origins(config or DEFAULT_PRESET, [*(self.assignments or ()), *changes])
-        return ResolvedSettings(
-            resolved.settings, {**resolved.origins, **{key: name for name, (key, _) in given.items()}}
-        )
+        origins = {**resolved.origins, **{key: name for name, (key, _) in given.items()}}
+        return ResolvedSettings(resolved.settings, origins)
 
 
 NO_CHANGES = Changes()
@@ -163,10 +172,6 @@ class Preset:
 
     config: Config = None
     changes: Changes = NO_CHANGES
-
-    def resolve(self, frames: Frames | None = None, *, no_overlay: bool = False) -> "ResolvedSettings":
-        """Return the settings; see `Changes.resolve`."""
-        return self.changes.resolve(self.config, frames, no_overlay=no_overlay)
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,12 @@ class Run:
     preset: Preset
     cache: Cache
     weights: Weights
-    no_overlay: Annotated[bool, option("--no-overlay", help="Write no annotated video.", panel=OUTPUT)] = False
+    no_overlay: Annotated[bool, flag("--no-overlay", "Write no annotated video.", OUTPUT)] = False
     overwrite: Overwrite = False
 
     def resolve(self) -> "ResolvedSettings":
-        """Return the settings; see `Preset.resolve`."""
-        return self.preset.resolve(self.frames, no_overlay=self.no_overlay)
+        """Return the settings; see `Changes.resolve`."""
+        return self.preset.changes.resolve(self.preset.config, self.frames, no_overlay=self.no_overlay)
 
 
 def command(act: Callable[..., int | None], **parts: Callable[..., Any]) -> Callable[..., None]:
@@ -213,10 +218,7 @@ def command(act: Callable[..., int | None], **parts: Callable[..., Any]) -> Call
     `act(terminal, ...)` gets a `Terminal`, and returns the exit code or None. Each further parameter is an option, or a
     group of options: a dataclass, whose fields are options or groups. Its docstring is the help text.
 
-    Args:
-        act: the command.
-        **parts: functions that make parameters of `act` from options of their own. The help text is then the first
-            one's docstring.
+    A function in `parts` makes a parameter of `act` from options of its own; its docstring is then the help text.
     """
     groups = {
         name: parameter.replace(annotation=parts.get(name, parameter.annotation))

@@ -31,7 +31,7 @@ class KeypointOptions:
         ),
     ]
     keypoints_frame: Annotated[
-        int | None, options.option(min=0, metavar="N", help="Use frame N of the file. \\[default: --from-frame]")
+        int | None, options.count("Use frame N of the file. \\[default: --from-frame]", min=0)
     ] = None
     instance: Annotated[str | None, options.option(metavar="ID", help="Use this instance of a COCO file.")] = None
     reference: options.References = None

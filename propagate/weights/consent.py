@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
 
-__all__ = ["CONSENT", "are_forbidden", "ask", "asking", "forbid", "is_offline", "may_download"]
-
 CONSENT = "PROPAGATE_DOWNLOADS"
 
 _FALSE, _TRUE = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")

@@ -23,8 +23,7 @@ from PIL import Image
 from rich.console import Console
 
 from propagate.app.evaluate import clips, evaluation
-from propagate.app.evaluate.choices import Choices
-from propagate.app.evaluate.data_sets import Running
+from propagate.app.evaluate.data_sets import Choices, Running
 from propagate.app.options import Weights
 from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.report import report

@@ -105,5 +105,5 @@ def test_results_do_not_replace_a_picture_that_is_matched(run, pair, points, tmp
         before = pair[0].read_bytes()
         place.write_bytes(before)
         result = run("match", place, pair[1], "--points", points, "-o", out, "--overwrite", *OWN_SIZE)
-        assert failed(result, 2, f"would replace {place}, which is read")
+        assert failed(result, 2, f"would replace the input {place}")
         assert place.read_bytes() == before

@@ -76,7 +76,7 @@ def test_what_a_run_reads_is_not_replaced_by_its_results(run, clip, mask, keypoi
     ):
         result = run(*arguments, "-o", out, "--overwrite", *SMALL)
         assert result.exit_code == 2, result.output
-        assert "which is read" in result.stderr.replace("\n", " ")
+        assert "would replace the input" in result.stderr.replace("\n", " ")
     assert {path: path.read_bytes() for path in before} == before
     # the corrected mask of the first frame is its own result
     again = run("segment", clip, "-m", late, "--from-frame", 2, "--to-frame", 4, "-o", out, "--overwrite", *SMALL)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from propagate.app import options
+from propagate.app.options import count, option
 
 _CLIP = "Clip"
 
@@ -24,17 +24,10 @@ class ClipChoices:
     ] = None
     mask: Annotated[
         Path | None,
-        options.option(
-            "--mask", "-m", metavar="PNG", help="Mask of the first frame. \\[default: ellipses]", panel=_CLIP
-        ),
+        option("--mask", "-m", metavar="PNG", help="Mask of the first frame. \\[default: ellipses]", panel=_CLIP),
     ] = None
-    frames: Annotated[
-        int, options.option(min=2, metavar="N", help="Number of frames.", panel=_CLIP, show_default=True)
-    ] = 24
+    frames: Annotated[int, count("Number of frames.", _CLIP, min=2, show_default=True)] = 24
     size: Annotated[
-        str | None, options.option(metavar="WxH", help="Size of the generated clip. \\[default: 854x480]", panel=_CLIP)
+        str | None, option(metavar="WxH", help="Size of the generated clip. \\[default: 854x480]", panel=_CLIP)
     ] = None
-    objects: Annotated[
-        int | None,
-        options.option(min=1, max=254, metavar="N", help="Objects without a --mask. \\[default: 1]", panel=_CLIP),
-    ] = None
+    objects: Annotated[int | None, count("Objects without a --mask. \\[default: 1]", _CLIP, max=254)] = None

@@ -13,7 +13,6 @@ EXAMPLES = (
     "propagate bench clip.mp4 --mask first_frame.png --config compact --config rgb --repeat 5\n\n"
     "propagate bench --size 640x360 --objects 10 --frames 60 --json > times.json"
 )
-_RUNNING = "Running"
 
 
 def bench(
@@ -24,13 +23,9 @@ def bench(
         list[str] | None, options.configs_option("Preset or YAML file; repeat to compare. \\[default: compact]")
     ] = None,
     changes: options.Changes = options.NO_CHANGES,
-    repeat: Annotated[
-        int, options.option(min=1, metavar="N", help="Runs after the warm-up.", panel=_RUNNING, show_default=True)
-    ] = 3,
-    dense: Annotated[bool, options.option("--dense", help="Time the dense formulation, too.", panel=_RUNNING)] = False,
-    as_json: Annotated[
-        bool, options.option("--json", help="Print JSON and nothing else.", panel=options.OUTPUT)
-    ] = False,
+    repeat: Annotated[int, options.count("Runs after the warm-up.", options.RUNNING, show_default=True)] = 3,
+    dense: Annotated[bool, options.flag("--dense", "Time the dense formulation, too.", options.RUNNING)] = False,
+    as_json: Annotated[bool, options.flag("--json", "Print JSON and nothing else.", options.OUTPUT)] = False,
 ) -> None:
     """Time every stage and the whole run, for one preset or several in turns."""
     from propagate.app.bench.benching import check_size, run_bench

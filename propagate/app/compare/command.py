@@ -28,9 +28,7 @@ def compare(
     resize_mask: options.ResizeMask = False,
     harden: options.Harden = False,
     output: Annotated[Path | None, options.output_option("VIDEO_compare")] = None,
-    overwrite: Annotated[
-        bool, options.option("--overwrite", help="Replace an earlier comparison.", panel=options.OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, options.flag("--overwrite", "Replace an earlier comparison.", options.OUTPUT)] = False,
 ) -> int:
     """Run several presets on one video: side by side, with speed, memory and agreement."""
     from propagate.app.compare.comparison import compare_methods, methods_of, read_label

@@ -19,14 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from propagate.app.running.outputs import (
-    RATE_WITHOUT_CLOCK,
-    OptionalVideo,
-    csv_table,
-    picture_name,
-    write_json,
-    write_png,
-)
+from propagate.app.running import outputs
 from propagate.app.running.record import command_line
 from propagate.app.terminal.console import Terminal
 from propagate.app.terminal.progress import progress
@@ -84,9 +77,11 @@ def write_comparison(
         stack.enter_context(warnings.catch_warnings())
         for category in (VideoEndsEarlyWarning, VideoTimesWarning):  # the runs have printed them
             warnings.simplefilter("ignore", category)
-        rows = stack.enter_context(csv_table(paths[TABLE]))
+        rows = stack.enter_context(outputs.csv_table(paths[TABLE]))
         rows.writerow(agreement.columns)
-        video = stack.enter_context(OptionalVideo(paths[VIDEO], (info.rate or RATE_WITHOUT_CLOCK) / stride))
+        video = stack.enter_context(
+            outputs.OptionalVideo(paths[VIDEO], (info.rate or outputs.RATE_WITHOUT_CLOCK) / stride)
+        )
         advance = stack.enter_context(progress(terminal, "comparing", count))
         found = {result.name: stack.enter_context(_labels(result.folder, first)) for result in results}
         compared = 0
@@ -107,8 +102,8 @@ def write_comparison(
     captions[DIFFERENCE] = ("orange: not all give", "the same object")
     title = f"{'/'.join(Path(info.source).parts[-2:])}: a row per configuration, a column per frame"
     sheet = contact_sheet(title, headings, cells, captions, _explained(agreement))
-    write_png(paths[SHEET], sheet, optimize=True)
-    write_json(paths[SUMMARY], _summary(reader, first, results, failed, agreement))
+    outputs.write_png(paths[SHEET], sheet, optimize=True)
+    outputs.write_json(paths[SUMMARY], _summary(reader, first, results, failed, agreement))
     terminal.result(_printed(results, agreement))
     terminal.notes(_explained(agreement))
     for result in results:
@@ -121,7 +116,7 @@ def write_comparison(
 def _labels(folder: Path, first: Label) -> Iterator[Callable[[Frame], Label]]:
     """Yield a function that reads a result's label of each frame, in order."""
     if isinstance(first, Mask):
-        yield lambda frame: read_indexed_png(folder / MASKS / f"{picture_name(frame)}.png")
+        yield lambda frame: read_indexed_png(folder / MASKS / f"{outputs.picture_name(frame)}.png")
     else:
         with closing(_poses(folder / "keypoints.csv", first)) as poses:
             yield lambda _: next(poses)

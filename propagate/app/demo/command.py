@@ -19,7 +19,7 @@ def demo(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Carry masks and keypoints through the sample videos, and score one of them."""
-    resolved = preset.resolve()
+    resolved = preset.changes.resolve(preset.config)
     from propagate.app.demo.samples import run_samples
 
     run_samples(samples, output, resolved, terminal, overwrite=overwrite)

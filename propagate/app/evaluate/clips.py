@@ -42,7 +42,7 @@ def explained_interrupts(benchmark: Benchmark, methods: Sequence[Method], output
 
 
 def _finished_clips(benchmark: Benchmark, methods: Sequence[Method], output: Output) -> str:
-    """Describe the folder's content, which is true whenever the interrupt came."""
+    """Describe the content of the folder."""
     clips = [output.of(method.name) / clip.name for method in methods for clip in benchmark.clips]
     done = sum((clip / RECORD).is_file() for clip in clips)
     if not done:

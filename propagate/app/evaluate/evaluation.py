@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.app.evaluate import clips
-from propagate.app.evaluate.choices import Choices
+from propagate.app.evaluate.data_sets import Choices
 from propagate.app.running.record import command_line
 from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.benchmark import Benchmark
@@ -45,7 +45,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
         raise UsageError(f"Both --config and --results are called {twice}.", "Rename one: it names a row.")
     if not methods and choices.output is None:
         _print(terminal, benchmark, existing, terminal.answer)  # nothing is written
-        return _exit_code(benchmark, existing)
+        return SOME_FAILED if any(scored_share(benchmark, result) for result in existing) else 0
     if not running.resume:  # before earlier results are removed; with --resume, perhaps no clip is left to run
         fetch_weights(methods)
     folder = choices.output or Path(f"{benchmark.name}_results")
@@ -70,7 +70,7 @@ def evaluate(terminal: Terminal, benchmark: Benchmark, choices: Choices) -> int:
     _print(terminal, benchmark, results, terminal.result)
     terminal.result(str(folder / (REPORT if (folder / REPORT).exists() else SUMMARY)))
     clips.print_failures(terminal, outcomes)
-    return _exit_code(benchmark, results)
+    return SOME_FAILED if any(scored_share(benchmark, result) for result in results) else 0
 
 
 def _print(
@@ -100,7 +100,3 @@ def _print(
             if remark not in benchmark.remarks:
                 report(prefix + remark)
         clips.print_problems(terminal, result, prefix)
-
-
-def _exit_code(benchmark: Benchmark, results: Sequence[MethodResult]) -> int:
-    return SOME_FAILED if any(scored_share(benchmark, result) for result in results) else 0

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from propagate.app.evaluate.choices import SweepChoices
-from propagate.app.evaluate.data_sets import add_data_sets
+from propagate.app.evaluate.data_sets import SweepChoices, add_data_sets
 from propagate.app.terminal.console import Terminal
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from propagate.app.evaluate import clips
-from propagate.app.evaluate.choices import SweepChoices
+from propagate.app.evaluate.data_sets import SweepChoices
 from propagate.app.options import Changes
 from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.benchmark import Benchmark

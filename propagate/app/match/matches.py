@@ -100,7 +100,7 @@ def write_matches(
 
 @dataclass(frozen=True)
 class _Side:
-    """One picture, its features, and their grid."""
+    """One picture and its features."""
 
     pixels: UInt8[ndarray, "h w 3"]
     features: Float[Tensor, "c r s"]
@@ -110,16 +110,6 @@ class _Side:
         """(height, width) in pixels, and in cells."""
         height, width = self.pixels.shape[:2]
         return (height, width), (int(self.features.shape[1]), int(self.features.shape[2]))
-
-    def to_pixels(self, cells: Tensor) -> ndarray:
-        """Convert cells to pixels."""
-        return grid_to_pixels(cells.cpu().double().numpy(), *self.sizes)
-
-    @property
-    def cell(self) -> list[float]:
-        """Width and height of a cell in pixels."""
-        (height, width), (rows, columns) = self.sizes
-        return [round(width / columns, 3), round(height / rows, 3)]
 
 
 def features_of_pair(
@@ -152,7 +142,7 @@ def _write_points(output: Path, a: _Side, b: _Side, keypoints: Keypoints, termin
     positions = keypoints.positions[chosen].astype(np.float64)
     cells = torch.from_numpy(pixels_to_grid(positions, *a.sizes)).to(a.features)
     matches = match_points(a.features, cells, b.features)
-    places = b.to_pixels(matches.positions)
+    places = grid_to_pixels(matches.positions.cpu().double().numpy(), *b.sizes)
     cosine, mutual = matches.cosine.cpu().double().numpy(), matches.mutual.cpu().numpy()
     rows: list[dict[str, Any]] = [
         {
@@ -168,7 +158,7 @@ def _write_points(output: Path, a: _Side, b: _Side, keypoints: Keypoints, termin
         "version": 1,
         "coordinates": "pixels, x to the right, y down, (0, 0) the center of the top-left pixel",
         "mutual": f"the way back ends within {TOLERANCE} cells of the point",
-        "cell": {"a": a.cell, "b": b.cell},
+        "cell": {"a": _cell(a), "b": _cell(b)},
         "points": rows,
     }
     write_json(output / "correspondences.json", document)
@@ -185,7 +175,7 @@ def _write_points(output: Path, a: _Side, b: _Side, keypoints: Keypoints, termin
 
 def _write_dense(output: Path, a: _Side, b: _Side, terminal: Terminal) -> str:
     matches, grid = match_cells(a.features, b.features), a.sizes[1]
-    places = b.to_pixels(matches.positions).reshape(*grid, 2)
+    places = grid_to_pixels(matches.positions.cpu().double().numpy(), *b.sizes).reshape(*grid, 2)
     mutual = matches.mutual.cpu().numpy().reshape(grid)
     cosine = matches.cosine.cpu().numpy().reshape(grid)
     rows, columns = np.indices(grid)
@@ -214,3 +204,9 @@ def _summary(name: str, mutual: ndarray, cosine: ndarray, written: Sequence[Path
     if share < LOW_SHARE or similarity < LOW_COSINE:
         sentence += " That is weak: unrelated pictures can reach it. Check it before you use it."
     return sentence
+
+
+def _cell(side: _Side) -> list[float]:
+    """Return width and height of a cell in pixels."""
+    (height, width), (rows, columns) = side.sizes
+    return [round(width / columns, 3), round(height / rows, 3)]

@@ -15,20 +15,12 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
+from propagate import formats
 from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError, PropagateError, PropagateWarning, UsageError
 from propagate.files.atomic import atomic_path
 from propagate.files.lock import LOCK
 from propagate.files.names import real_path
-from propagate.formats import (
-    KeypointsWriter,
-    VideoWriter,
-    draw_keypoints,
-    draw_mask,
-    held_output,
-    prepare_output,
-    write_mask,
-)
 from propagate.formats.output.folder import MASKS, SOFT
 from propagate.formats.output.run_record import json_text
 from propagate.printable import printable
@@ -51,11 +43,11 @@ def picture_name(frame: Frame) -> str:
 @contextmanager
 def mask_pictures(folder: Path) -> Iterator[Write]:
     """Write an indexed PNG per frame, named by `picture_name`."""
-    prepare_output(folder, overwrite=True)
+    formats.prepare_output(folder, overwrite=True)
 
     def write(frame: Frame, prediction: Prediction) -> None:
         assert prediction.mask is not None
-        write_mask(folder / f"{picture_name(frame)}.png", prediction.mask)
+        formats.write_mask(folder / f"{picture_name(frame)}.png", prediction.mask)
 
     yield write
 
@@ -99,7 +91,7 @@ def confidence_table(path: Path) -> Iterator[Write]:
 @contextmanager
 def keypoints_file(path: Path, frame_size: tuple[int, int]) -> Iterator[Write]:
     """Write the keypoints of all frames, as JSON or CSV by the suffix."""
-    with KeypointsWriter(path, frame_size=frame_size) as writer:
+    with formats.KeypointsWriter(path, frame_size=frame_size) as writer:
         yield lambda _frame, prediction: writer.write(prediction)
 
 
@@ -112,11 +104,11 @@ class OptionalVideo:
 
     def __init__(self, path: Path, rate: float, crf: int = 20) -> None:
         self._path, self._rate, self._crf = path, rate, crf
-        self._video: VideoWriter | None = None
+        self._video: formats.VideoWriter | None = None
 
     def __enter__(self) -> OptionalVideo:
         with self._warning():
-            self._video = VideoWriter(self._path, self._rate, crf=self._crf).__enter__()
+            self._video = formats.VideoWriter(self._path, self._rate, crf=self._crf).__enter__()
         return self
 
     def write(self, pixels: UInt8[ndarray, "h w 3"], time_s: float) -> None:
@@ -153,9 +145,9 @@ def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
         def write(frame: Frame, prediction: Prediction) -> None:
             pixels = frame.pixels
             if prediction.mask is not None:
-                pixels = draw_mask(pixels, prediction.mask)
+                pixels = formats.draw_mask(pixels, prediction.mask)
             if prediction.keypoints is not None:
-                pixels = draw_keypoints(pixels, prediction.keypoints)
+                pixels = formats.draw_keypoints(pixels, prediction.keypoints)
             video.write(pixels, frame.time_s)
 
         yield write
@@ -164,7 +156,7 @@ def overlay_video(path: Path, rate: float, crf: int) -> Iterator[Write]:
 @contextmanager
 def soft_maps(folder: Path) -> Iterator[Write]:
     """Write an .npz per frame: `soft`, (L, h, w) float32 on the grid, and `channels`, (L,) ids or names of joints."""
-    prepare_output(folder, overwrite=True)
+    formats.prepare_output(folder, overwrite=True)
 
     def write(frame: Frame, prediction: Prediction) -> None:
         assert prediction.soft is not None
@@ -229,9 +221,7 @@ def refuse_replacing(output: Path, read: Iterable[Path], written: Iterable[str])
     places = {real_path(output / name) for name in written}
     for path in read:
         if places & {real_path(path), *real_path(path).parents}:
-            raise UsageError(
-                f"The results in {output} would replace {path}, which is read.", "Choose another --output."
-            )
+            raise UsageError(f"The results in {output} would replace the input {path}.", "Choose another --output.")
 
 
 @contextmanager
@@ -240,7 +230,7 @@ def output_folder(folder: Path, terminal: Terminal, *, overwrite: bool) -> Itera
     candidates = (folder / MASKS, folder / SOFT, folder, *folder.parents)
     new = [path for path in candidates if not path.exists()]
     try:
-        with held_output(folder, overwrite=overwrite) as notes:
+        with formats.held_output(folder, overwrite=overwrite) as notes:
             terminal.notes(notes)
             if taken := [folder / name for name in _RESULTS if (folder / name).is_dir()]:
                 raise InputError(f"{taken[0]} is a folder, where a file is written.", "Choose another --output.")

@@ -1,1 +1,1 @@
-"""What the user sees: messages, progress, streams, interruption."""
+"""Messages, progress, streams and interrupts."""

@@ -59,7 +59,7 @@ def interruptible(terminal: Terminal) -> Iterator[None]:
 
 @dataclass
 class StopRequest:
-    """Whether a signal arrived; set `is_stopping` when you stop, and further signals change nothing."""
+    """A request to stop. Set `is_stopping` when you stop; further signals then change nothing."""
 
     requested: bool
     is_stopping: bool = False

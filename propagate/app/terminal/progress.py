@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
 from propagate.app.terminal.console import NORMAL, Terminal
 
 _LINES = 10  # plain lines per run
@@ -30,39 +33,36 @@ def progress(terminal: Terminal, title: str, total: int | None, *, unit: str = "
     if terminal.verbosity < NORMAL:
         yield Advance()
     elif terminal.err.is_terminal:
-        with _bar(terminal, title, total, unit) as advance:
-            yield advance
+        # names of clips are text, not markup
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn())
+        with Progress(*columns, _Rate(unit), console=terminal.err, transient=True) as live:
+            yield _Bar(live, title, total)
     else:
         yield _PlainLines(terminal, title, total, unit)
 
 
-@contextmanager
-def _bar(terminal: Terminal, title: str, total: int | None, unit: str) -> Iterator[Advance]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-    from rich.text import Text
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
-    class _Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            rate = task.finished_speed or task.speed
-            if not rate:
-                return Text("starting", "dim")
-            left = f", {_clock(task.remaining / rate)} left" if task.remaining is not None else ""
-            return Text(f"{rate:.3g} {unit}/s{left}", "dim")
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        if not rate:
+            return Text("starting", "dim")
+        left = f", {_clock(task.remaining / rate)} left" if task.remaining is not None else ""
+        return Text(f"{rate:.3g} {self._unit}/s{left}", "dim")
 
-    class _Bar(Advance):
-        def __init__(self, live: Progress, task: TaskID) -> None:
-            self._live, self._task = live, task
 
-        def __call__(self, frames: int = 1) -> None:
-            self._live.advance(self._task, frames)
+class _Bar(Advance):
+    def __init__(self, live: Progress, title: str, total: int | None) -> None:
+        self._live, self._task = live, live.add_task(title, total=total)
 
-        def describe(self, title: str) -> None:
-            self._live.update(self._task, description=title)
+    def __call__(self, frames: int = 1) -> None:
+        self._live.advance(self._task, frames)
 
-    # names of clips are text, not markup
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(), _Rate())
-    with Progress(*columns, console=terminal.err, transient=True) as live:
-        yield _Bar(live, live.add_task(title, total=total))
+    def describe(self, title: str) -> None:
+        self._live.update(self._task, description=title)
 
 
 class _PlainLines(Advance):
