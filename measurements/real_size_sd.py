@@ -67,7 +67,7 @@ def meta_model() -> LatentDiffusion:
     """Return the networks without weights, as in the extractors."""
     with torch.device("meta"):
         networks = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
-    unet, vae = (Component(dict(network.config), (), network.state_dict) for network in networks)
+    unet, vae = (Component(dict(network.config), Path(), (), network.state_dict) for network in networks)
     condition, device = torch.empty(1, TOKENS, CONDITION, device="meta"), torch.device("meta")
     return LatentDiffusion(
         unet=unet, vae=vae, condition=condition, up_ft_index=BLOCK, dtype=torch.float32, device=device
