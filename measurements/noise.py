@@ -45,7 +45,7 @@ def ensembles(extractor: CompactDiffusion, image: Tensor, seed: int, index: int)
     kept = float(linear_alphas_cumprod()[extractor.timestep])
     sums: dict[Row, Tensor] = {}
     for noise, rows in draws(tuple(clean.shape[1:]), seed, index):
-        activation = extractor._activation(kept**0.5 * clean + (1 - kept) ** 0.5 * noise)[0]
+        activation = extractor._activation(0, kept**0.5 * clean + (1 - kept) ** 0.5 * noise, finer=False)[0]
         for row in rows:
             sums[row] = sums[row] + activation if row in sums else activation
     return {row: total / row[1] for row, total in sums.items()}

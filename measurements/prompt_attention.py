@@ -19,10 +19,9 @@ import torch
 
 from measurements.common import measure_frame, parser_of, run_row
 from measurements.real_size_sd import HEIGHT, WIDTH, write_pipeline
-from propagate.features.learned_prompts.crops import whole
 from propagate.features.learned_prompts.learning import View, learn_embedding
 from propagate.features.learned_prompts.prompt_attention import PromptAttention
-from propagate.features.learned_prompts.targets import PointTarget
+from propagate.features.learned_prompts.targets import PointTarget, whole
 from propagate.planning.dry_run import dry_run
 
 SIZE = HEIGHT, WIDTH
@@ -50,7 +49,7 @@ def measure(row: str, folder: Path, device: str) -> dict[str, float]:
     _, timing, peak = measure_frame(read if row == "read" else learn, device)
     found = {"seconds": timing.wall, "cpu_seconds": timing.cpu, "peak_gb": peak / 1e9}
     if row != "read":
-        estimate = dry_run(partial(attention.rehearse, SIZE))
+        estimate = dry_run(partial(attention.dry_run_step, SIZE))
         found |= {"estimated_weights_gb": estimate.given / 1e9, "estimated_made_gb": estimate.created / 1e9}
     return found
 

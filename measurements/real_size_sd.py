@@ -67,7 +67,7 @@ def meta_model() -> LatentDiffusion:
     """Return the networks without weights, as in the extractors."""
     with torch.device("meta"):
         networks = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
-    unet, vae = (Component(dict(network.config), Path(), (), network.state_dict) for network in networks)
+    unet, vae = (Component(dict(network.config), Path(), (Path(),), network.state_dict) for network in networks)
     condition, device = torch.empty(1, TOKENS, CONDITION, device="meta"), torch.device("meta")
     return LatentDiffusion(
         unet=unet, vae=vae, condition=condition, up_ft_index=BLOCK, dtype=torch.float32, device=device
@@ -81,7 +81,7 @@ def flops() -> dict[str, float]:
     activation = partial(model.activation, timestep=TIMESTEP)
     works: dict[str, Callable[[], Tensor]] = {
         "reference": lambda: activation(model.latents(image.expand(ENSEMBLE, -1, -1, -1))),
-        "dift_sd": lambda: ensemble_features(model.latents(image), activation, noise=Noise(ENSEMBLE), kept=KEPT),
+        "dift_sd": lambda: ensemble_features(model.latents(image), activation, noise=Noise(ENSEMBLE), alpha_bar=KEPT),
         "cleandift": lambda: model.activation(model.latents(image), 261.0),
     }
     counted = {}

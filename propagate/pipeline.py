@@ -22,10 +22,9 @@ from propagate.errors import InputError, OutOfMemoryError, PropagateWarning
 from propagate.features import FeatureExtractor, build_extractor
 from propagate.features.anchoring import anchored
 from propagate.features.finer import BothMaps, both_maps
-from propagate.features.finite import check_finite
 from propagate.features.learned_prompts.attention_labels import AttentionLabels
 from propagate.features.learned_prompts.label_reader import LabelReader, OnStep
-from propagate.features.passes import Passes, largest_pass
+from propagate.features.passes import Passes, check_finite, largest_pass
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.labels import LabelCodec, codec_for, label_channels
 from propagate.planning.budget import MemoryPlan, check_learning, plan_memory
@@ -128,7 +127,7 @@ def for_label(
     size = working_size(frame.size, multiple=extractor.multiple, **settings.video.sizing)
     with _memory_errors():
         if settings.max_memory is not None and extractor.learning_steps(label):
-            check_learning(partial(extractor.rehearse, size), frame.size, settings.max_memory)
+            check_learning(partial(extractor.dry_run_step, size), frame.size, settings.max_memory)
         return extractor.for_label(to_tensor(resize_frame(frame.pixels, size)), label, frame.size, on_step)
 
 

@@ -18,8 +18,7 @@ from propagate.errors import UsageError
 from propagate.features import EXTRACTORS, extractor_options, wanted_weights
 from propagate.features.device import computes_in_bfloat16, resolve_device
 from propagate.features.fusion import PART_DEFAULTS, part_options
-from propagate.features.networks.digests import fingerprint
-from propagate.features.networks.local_files import files_in, named_files
+from propagate.features.networks.local_files import files_in, fingerprint, named_files
 from propagate.propagation.cpu.transfer import MOST_TOP_K, kernels
 from propagate.settings import FeatureSettings, ResolvedSettings, Settings, nearest
 from propagate.settings.overrides import flatten

@@ -580,5 +580,5 @@ class Broken(ColorPatches):
 def test_features_that_are_no_numbers_are_an_error_that_names_their_extractor(value, settings):
     predictions = track([picture(i) for i in range(4)], first_mask(), extractor=Broken(value), settings=settings)
     assert next(predictions).index == 0
-    with pytest.raises(WeightsError, match=r"features of frame 2 that Broken gives hold NaN or infinity"):
+    with pytest.raises(WeightsError, match=r"features of frame 2 from Broken contain NaN or infinity"):
         list(predictions)

@@ -1,7 +1,7 @@
 """Feature extractors, by name.
 
 A new one is a module with a class or function that returns a `FeatureExtractor`, and one line in `EXTRACTORS`.
-Packages of other people register theirs under the entry-point group `propagate.extractors`.
+Other packages register theirs under the entry-point group `propagate.extractors`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "wanted_weights",
 ]
 
-# name -> "module:builder"; imported only when used, so that listing them stays fast
+# name -> "module:builder"; imported on use, so that listing them stays fast
 EXTRACTORS = {
     "cleandift": "propagate.features.stable_diffusion.cleandift:CleanDIFT",
     "compact": "propagate.features.compact.compact:CompactDiffusion",
@@ -53,12 +53,12 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build_extractor(name: str, **options: Any) -> FeatureExtractor:
-    """The extractor of that name; options are its builder's keywords, the same as in presets.
+    """Build an extractor by name; options are its builder's keywords, the same as in presets.
 
     Raises:
-        UsageError: unknown name or option, an option that is missing, or a value that does not fit; a name that two
-            packages chose, or a package whose extractor cannot be imported or is none.
-        WeightsError: its weights are not there.
+        UsageError: unknown name or option, a missing option, or an invalid value; a name that two packages chose, or a
+            package whose extractor cannot be imported or does not fulfil the contract.
+        WeightsError: its weights are missing.
     """
     builder, entry = _builder(name)
     extractor = builder(**_checked(name, builder, options))
@@ -68,64 +68,60 @@ def build_extractor(name: str, **options: Any) -> FeatureExtractor:
 
 
 def wanted_weights(name: str, **options: Any) -> tuple[Wanted, ...]:
-    """The weights that `build_extractor` would ask for with these options; nothing is built.
+    """Return the weights that `build_extractor` would load with these options, without building it.
 
-    Those of other packages cannot be known before they are built, and are not among them.
+    Extractors of other packages do not declare theirs: for them the result is empty.
 
     Raises:
-        UsageError: as for `build_extractor`, where that can be told without the weights.
+        UsageError: as for `build_extractor`, as far as it shows without the weights.
     """
     builder, entry = _builder(name)
     if entry is not None or not hasattr(builder, "wanted_weights"):
         return ()
-    found: tuple[Wanted, ...] = builder.wanted_weights(**_checked(name, builder, options))
-    return found
+    weights: tuple[Wanted, ...] = builder.wanted_weights(**_checked(name, builder, options))
+    return weights
 
 
 def _checked(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The options as the builder takes them."""
+    """Return the options, validated by the builder's annotations."""
     known = inspect.signature(builder).parameters
     hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
     checked = {}
     for option, value in expanded(options).items():
         if option not in known:
             raise UsageError(f"features.{option}: {name} has no such option.", nearest(option, known))
+        hint = hints.get(option, Any)
+        reject_bool = BeforeValidator(partial(reject_bool_as_number, annotation=hint))
+        annotation: Any = Annotated[hint, reject_bool, AfterValidator(reject_infinite)]
         try:
-            checked[option] = TypeAdapter(_checking(hints.get(option, Any))).validate_python(value)
+            checked[option] = TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
             raise UsageError(
                 f"features.{option} = {value!r}: {error.errors()[0]['msg']}.", f"See `propagate config show {name}`."
             ) from error
     for option, parameter in known.items():
-        required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-        if required and option not in options:
+        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if is_required and option not in options:
             raise UsageError(f"features.{option}: {name} needs it.", f"Set it with --set features.{option}=VALUE.")
     return checked
 
 
-def _checking(hint: Any) -> Any:
-    """The type of an option, with what every setting is checked for."""
-    return Annotated[
-        hint, BeforeValidator(partial(reject_bool_as_number, annotation=hint)), AfterValidator(reject_infinite)
-    ]
-
-
 def extractor_names() -> list[str]:
-    """All names that can be built: ours and those of installed packages."""
+    """Return all names that can be built: ours and those of installed packages."""
     return sorted({*EXTRACTORS, *installed_extractors()})
 
 
 def extractor_options(name: str) -> dict[str, Any]:
-    """Option -> default of an extractor; `inspect.Parameter.empty` where there is none.
+    """Return an extractor's options and their defaults; `inspect.Parameter.empty` for required ones.
 
     Raises:
-        UsageError: as for `build_extractor`, no such extractor, or none that can be imported.
+        UsageError: there is no such extractor, or it cannot be imported.
     """
     return {key: parameter.default for key, parameter in inspect.signature(_builder(name)[0]).parameters.items()}
 
 
 def _builder(name: str) -> tuple[Callable[..., Any], EntryPoint | None]:
-    """What builds the extractor of that name, and who registered it where that is another package."""
+    """Return the class or function that builds an extractor, and its entry point if another package registers it."""
     entries = installed_extractors().get(name, [])
     claimants = [*(["dift-propagate itself"] if name in EXTRACTORS else []), *map(provider, entries)]
     if len(claimants) > 1:

@@ -1,4 +1,4 @@
-"""Which device a model runs on, in which precision, and whether it is compiled."""
+"""Where a model runs, in which precision, and whether it is compiled."""
 
 from __future__ import annotations
 
@@ -13,36 +13,30 @@ from propagate.errors import UsageError
 
 
 def resolve_device(device: str) -> torch.device:
-    """ "auto" is CUDA where there is one, then MPS, then the CPU; anything else is taken by name.
-
-    Raises:
-        UsageError: no such device here.
-    """
+    """Return a device by name, or raise a UsageError; "auto" is CUDA if available, then MPS, then the CPU."""
+    available = available_devices()
+    remedy = f"Available here: auto, {', '.join(available)}."
     if device == "auto":
-        return torch.device(available_devices()[0])
+        return torch.device(available[0])
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise UsageError(f"device {device}: there is no such kind of device.", _remedy()) from error
-    if resolved.type not in available_devices() or (
+        raise UsageError(f"device {device}: there is no such kind of device.", remedy) from error
+    if resolved.type not in available or (
         resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count()
     ):
-        raise UsageError(f"device {device} is not available on this machine.", _remedy())
+        raise UsageError(f"device {device} is not available on this machine.", remedy)
     return resolved
 
 
 def available_devices() -> list[str]:
-    """Kinds of devices that can be used here, the preferred one first."""
-    found = []
-    if torch.cuda.is_available():
-        found.append("cuda")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, "cpu"]
+    """Return the kinds of devices that this machine has, the preferred one first."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, is_usable in usable.items() if is_usable]
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the device computes in it, else float32; anything else is taken by name."""
+    """Return a dtype by name; "auto" is bfloat16 where the device computes in it, else float32."""
     if dtype == "auto":
         return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
     named: torch.dtype = getattr(torch, dtype)
@@ -50,34 +44,30 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 by instructions of its own; elsewhere it is slower than float32.
+    """Return whether the device has instructions for bfloat16; without them it is slower than float32.
 
-    CPUs with AVX-512 BF16 or AMX, and NVIDIA GPUs from Ampere (compute capability 8.0) on; of others it is not known.
+    CPUs with AVX-512 BF16 or AMX have them, and NVIDIA GPUs from Ampere (compute capability 8.0) on.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # torch tells of these two since 2.6, by functions that are not public
-    told = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in told)
+    # private functions of torch since 2.6
+    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in queries)
 
 
 def compile_blocks(network: nn.Module, *taps: nn.Module) -> None:
-    """Give a network to `torch.compile`, in place: the largest of its parts that have no tap inside.
+    """Apply `torch.compile` in place to the largest modules of a network that contain no tap.
 
-    What ends a pass at a tap, or looks at its output, is a hook on it, and would not be called inside compiled code.
-    The first picture of each size waits for the compiler. The features differ from those that are not compiled by
-    rounding: operations are joined. A dry run, whose tensors have no content, goes through the parts as they were.
-
-    Args:
-        network: or a list of its blocks, as they will be used: on their device, in their precision.
-        taps: modules of it at which passes end or are looked at.
+    Taps have hooks, which compiled code would not call. The first picture of each size waits for the compiler. The
+    features change by rounding, because operations are fused. Dry runs take the original modules. The network (or list
+    of blocks) must have its final device and precision.
     """
     for part in _parts(network, set(taps)):
         part.forward = _compiled(part.forward)
 
 
 def _parts(module: nn.Module, taps: set[nn.Module]) -> Iterator[nn.Module]:
-    """The largest parts without a tap inside; a lone layer is not worth the calls."""
+    """Yield the largest modules without a tap inside; a lone layer is not worth the calls."""
     inner = set(module.modules()) - {module}
     if inner & taps or isinstance(module, nn.ModuleList):
         for child in module.children():
@@ -106,7 +96,3 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
             ) from error
 
     return call
-
-
-def _remedy() -> str:
-    return f"Available here: auto, {', '.join(available_devices())}."

@@ -1,36 +1,48 @@
-"""Two maps of one pass: an extractor's features, and those of a smaller cell that its network makes on the way on.
+"""Two maps from one pass: an extractor's features, and a map of smaller cells that its network produces on the way.
 
-`propagation.finer` searches the first and compares the second (`propagation.finer`). On their way to the propagator,
-through passes, batches and caches, both are one map on the coarse grid: a cell's own channels, then its children's.
+`propagation.finer` searches the first and compares the second. Through passes, batches and caches both travel as one
+map on the coarse grid: a cell's own channels, then its children's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import lcm
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from propagate.errors import UsageError
-from propagate.features.diffusion.core import run_until
-from propagate.features.diffusion.taps import tapped
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, FinerExtractor, SideBySideExtractor
+from propagate.features.diffusion.core import run_until, tapped
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, Features, FinerExtractor, Images, Indices
 from propagate.propagation.finer import by_cell, finer_factor, from_cells
 
 
-class BothMaps:
-    """A `FinerExtractor` whose call gives both maps, packed.
+class WithFiner:
+    """Base of extractors with a finer map, whose two calls differ only in what is tapped."""
 
-    Args:
-        extractor: it is left as it is, but for `draws_per_pass`, which is its own.
-        finer_stride: its own, which is not None.
+    @torch.no_grad()
+    def __call__(self, images: Images, indices: Indices = None) -> Features:
+        """See `FeatureExtractor`."""
+        return self._features(images, indices, finer=False)
+
+    @torch.no_grad()
+    def with_finer(self, images: Images, indices: Indices = None) -> Features:
+        """See `FinerExtractor`; only where `finer_stride` is not None."""
+        return self._features(images, indices, finer=True)
+
+    def _features(self, images: Images, indices: Indices, *, finer: bool) -> Features:
+        raise NotImplementedError
+
+
+class BothMaps:
+    """Wraps a `FinerExtractor`, without changing it, so that a call returns both maps, packed.
 
     Attributes:
-        multiple: as the extractor's, and whole cells of the coarse map, so that each has the same number of children.
-        channels: of a packed feature.
-        coarse_channels, finer_channels: of a feature of either map.
+        multiple: multiple of the extractor's and of its stride, so that every coarse cell has all its children.
+        channels: channels of a packed feature.
         factor: children along a side of a coarse cell.
     """
 
@@ -41,12 +53,12 @@ class BothMaps:
         self.coarse_channels, self.finer_channels = extractor.channels, extractor.finer_channels
         self.channels = self.coarse_channels + self.factor**2 * self.finer_channels
         self.device = torch.device(getattr(extractor, "device", "cpu"))
-        self.side_by_side = isinstance(extractor, SideBySideExtractor) and extractor.side_by_side
+        self.side_by_side = bool(getattr(extractor, "side_by_side", False))
         self._extractor = extractor
 
     @property
     def draws_per_pass(self) -> int:
-        """See `EnsembleExtractor`; 1 where it is none."""
+        """The extractor's own; 1 where it is no `EnsembleExtractor`."""
         return self._extractor.draws_per_pass if isinstance(self._extractor, EnsembleExtractor) else 1
 
     @draws_per_pass.setter
@@ -54,20 +66,18 @@ class BothMaps:
         if isinstance(self._extractor, EnsembleExtractor):
             self._extractor.draws_per_pass = draws
 
-    def __call__(
-        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
-    ) -> Float[Tensor, "b e y x"]:
+    def __call__(self, images: Images, indices: Indices = None) -> Features:
         """See `FinerExtractor.with_finer`."""
         return self._extractor.with_finer(images, indices)
 
     def split(self, features: Float[Tensor, "e h w"]) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "d y x"]]:
-        """The extractor's features of a frame, and the finer ones."""
+        """Return the coarse and the finer features of a frame."""
         coarse, children = features.tensor_split([self.coarse_channels])
         return coarse, from_cells(children, self.factor)
 
 
 def both_maps(extractor: FeatureExtractor) -> BothMaps:
-    """The extractor as one that gives both maps.
+    """Return the extractor as one that computes both maps.
 
     Raises:
         UsageError: it has no finer map.
@@ -84,46 +94,46 @@ def both_maps(extractor: FeatureExtractor) -> BothMaps:
 
 
 def pack(coarse: Float[Tensor, "b c h w"], finer: Float[Tensor, "b d y x"]) -> Float[Tensor, "b e h w"]:
-    """Both maps as one, what `BothMaps.split` takes apart again; float32.
-
-    Raises:
-        ValueError: the finer map does not divide every cell alike.
-    """
+    """Join both maps into one, float32; `BothMaps.split` is the inverse."""
     factor = finer_factor((coarse.shape[-2], coarse.shape[-1]), (finer.shape[-2], finer.shape[-1]))
     return torch.cat([coarse.float(), by_cell(finer.float(), factor)], 1)
 
 
-def run_until_finer(tap: nn.Module, finer_tap: nn.Module, forward: Callable[[], object]) -> Float[Tensor, "b e h w"]:
-    """The outputs of two modules in `forward()`, packed; it is not run beyond the second one.
-
-    Raises:
-        RuntimeError: the forward pass ended without ever reaching the second.
-    """
+def tap_outputs(tap: nn.Module, finer_tap: nn.Module | None, forward: Callable[[], object]) -> Features:
+    """Return a module's output in `forward()`, packed with that of a later module if there is one; see `run_until`."""
+    if finer_tap is None:
+        return run_until(tap, forward)
     outputs: list[Tensor] = []
     with tapped([tap], lambda _number, output: outputs.append(output)):
         finer = run_until(finer_tap, forward)
     return pack(outputs[0], finer)
 
 
-def check_finer(index: int, finer_index: int | None, strides: Sequence[int]) -> int | None:
-    """The stride of the block that gives the finer map; None where there is to be none.
+class Block(NamedTuple):
+    """Pixels per cell and channels of the output of a decoder's block."""
 
-    Args:
-        index: the block that gives the features.
-        finer_index: the block that gives the finer map.
-        strides: of all blocks, in the order in which they are computed.
+    stride: int
+    channels: int
+
+
+def check_blocks(blocks: Sequence[Block], index: int, finer_index: int | None) -> Block | None:
+    """Check up_ft_index and finer_ft_index, and return the block of the finer map; None if there is no such map.
 
     Raises:
-        UsageError: there is no such block, or its cells are no parts of the features' cells.
+        UsageError: there is no such block, or the finer one does not come later, or its cells are not smaller.
     """
+    if index >= len(blocks):
+        listed = "; ".join(f"{i}: stride {block.stride}, {block.channels} channels" for i, block in enumerate(blocks))
+        raise UsageError(f"features.up_ft_index = {index}: there is no such block.", f"Blocks: {listed}.")
     if finer_index is None:
         return None
-    later = {i: stride for i, stride in enumerate(strides) if stride < strides[index] and i > index}
+    stride = blocks[index].stride
+    later = {i: block for i, block in enumerate(blocks) if block.stride < stride and i > index}
     if finer_index not in later:
-        listed = ", ".join(f"{i} (stride {stride})" for i, stride in later.items())
+        listed = ", ".join(f"{i} (stride {block.stride})" for i, block in later.items())
         raise UsageError(
-            f"features.finer_ft_index = {finer_index}: block {index} has stride {strides[index]}, and a finer one has "
-            "to come after it.",
+            f"features.finer_ft_index = {finer_index}: block {index} has stride {stride}, and a finer one has to come "
+            "after it.",
             f"Choose {listed}." if listed else "There is none; leave it out, or lower features.up_ft_index.",
         )
     return later[finer_index]

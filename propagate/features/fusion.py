@@ -1,15 +1,15 @@
 """`fusion`: the features of several extractors as one, such as Stable Diffusion's with DINOv2's.
 
-Each part comes to a common grid, is reduced by PCA where asked, divided by its length, weighted and concatenated (A
-Tale of Two Features, Zhang et al., NeurIPS 2023): the cosine of two fused features is then the mean of the parts'
-cosines, weighted by the squares of the weights.
+Each part is brought to a common grid, optionally reduced by PCA, normalized, weighted and concatenated (A Tale of Two
+Features, Zhang et al., NeurIPS 2023). The cosine of two fused features is the mean of the parts' cosines, weighted by
+the squares of the weights.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,11 +25,10 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from propagate.errors import UsageError
 from propagate.features import build_extractor, extractor_options, wanted_weights
-from propagate.features.anchoring import anchored, no_anchor
+from propagate.features.anchoring import PrincipalComponents, anchored, fit_principal_components, no_anchor
 from propagate.features.device import resolve_device
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor
-from propagate.features.option_types import Count
-from propagate.features.pca import PrincipalComponents, fit_principal_components
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, Features, Images, Indices, check_sides
+from propagate.features.options import Count
 from propagate.settings.checks import reject_bool_as_number
 from propagate.weights.locating import Wanted
 
@@ -37,23 +36,15 @@ _T = TypeVar("_T")
 
 
 class PartSettings(BaseModel):
-    """One part of a fusion; keys beside these are options of its extractor.
-
-    Attributes:
-        name: of the extractor.
-        weight: of the part, after normalization.
-        pca: components to keep; None: all channels.
-        normalize: divide by the length of the feature. Without it, a part weighs as much as its features are long.
-        fit: how a part with another stride comes to the common grid. "features": it sees the picture as it is, and its
-            features are resampled; "picture": it sees the picture at the size at which its own grid is the common one.
-    """
+    """One part of a fusion; all other keys are options of its extractor."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     name: str
-    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
-    pca: Count | None = None
-    normalize: bool = True
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0  # after normalization
+    pca: Count | None = None  # number of components; None: all channels
+    normalize: bool = True  # divide features by their length
+    # with another stride: resample the features, or resize the picture so that its own grid is the common one
     fit: Literal["features", "picture"] = "features"
 
     @field_validator("*", mode="before")
@@ -70,7 +61,7 @@ class _Part:
     settings: PartSettings
     place: int
     extractor: FeatureExtractor
-    draws: int  # that share a pass at most
+    draws: int  # most draws per pass
     basis: PrincipalComponents | None = None
 
     @property
@@ -79,35 +70,25 @@ class _Part:
 
 
 class Fusion:
-    """Several extractors as one.
+    """Several extractors as one, on the grid of the finest part with fit = features.
 
-    The grid is that of the finest part that sees the picture as it is. Parts on one device are computed in turn, those
-    on different devices side by side. Where a part has a PCA, the extractor has to be anchored (see
-    `propagate.features.anchoring`), which computes the anchor's features once more than a call does.
+    Parts on one device run in turn, parts on different devices in parallel. With a PCA, the extractor must be anchored
+    (see `propagate.features.anchoring`), which computes the anchor's features once more than a call does.
 
     Args:
-        parts: of each the extractor's name and options, and the keys of `PartSettings`.
-        device: where the fused features lie, and of the parts that name none of their own: "auto", "cpu", "cuda",
-            "cuda:1", "mps".
-
-    Raises:
-        UsageError: an unknown part or option, or parts whose grids cannot agree.
-        WeightsError: weights of a part are missing.
+        parts: for each part the extractor's name and options, and the keys of `PartSettings`.
+        device: device of the fused features, and default of the parts.
     """
 
     @staticmethod
     def wanted_weights(*, parts: list[dict[str, Any]], **_: Any) -> tuple[Wanted, ...]:
-        """The weights that the parts need.
-
-        Raises:
-            UsageError: an unknown part or option.
-        """
-        found = list[Wanted]()
+        """Return the weights that the parts need."""
+        weights = list[Wanted]()
         for place, part in enumerate(parts):
             settings = _checked(place, part)
             with _naming(place):
-                found += wanted_weights(settings.name, **(settings.model_extra or {}))
-        return tuple(found)
+                weights += wanted_weights(settings.name, **(settings.model_extra or {}))
+        return tuple(weights)
 
     def __init__(self, *, parts: list[dict[str, Any]], device: str = "auto") -> None:
         self.device = resolve_device(device)
@@ -127,7 +108,7 @@ class Fusion:
 
     @property
     def draws_per_pass(self) -> int:
-        """See `EnsembleExtractor`: the most of any part."""
+        """See `EnsembleExtractor`: the largest number of any part."""
         return max(_draws(part.extractor) for part in self._parts)
 
     @draws_per_pass.setter
@@ -136,13 +117,9 @@ class Fusion:
             if isinstance(part.extractor, EnsembleExtractor):
                 part.extractor.draws_per_pass = min(draws, part.draws)
 
-    def anchored(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None) -> FeatureExtractor:
-        """See `AnchoredExtractor`.
-
-        Raises:
-            UsageError: a part's grid over the anchors has too few cells for its components.
-        """
-        self._check_sides(images)
+    def anchored(self, images: Images, indices: Indices = None) -> FeatureExtractor:
+        """See `AnchoredExtractor`; a UsageError if a part's grid has fewer cells than components."""
+        check_sides(images, self.multiple)
         parts = self._each(lambda part: self._anchored(part, images, indices))
         if all(new is old for new, old in zip(parts, self._parts, strict=True)):
             return self
@@ -150,21 +127,15 @@ class Fusion:
         fitted._parts = parts
         return fitted
 
-    def __call__(
-        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
-    ) -> Float[Tensor, "b c y x"]:
-        """See `FeatureExtractor`; both sides have to be whole cells of every part."""
-        self._check_sides(images)
+    def __call__(self, images: Images, indices: Indices = None) -> Features:
+        """See `FeatureExtractor`."""
+        check_sides(images, self.multiple)
         if any(part.settings.pca is not None and part.basis is None for part in self._parts):
             raise no_anchor(self)
         parts = self._each(lambda part: self._features(part, images, indices))
         return torch.cat([features.to(self.device) for features in parts], 1)
 
-    def _check_sides(self, images: Tensor) -> None:
-        if images.shape[-2] % self.multiple or images.shape[-1] % self.multiple:
-            raise ValueError(f"sides must be multiples of {self.multiple}, not {tuple(images.shape[-2:])}")
-
-    def _anchored(self, part: _Part, images: Tensor, indices: Sequence[int] | None) -> _Part:
+    def _anchored(self, part: _Part, images: Images, indices: Indices) -> _Part:
         picture = self._picture(part, images)
         extractor = anchored(part.extractor, picture, indices)
         if part.settings.pca is None:
@@ -174,12 +145,12 @@ class Fusion:
         if part.settings.pca >= cells:
             raise UsageError(
                 f"features.parts.{part.place}.pca = {part.settings.pca}: {part.settings.name} gives a grid of "
-                f"{features.shape[-1]}x{features.shape[-2]} cells, of which at most {cells - 1} components can be had.",
+                f"{features.shape[-1]}x{features.shape[-2]} cells, which has at most {cells - 1} components.",
                 "Lower it, or raise video.short_side.",
             )
         return replace(part, extractor=extractor, basis=fit_principal_components(features, part.settings.pca))
 
-    def _features(self, part: _Part, images: Tensor, indices: Sequence[int] | None) -> Float[Tensor, "b c y x"]:
+    def _features(self, part: _Part, images: Images, indices: Indices) -> Features:
         features = part.extractor(self._picture(part, images), indices).float()
         if part.basis is not None:
             # before resampling: both are linear, and the part's own grid has fewer cells
@@ -190,34 +161,34 @@ class Fusion:
         features = F.normalize(features, dim=1) if part.settings.normalize else features
         return features * part.settings.weight
 
-    def _picture(self, part: _Part, images: Tensor) -> Float[Tensor, "b 3 h w"]:
+    def _picture(self, part: _Part, images: Images) -> Float[Tensor, "b 3 y x"]:
         stride = part.extractor.stride
         if part.settings.fit == "features" or stride == self.stride:
             return images
         size = [side // self.stride * stride for side in images.shape[-2:]]
         return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
-    def _each(self, of_part: Callable[[_Part], _T]) -> list[_T]:
-        """A result per part; parts on different devices work at the same time, each device in a thread."""
+    def _each(self, compute: Callable[[_Part], _T]) -> list[_T]:
+        """Return a result per part; each device has a thread."""
         by_device: dict[object, list[_Part]] = defaultdict(list)
         for part in self._parts:
-            by_device[_place(part.extractor)].append(part)
-        # an estimate of memory has to see every operation, and the modes it sees them with are the thread's own
-        if len(by_device) == 1 or is_in_torch_dispatch_mode():
-            with torch.no_grad():
-                return [of_part(part) for part in self._parts]
+            device = torch.device(getattr(part.extractor, "device", "cpu"))
+            by_device[device.type, device.index or 0].append(part)
 
         def in_turn(parts: list[_Part]) -> list[tuple[int, _T]]:
             with torch.no_grad():
-                return [(part.place, of_part(part)) for part in parts]
+                return [(part.place, compute(part)) for part in parts]
 
+        # a dry run has to see every operation, and its modes belong to this thread
+        if len(by_device) == 1 or is_in_torch_dispatch_mode():
+            return [result for _, result in in_turn(self._parts)]
         with ThreadPoolExecutor(len(by_device)) as pool:
             results = dict(pair for pairs in pool.map(in_turn, by_device.values()) for pair in pairs)
         return [results[part.place] for part in self._parts]
 
 
 def part_options(part: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a part that are its extractor's options."""
+    """Return the keys of a part that are its extractor's options."""
     return {key: value for key, value in part.items() if key not in PartSettings.model_fields}
 
 
@@ -234,7 +205,7 @@ def _checked(place: int, part: dict[str, Any]) -> PartSettings:
 
 @contextmanager
 def _naming(place: int) -> Iterator[None]:
-    """Say of an error of a part's options which part it is."""
+    """Add the part to the message of an error about its options."""
     try:
         yield
     except UsageError as error:
@@ -243,28 +214,22 @@ def _naming(place: int) -> Iterator[None]:
 
 def _built(place: int, settings: PartSettings, device: str) -> _Part:
     options = dict(settings.model_extra or {})
-    prefix = f"features.parts.{place}"
     with _naming(place):
         if "device" in extractor_options(settings.name):
             options.setdefault("device", device)
         extractor = build_extractor(settings.name, **options)
-    if settings.pca is not None and settings.pca > extractor.channels:
-        raise UsageError(
-            f"{prefix}.pca = {settings.pca}: {settings.name} has {extractor.channels} channels.", "Lower it."
-        )
-    if settings.fit == "picture" and extractor.stride % extractor.multiple:
-        raise UsageError(
-            f"{prefix}.fit = picture: {settings.name} takes multiples of {extractor.multiple} pixels and its cells are "
-            f"{extractor.stride}; not every grid can be had.",
-            "Use fit = features.",
-        )
+        if settings.pca is not None and settings.pca > extractor.channels:
+            raise UsageError(
+                f"features.pca = {settings.pca}: {settings.name} has {extractor.channels} channels.", "Lower it."
+            )
+        if settings.fit == "picture" and extractor.stride % extractor.multiple:
+            raise UsageError(
+                f"features.fit = picture: {settings.name} takes multiples of {extractor.multiple} pixels and its cells "
+                f"are {extractor.stride}; it cannot produce every grid.",
+                "Use fit = features.",
+            )
     return _Part(settings, place, extractor, _draws(extractor))
 
 
 def _draws(extractor: FeatureExtractor) -> int:
     return extractor.draws_per_pass if isinstance(extractor, EnsembleExtractor) else 1
-
-
-def _place(extractor: FeatureExtractor) -> tuple[str, int]:
-    device = torch.device(getattr(extractor, "device", "cpu"))
-    return device.type, device.index or 0

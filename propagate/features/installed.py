@@ -1,4 +1,4 @@
-"""Extractors of other packages, which register theirs under the entry-point group `propagate.extractors`."""
+"""Extractors of other packages, registered under the entry-point group `propagate.extractors`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from propagate.errors import UsageError
-from propagate.features.networks.digests import fingerprint
-from propagate.features.networks.local_files import files_in
+from propagate.features.networks.local_files import files_in, fingerprint
 
 GROUP = "propagate.extractors"
 
 
 def installed_extractors() -> dict[str, list[EntryPoint]]:
-    """Name -> the entry points of that name; more than one where several packages chose it."""
+    """Return the entry points of each name; several where packages chose the same name."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         found.setdefault(entry.name, []).append(entry)
@@ -25,23 +24,20 @@ def installed_extractors() -> dict[str, list[EntryPoint]]:
 
 
 def provider(entry: EntryPoint) -> str:
-    """The package that registers an entry point, with its version."""
+    """Return the package that registers an entry point, with its version."""
     return "an unknown package" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def providers(name: str) -> str:
-    """The packages that register an extractor of this name, with their versions; empty for one of ours."""
+    """Return the packages that register an extractor of this name, with their versions; empty for one of ours."""
     return ", ".join(provider(entry) for entry in installed_extractors().get(name, []))
 
 
 def package_digest(name: str) -> str:
     """Return a hash of all files of the packages that register an extractor of this name; empty for one of ours.
 
-    Those are the files that were installed with the package and, as an editable install has them elsewhere, those
-    beside the module that the entry point names. Nothing is imported.
-
-    Raises:
-        WeightsError: a file cannot be read.
+    These are the package's installed files and, for editable installs, the files beside the entry point's module.
+    Nothing is imported. A file that cannot be read is a WeightsError.
     """
     digests = []
     for entry in installed_extractors().get(name, []):
@@ -55,7 +51,7 @@ def package_digest(name: str) -> str:
 
 
 def _module_places(module: str) -> list[Path]:
-    """Folders of the package that a module is in, or its file."""
+    """Return the folders of the package that contains a module, or the module's file."""
     try:
         spec = find_spec(module.partition(".")[0])
     except (ImportError, ValueError, AttributeError):
@@ -68,40 +64,33 @@ def _module_places(module: str) -> list[Path]:
 
 
 def load_builder(entry: EntryPoint) -> Callable[..., Any]:
-    """What an entry point names: the class or function that builds the extractor.
-
-    Raises:
-        UsageError: it cannot be imported, is not there, or cannot be called.
-    """
-    told = f"features.name = {entry.name}: {entry.value} of the package {provider(entry)}"
+    """Import the class or function that builds the extractor of an entry point, or raise a UsageError."""
+    subject = f"features.name = {entry.name}: {entry.value} of the package {provider(entry)}"
     try:
         builder = entry.load()
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise UsageError(f"{told} cannot be imported ({type(error).__name__}: {error}).", _remedy(entry)) from error
+    except Exception as error:  # a foreign module can raise anything
+        raise UsageError(f"{subject} cannot be imported ({type(error).__name__}: {error}).", _remedy(entry)) from error
     if not callable(builder):
-        raise UsageError(f"{told} is a {type(builder).__name__}, not a class or function.", _remedy(entry))
+        raise UsageError(f"{subject} is a {type(builder).__name__}, not a class or function.", _remedy(entry))
     return cast("Callable[..., Any]", builder)
 
 
 def check_contract(extractor: object, entry: EntryPoint) -> None:
-    """Hold what another package built against `FeatureExtractor`, as far as it shows before the first call.
+    """Raise a UsageError if a foreign extractor's attributes, or the arguments of its call, break the contract.
 
-    What a call gives is looked at by `propagate.features.passes`.
-
-    Raises:
-        UsageError: an attribute is missing or no count, or it cannot be called as an extractor is.
+    `propagate.features.passes` checks its results.
     """
-    told = f"features.name = {entry.name}: the {type(extractor).__name__} of the package {provider(entry)}"
+    subject = f"features.name = {entry.name}: the {type(extractor).__name__} of the package {provider(entry)}"
     for attribute in ("stride", "channels", "multiple"):
         value = getattr(extractor, attribute, None)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            what = f"has {attribute} = {value!r}" if hasattr(extractor, attribute) else f"has no {attribute}"
-            raise UsageError(f"{told} {what}; it has to be a whole number above 0.", _remedy(entry))
+            problem = f"has {attribute} = {value!r}" if hasattr(extractor, attribute) else f"has no {attribute}"
+            raise UsageError(f"{subject} {problem}; it has to be a whole number above 0.", _remedy(entry))
     try:
         inspect.signature(cast("Callable[..., Any]", extractor)).bind(None, indices=None)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"{told} cannot be called with (images, indices=...), as every extractor is ({error}).", _remedy(entry)
+            f"{subject} cannot be called with (images, indices=...), as every extractor is ({error}).", _remedy(entry)
         ) from error
 
 

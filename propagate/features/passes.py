@@ -1,79 +1,76 @@
-"""How much of a batch goes through the network at a time."""
+"""Passes of a batch through the network: their size, parallel pictures on the CPU, and checks of the result.
+
+On the CPU each picture has a thread of its own: oneDNN and torch split operations among threads by rules that differ
+between CPUs, and so would the last digits of the result. It is also faster (docs/performance.md).
+"""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from propagate.errors import PropagateWarning, UsageError
+from propagate.errors import PropagateWarning, UsageError, WeightsError
 from propagate.features.anchoring import anchored
-from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, SideBySideExtractor
-from propagate.features.side_by_side import pictures_at_once
+from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, Features, Images, Indices
 from propagate.geometry import grid_size
+from propagate.threads import in_threads, usual_threads
 
 _T = TypeVar("_T")
+_MOST_PICTURES = 8  # in parallel; each holds the activations of a pass
 
 
 class SmallerPassWarning(PropagateWarning):
-    """A GPU's memory ran out, and the run goes on with less at a time."""
+    """A GPU ran out of memory, and the run continues with smaller passes."""
 
 
 @dataclass(frozen=True)
 class PassSize:
-    """What goes through the network together: `frames` times `draws` pictures.
-
-    Attributes:
-        frames: of a batch.
-        draws: of the noise, for an extractor that has a choice (`EnsembleExtractor`), else 1.
-    """
+    """The size of a pass: `frames` times `draws` pictures; draws are 1 unless the extractor is an ensemble."""
 
     frames: int
     draws: int = 1
 
     @property
     def half(self) -> PassSize | None:
-        """Half the draws, or of a single draw half the frames; None where it is one draw of one frame."""
+        """Half the draws, or half the frames of a single draw; None for one draw of one frame."""
         if self.draws > 1:
             return PassSize(self.frames, self.draws // 2)
         return PassSize(self.frames // 2) if self.frames > 1 else None
 
     def __str__(self) -> str:
-        return f"{_counted(self.frames, 'frame')} x {_counted(self.draws, 'draw')}"
+        numbers = (self.frames, "frame"), (self.draws, "draw")
+        return " x ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in numbers)
 
 
 def largest_pass(extractor: FeatureExtractor, frames: int) -> PassSize:
-    """The extractor's own choice for a batch of so many frames; on a CPU one after the other, or side by side.
+    """Return the extractor's own pass size for a batch of `frames`; on a CPU a pass has one frame, or one per thread.
 
-    In another batch a network rounds otherwise: so the features are the same bit for bit whatever the batch.
+    A network rounds differently in another batch: this way the features are the same bit for bit in every batch.
     """
-    if isinstance(extractor, SideBySideExtractor) and extractor.side_by_side:
-        frames = max(frames, pictures_at_once())
+    if getattr(extractor, "side_by_side", False):
+        frames = max(frames, min(usual_threads(), _MOST_PICTURES))
     elif is_on_cpu(extractor):
         frames = 1
     return PassSize(frames, extractor.draws_per_pass if isinstance(extractor, EnsembleExtractor) else 1)
 
 
 def is_on_cpu(extractor: FeatureExtractor) -> bool:
-    """Return whether an extractor says that it computes on a CPU."""
+    """Return whether an extractor's `device` is a CPU."""
     return torch.device(getattr(extractor, "device", "meta")).type == "cpu"
 
 
 class Passes:
-    """An extractor that takes a batch through the network in passes of a given size. The features stay the same.
+    """Wraps an extractor and runs batches in passes of a given size, without changing the features.
 
-    Where a GPU's memory runs out, the pass is halved, once, with a `SmallerPassWarning`.
-
-    Args:
-        extractor: the extractor; it is left as it is.
-        size: of a pass.
+    If a GPU runs out of memory, the size is halved, once, with a `SmallerPassWarning`.
     """
 
     def __init__(self, extractor: FeatureExtractor, size: PassSize) -> None:
@@ -82,25 +79,16 @@ class Passes:
         self._extractor = extractor
         self._may_halve = True
 
-    def __call__(
-        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
-    ) -> Float[Tensor, "b c y x"]:
-        """See `FeatureExtractor`.
+    def __call__(self, images: Images, indices: Indices = None) -> Features:
+        """See `FeatureExtractor`; a UsageError if the result is not what that promises.
 
-        Raises:
-            UsageError: the extractor gives something else than `FeatureExtractor` says.
-            torch.OutOfMemoryError: half the pass is still too much, or there is nothing to halve.
+        Raises torch.OutOfMemoryError if half the pass is still too large, or it cannot be halved.
         """
         return self._halving(len(images), lambda: self._in_parts(images, indices))
 
-    def anchored(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None) -> Passes:
-        """See `AnchoredExtractor`; the anchors go through together.
-
-        Raises:
-            UsageError: they are too small for what is asked.
-            torch.OutOfMemoryError: as for a call.
-        """
-        extractor = self._halving(len(images), lambda: self._anchored(images, indices))
+    def anchored(self, images: Images, indices: Indices = None) -> Passes:
+        """See `AnchoredExtractor`; the anchors share a pass, and errors are those of a call."""
+        extractor = self._halving(len(images), lambda: anchored(self._extractor, images, indices))
         fitted = copy.copy(self)
         fitted._extractor = extractor
         return fitted
@@ -108,11 +96,11 @@ class Passes:
     def _halving(self, frames: int, compute: Callable[[], _T]) -> _T:
         half = PassSize(min(self.size.frames, frames), self.size.draws).half
         try:
-            return compute()
+            return self._attempt(compute)
         except torch.OutOfMemoryError:
             if half is None or not self._may_halve:
                 raise
-        # out of the block: the error held on to the tensors of the pass that failed
+        # outside the block: the error holds on to the tensors of the failed pass
         torch.cuda.empty_cache()
         warnings.warn(
             f"The GPU's memory ran out with {self.size} at a time; going on with {half}. The result is the same.",
@@ -120,51 +108,74 @@ class Passes:
             stacklevel=3,
         )
         self.size, self._may_halve = half, False
-        return compute()
+        return self._attempt(compute)
 
-    def _anchored(self, images: Tensor, indices: Sequence[int] | None) -> FeatureExtractor:
-        with _draws_per_pass(self._extractor, self.size.draws):
-            return anchored(self._extractor, images, indices)
+    def _attempt(self, compute: Callable[[], _T]) -> _T:
+        """Call a function while the extractor has this pass size's draws."""
+        extractor = self._extractor
+        if not isinstance(extractor, EnsembleExtractor):
+            return compute()
+        before, extractor.draws_per_pass = extractor.draws_per_pass, self.size.draws
+        try:
+            return compute()
+        finally:
+            extractor.draws_per_pass = before
 
-    def _in_parts(self, images: Tensor, indices: Sequence[int] | None) -> Tensor:
-        numbers = range(len(images)) if indices is None else indices
-        with _draws_per_pass(self._extractor, self.size.draws):
-            parts = [
-                self._pass(images[start : start + self.size.frames], numbers[start : start + self.size.frames])
-                for start in range(0, len(images), self.size.frames)
-            ]
+    def _in_parts(self, images: Images, indices: Indices) -> Features:
+        numbers, frames = range(len(images)) if indices is None else indices, self.size.frames
+        starts = range(0, len(images), frames)
+        parts = [self._pass(images[start : start + frames], numbers[start : start + frames]) for start in starts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _pass(self, images: Tensor, indices: Sequence[int]) -> Tensor:
-        features = self._extractor(images, indices)
-        grid = grid_size((images.shape[-2], images.shape[-1]), self.stride)
-        expected = (len(images), self.channels, *grid)
-        if not isinstance(features, Tensor) or tuple(features.shape) != expected or not features.is_floating_point():
-            found = (
-                f"a tensor of the shape {tuple(features.shape)} and the type {features.dtype}"
-                if isinstance(features, Tensor)
-                else f"a {type(features).__name__}"
+    def _pass(self, images: Images, indices: Sequence[int]) -> Features:
+        features: object = self._extractor(images, indices)
+        expected = (len(images), self.channels, *grid_size((images.shape[-2], images.shape[-1]), self.stride))
+        result = f"a {type(features).__name__}"
+        if isinstance(features, Tensor):
+            if tuple(features.shape) == expected and features.is_floating_point():
+                return features
+            result = f"a tensor of the shape {tuple(features.shape)} and the type {features.dtype}"
+        raise UsageError(
+            f"{type(self._extractor).__name__} gives {result} for pictures of the shape {tuple(images.shape)}; with "
+            f"its stride ({self.stride}) and channels ({self.channels}) it has to be {expected} of floats.",
+            "Repair the extractor; docs/extending.md describes the contract.",
+        )
+
+
+def check_finite(features: Features, extractor: FeatureExtractor, indices: Sequence[int]) -> Features:
+    """Return the features of a batch after checking that they are finite, at the cost of one sum per frame.
+
+    Raises:
+        WeightsError: a frame's features contain NaN or infinity, which would silently become labels.
+    """
+    sums = features.flatten(1).sum(1, dtype=torch.float32).tolist()
+    for index, total in zip(indices, sums, strict=True):
+        if total - total != 0:
+            inner: object = extractor
+            while hasattr(wrapped := getattr(inner, "_extractor", None), "stride"):  # passes, a cache
+                inner = wrapped
+            raise WeightsError(
+                f"The features of frame {index} from {type(inner).__name__} contain NaN or infinity.",
+                "Compute them in float32 with --set features.dtype=float32 where the extractor has that option, and "
+                "check its weights.",
             )
-            raise UsageError(
-                f"{type(self._extractor).__name__} gives {found} for pictures of the shape {tuple(images.shape)}; with "
-                f"its stride ({self.stride}) and channels ({self.channels}) it has to be {expected} of floats.",
-                "Repair the extractor; docs/extending.md says what one is.",
-            )
-        return features
+    return features
 
 
-@contextmanager
-def _draws_per_pass(extractor: FeatureExtractor, draws: int) -> Iterator[None]:
-    if not isinstance(extractor, EnsembleExtractor):
-        yield
-        return
-    before = extractor.draws_per_pass
-    extractor.draws_per_pass = draws
-    try:
-        yield
-    finally:
-        extractor.draws_per_pass = before
+def one_by_one(
+    compute: Callable[[Float[Tensor, "n 3 h w"], Sequence[int] | None], Float[Tensor, "n c y x"]],
+    images: Images,
+    indices: Indices,
+) -> Features:
+    """Call a thread-safe function with each picture of a batch on the CPU, in parallel, and join its results."""
+    if is_in_torch_dispatch_mode():  # a dry run: its modes belong to this thread, and all pictures count
+        return compute(images, indices)
+    numbers = range(len(images)) if indices is None else indices
+    results: list[Tensor] = [images] * len(images)
 
+    def one(place: int) -> None:
+        with torch.no_grad():
+            results[place] = compute(images[place : place + 1], numbers[place : place + 1])
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    in_threads(usual_threads())(one, list(range(len(images))))
+    return results[0] if len(results) == 1 else torch.cat(results)

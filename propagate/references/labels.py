@@ -15,9 +15,8 @@ from torch import Tensor
 from propagate.errors import InputError, UsageError
 from propagate.features import FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor, anchored
-from propagate.features.finite import check_finite
 from propagate.features.learned_prompts.label_reader import LabelReader
-from propagate.features.passes import Passes
+from propagate.features.passes import Passes, check_finite
 from propagate.geometry import pixels_to_grid, resize_frame, to_tensor, working_size
 from propagate.labels import KeypointCodec, LabelCodec, codec_for, label_channels
 from propagate.labels.masks import objects_of

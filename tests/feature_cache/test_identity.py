@@ -138,6 +138,6 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     def unreadable(*_arguments):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("propagate.features.networks.digests.hashlib.file_digest", unreadable)
+    monkeypatch.setattr("propagate.features.networks.local_files.hashlib.file_digest", unreadable)
     with pytest.raises(WeightsError, match="Input/output error"):
         identity(f"features.weights={tmp_path}", preset="compact")

@@ -1,4 +1,4 @@
-"""What every extractor owes its callers: ours, each of which has to be in `LIKES`, and those of installed packages."""
+"""The contract of every extractor: ours, each of which has to be in `OPTIONS`, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ DATA = PARITY_DATA
 SD = DATA / "sd_tiny_0" / "pipeline"
 VIT = DATA / "vit_tiny_0"
 
-# options of every extractor of ours; models that do not travel in the wheel: their tiny likes
-LIKES: dict[str, dict[str, Any]] = {
+# options of every extractor of ours; for models that are not in the wheel: tiny weights
+OPTIONS: dict[str, dict[str, Any]] = {
     "cleandift": {"weights": SD / "unet" / "diffusion_pytorch_model.safetensors", "base": SD},
     "compact": {},
     "dift_adm": {"weights": DATA / "adm_tiny_0" / "adm_tiny_uncond.pt", "head_channels": 16, "up_ft_index": 5},
@@ -59,7 +59,7 @@ def files(name: str) -> tuple[dict[str, Any], ...]:
 def build(name: str, **options: Any) -> FeatureExtractor:
     """An extractor that knows its clip."""
     placed = {"device": "cpu"} if "device" in extractor_options(name) else {}
-    built = build_extractor(name, **{**placed, **LIKES.get(name, {}), **options})
+    built = build_extractor(name, **{**placed, **OPTIONS.get(name, {}), **options})
     first = pictures(built, seed=1)[:1]
     if isinstance(built, LabelReader):
         size = (first.shape[-2], first.shape[-1])
@@ -91,8 +91,8 @@ def images(extractor) -> torch.Tensor:
 
 
 def test_all_of_ours_are_looked_at():
-    """A new extractor needs a line in `LIKES`, or none of what follows is said of it."""
-    assert set(LIKES) == set(EXTRACTORS)
+    """A new extractor needs a line in `OPTIONS`: the tests below run for those only."""
+    assert set(OPTIONS) == set(EXTRACTORS)
 
 
 def test_the_shape_is_that_of_channels_and_stride(extractor, images):
@@ -171,7 +171,7 @@ def test_a_size_that_does_not_fit_is_refused(extractor, images):
 )
 def test_weights_that_are_not_there_are_named(name, missing):
     with pytest.raises(WeightsError, match=r"no/such/place\.safetensors"):
-        build_extractor(name, **{**LIKES.get(name, {}), **missing})
+        build_extractor(name, **{**OPTIONS.get(name, {}), **missing})
 
 
 def test_nothing_touches_the_network(name, images, monkeypatch):
@@ -190,5 +190,5 @@ def test_without_weights_and_without_a_network(name, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(WeightsError, match="not on this machine, and downloads are switched off"):
+    with pytest.raises(WeightsError, match="not on this machine, and downloads are off"):
         build_extractor(name, **PUBLISHED.get(name, {}), device="cpu")

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from propagate import features
 from propagate.errors import UsageError
 from propagate.features import build_extractor
-from propagate.features.anchoring import anchored
+from propagate.features.anchoring import anchored, fit_principal_components
 from propagate.features.passes import Passes, PassSize, SmallerPassWarning
-from propagate.features.pca import fit_principal_components
 from propagate.geometry import to_tensor
 from propagate.pipeline import extract
 from propagate.planning.dry_run import dry_run

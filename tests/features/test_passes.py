@@ -25,7 +25,7 @@ class Draws:
 
     def __call__(self, images, indices=None):
         return ensemble_features(
-            images, self._network, noise=self.noise, kept=0.5, indices=indices, draws_per_pass=self.draws_per_pass
+            images, self._network, noise=self.noise, alpha_bar=0.5, indices=indices, draws_per_pass=self.draws_per_pass
         )
 
     def _network(self, noisy):

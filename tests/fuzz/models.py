@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from propagate.features.compact.compact import UNET_CONFIG
 from propagate.features.compact.head import CompactHead, HeadConfig, save_head
 from propagate.features.learned_prompts.prompt_file import LearnedPrompts
-from propagate.features.networks.digests import fingerprint
+from propagate.features.networks.local_files import fingerprint
 from tests.features.adm.guided_diffusion import Options, random_state
 from tests.features.stable_diffusion.tiny_pipelines import SD_TINY, original_layout, write_pipeline
 

@@ -1,4 +1,4 @@
-"""LDM_correspondences' own numbers: attention, six steps of learning, seven looks at another picture, the decision."""
+"""LDM_correspondences' own numbers: attention, six steps of learning, seven views of another picture, the decision."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from propagate.features.learned_prompts.crops import Crop, corners, random_crop, whole
 from propagate.features.learned_prompts.cross_attention import AttentionNetwork
-from propagate.features.learned_prompts.learning import View, at_size, learn_embedding
+from propagate.features.learned_prompts.learning import (
+    FrameView,
+    View,
+    at_size,
+    learn_embedding,
+    one_map,
+    read_attention,
+)
 from propagate.features.learned_prompts.prompt_attention import PUBLISHED_LAYERS
-from propagate.features.learned_prompts.reading import Look, one_map, read_attention
-from propagate.features.learned_prompts.targets import PointTarget
+from propagate.features.learned_prompts.targets import Crop, PointTarget, corners, random_crop, whole
 from propagate.features.stable_diffusion.pipeline_files import open_pipeline
 from tests.places import PARITY_DATA
 
@@ -133,10 +138,10 @@ def test_learning(network, steps):
 
 
 def test_reading_and_decision(network):
-    looks = [Look(crop, noise[None]) for crop, noise in zip(crops("inf"), golden()["inf_noise"], strict=True)]
+    views = [FrameView(crop, noise[None]) for crop, noise in zip(crops("inf"), golden()["inf_noise"], strict=True)]
     with torch.no_grad():
         maps = read_attention(
-            network, picture("target"), golden()["context_final"], looks, timestep=READING, prompts_per_pass=1
+            network, picture("target"), golden()["context_final"], views, timestep=READING, prompts_per_pass=1
         )
     assert_close(maps[0, :, ::2, ::2], golden()["inf_maps"])
     np.testing.assert_array_equal(peak(one_map(maps[0])), golden()["inf_argmax_xy"])

@@ -11,10 +11,8 @@ from torch.nn.functional import cosine_similarity
 
 from propagate import features
 from propagate.features import build_extractor
-from propagate.features.anchoring import anchored
-from propagate.features.pca import PrincipalComponents, fit_principal_components
-from propagate.features.stable_diffusion.layers import stacked
-from propagate.features.stable_diffusion.windows import merge_windows, window_corners
+from propagate.features.anchoring import PrincipalComponents, anchored, fit_principal_components
+from propagate.features.stable_diffusion.layers import merge_windows, stacked, window_corners
 from tests.places import PARITY_DATA
 
 DATA = PARITY_DATA

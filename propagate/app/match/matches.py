@@ -21,8 +21,8 @@ from propagate.app.terminal.console import Terminal
 from propagate.errors import UsageError
 from propagate.features import FeatureExtractor, build_extractor, wanted_weights
 from propagate.features.anchoring import anchored
-from propagate.features.finite import check_finite
 from propagate.features.learned_prompts.label_reader import LabelReader
+from propagate.features.passes import check_finite
 from propagate.files.atomic import atomic_path
 from propagate.formats import write_run_record
 from propagate.formats.output.folder import HEAT

@@ -1,8 +1,8 @@
 """guided-diffusion checkpoints as diffusers models.
 
 guided-diffusion (openai/guided-diffusion) saves a bare state dict without its options. All but one of them follow from
-the names and shapes in it, and the same network can be built with diffusers' `UNet2DModel`; only the channels of an
-attention head leave no trace in the weights and have to be told.
+names and shapes, and diffusers' `UNet2DModel` can build the same network; only the channels of an attention head leave
+no trace in the weights and are an option.
 """
 
 from __future__ import annotations
@@ -60,28 +60,27 @@ StateDict = dict[str, Tensor]
 
 
 def open_checkpoint(path: Path, head_channels: int | None = None) -> tuple[UNet2DModel, StateDict]:
-    """The network of a checkpoint or of a converted folder, still without its weights, and the weights that fit it.
+    """Return the network of a checkpoint, on the meta device, and its state dict in the file's dtype.
 
     Args:
         path: a guided-diffusion checkpoint (.pt or .safetensors) or a folder written by `convert_checkpoint`.
-        head_channels: channels of an attention head; None: 64, or what the folder says.
-
-    Returns:
-        The network on the meta device, and its state dict in the file's own dtype.
-
-    Raises:
-        WeightsError: no such file, a damaged one, code in the pickle, or another architecture.
-        UsageError: head_channels does not fit.
+        head_channels: channels of an attention head; None: 64, or the number in the folder's config.
     """
     if path.is_dir():
-        config = _folder_config(path, head_channels)
+        source = path / "config.json"
+        config = checked_config(AdmConfig, {"_class_name": None, **read_config(source)}, source, UNet2DModel)
+        if head_channels not in (None, config.get("attention_head_dim")):
+            raise UsageError(
+                f"features.head_channels = {head_channels}, but {path} was converted with "
+                f"{config.get('attention_head_dim')}.",
+                "Leave the option out, or convert the checkpoint again.",
+            )
         tensors = read_tensors(path / WEIGHTS_NAME)
     else:
         checkpoint = read_tensors(path)
         with building(path, "guided-diffusion U-Net", _EXPECTED):
-            inferred = infer_config(checkpoint, head_channels or PUBLISHED_HEAD_CHANNELS, path)
-        config = checked_config(AdmConfig, inferred, path)
-        with building(path, "guided-diffusion U-Net", _EXPECTED):  # weights of other shapes
+            inferred = _infer_config(checkpoint, head_channels or PUBLISHED_HEAD_CHANNELS, path)
+            config = checked_config(AdmConfig, inferred, path)
             tensors = _converted(checkpoint, config)
     with building(path, "guided-diffusion U-Net", _EXPECTED):
         unet = build_unet(config)
@@ -90,12 +89,12 @@ def open_checkpoint(path: Path, head_channels: int | None = None) -> tuple[UNet2
 
 
 def build_unet(config: dict[str, Any]) -> UNet2DModel:
-    """The network without weights, on the meta device."""
+    """Build the network without weights, on the meta device."""
     with torch.device("meta"):
         unet = UNet2DModel(**config)
         base = config["time_embedding_dim"] // 4
         if base != config["block_out_channels"][0]:
-            # the sinusoid has the base width; diffusers takes the first level's, which differs where the first
+            # the sinusoid has the base width; diffusers takes the first level's, which differs if the first
             # multiplier is not 1 (0.5 in the published 512 x 512 model)
             unet.time_proj = Timesteps(base, flip_sin_to_cos=True, downscale_freq_shift=0)
             unet.time_embedding = TimestepEmbedding(base, 4 * base)
@@ -103,14 +102,12 @@ def build_unet(config: dict[str, Any]) -> UNet2DModel:
 
 
 def convert_checkpoint(source: Path, folder: Path, head_channels: int | None = None) -> None:
-    """Write a checkpoint as a diffusers folder: `config.json` and safetensors, in the checkpoint's dtype.
-
-    The folder appears whole or not at all.
+    """Write a checkpoint atomically as a diffusers folder: `config.json` and safetensors, in the checkpoint's dtype.
 
     Raises:
         WeightsError: the checkpoint cannot be read or is something else.
         UsageError: head_channels does not fit.
-        InputError: the folder exists with something in it or cannot be written.
+        InputError: the folder exists and is not empty, or cannot be written.
     """
     unet, tensors = open_checkpoint(source, head_channels)
     unet.load_state_dict(tensors, assign=True)
@@ -121,7 +118,7 @@ def convert_checkpoint(source: Path, folder: Path, head_channels: int | None = N
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         unet.save_pretrained(temporary, max_shard_size="100GB")
-        temporary.chmod(0o755)  # mkdtemp's is for its owner alone
+        temporary.chmod(0o755)  # mkdtemp gives access to its owner only
         if folder.exists():
             folder.rmdir()
         temporary.replace(folder)
@@ -132,27 +129,21 @@ def convert_checkpoint(source: Path, folder: Path, head_channels: int | None = N
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def infer_config(state: StateDict, head_channels: int, path: Path) -> dict[str, Any]:
-    """The keywords of `UNet2DModel` for the network of a guided-diffusion state dict.
-
-    Class-conditional models are refused: DIFT asks an unconditional one, and there is no class to give.
-
-    Args:
-        state: name -> tensor.
-        head_channels: channels of an attention head.
-        path: for the messages.
-
-    Raises:
-        WeightsError: another architecture.
-        UsageError: head_channels does not divide the channels of an attention block.
-    """
-    modules = _modules(state, path)
+def _infer_config(state: StateDict, head_channels: int, path: Path) -> dict[str, Any]:
+    """Return the keywords of `UNet2DModel` for a state dict; class-conditional models are refused."""
+    modules: dict[str, set[str]] = defaultdict(set)
+    for name in state:
+        if (match := _MODULE.fullmatch(name)) is None:
+            raise WeightsError(f"{path} is not a guided-diffusion U-Net: it has {name!r}.", _EXPECTED)
+        modules[match[1]].add(match[2])
     if "label_emb" in modules:
         raise WeightsError(
             f"{path} is a class-conditional model.", "Take an unconditional one: there is no class here."
         )
     outputs = _count(modules, "output_blocks")
-    resampled = [block for block in range(outputs) if _is_resampler(modules[_last_of(modules, block)])]
+    resampled = [
+        block for block in range(outputs) if {"in_layers.2.weight", "conv.weight"} & modules[_last_of(modules, block)]
+    ]
     per_level = resampled[0] + 1 if resampled else outputs
     levels = len(resampled) + 1
     if (
@@ -179,7 +170,11 @@ def infer_config(state: StateDict, head_channels: int, path: Path) -> dict[str, 
     up_attention = ["qkv.weight" in modules[f"output_blocks.{level * per_level}.1"] for level in range(levels)]
     attended = [width for width, attends in zip(channels, down_attention, strict=True) if attends]
     attended += [width for width, attends in zip(channels[::-1], up_attention, strict=True) if attends]
-    _check_heads(head_channels, {*attended, channels[-1]})
+    if bad := [width for width in sorted({*attended, channels[-1]}) if width % head_channels]:
+        raise UsageError(
+            f"features.head_channels = {head_channels} does not divide the {bad[0]} channels of an attention block.",
+            f"It is {PUBLISHED_HEAD_CHANNELS} in the published models; for others, num_head_channels in training.",
+        )
     down = "resnet" if f"input_blocks.{per_level}.0.in_layers.2.weight" in state else "conv"
     up = "resnet" if resampled and "in_layers.2.weight" in modules[_last_of(modules, resampled[0])] else "conv"
     plain_down = "ResnetDownsampleBlock2D" if down == "resnet" else "DownBlock2D"
@@ -202,7 +197,7 @@ def infer_config(state: StateDict, head_channels: int, path: Path) -> dict[str, 
 
 
 def split_heads(qkv: Float[Tensor, "qkv ..."], head_channels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The query, key and value parts of a weight or bias in the legacy order: head 0's q, k and v, head 1's, ..."""
+    """Split a weight or bias in the legacy order (head 0's q, k and v, head 1's, ...) into query, key and value."""
     q, k, v = qkv.reshape(-1, 3, head_channels, *qkv.shape[1:]).unbind(1)
     return q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
 
@@ -212,7 +207,7 @@ def _converted(state: StateDict, config: dict[str, Any]) -> StateDict:
     converted = {}
     for name, value in state.items():
         match = _MODULE.fullmatch(name)
-        assert match is not None  # infer_config has seen to it
+        assert match is not None  # checked by _infer_config
         module, inner = match.groups()
         layer, _, kind = inner.rpartition(".")
         place = _FIXED_PLACES.get(module) or _place(state, module, per_level)
@@ -227,7 +222,7 @@ def _converted(state: StateDict, config: dict[str, Any]) -> StateDict:
 
 
 def _place(state: StateDict, module: str, per_level: int) -> str:
-    """Where a sub-module of an input or output block goes in diffusers' tree."""
+    """Return the name in diffusers' tree of a sub-module of an input or output block."""
     side, block, position = module.split(".")
     attends, resamples = f"{module}.qkv.weight" in state, int(position) > 0
     if side == "input_blocks":
@@ -241,17 +236,6 @@ def _place(state: StateDict, module: str, per_level: int) -> str:
     return f"{stage}.{resampler}" if resamples else f"{stage}.resnets.{layer}"
 
 
-def _modules(state: StateDict, path: Path) -> dict[str, set[str]]:
-    """Module -> the names of its tensors."""
-    modules: dict[str, set[str]] = defaultdict(set)
-    for name in state:
-        match = _MODULE.fullmatch(name)
-        if match is None:
-            raise WeightsError(f"{path} is not a guided-diffusion U-Net: it has {name!r}.", _EXPECTED)
-        modules[match[1]].add(match[2])
-    return modules
-
-
 def _count(modules: dict[str, set[str]], side: str) -> int:
     numbers = {int(module.split(".")[1]) for module in modules if module.startswith(f"{side}.")}
     return len(numbers) if numbers == set(range(len(numbers))) else 0
@@ -260,29 +244,3 @@ def _count(modules: dict[str, set[str]], side: str) -> int:
 def _last_of(modules: dict[str, set[str]], block: int) -> str:
     position = max(int(module.split(".")[2]) for module in modules if module.startswith(f"output_blocks.{block}."))
     return f"output_blocks.{block}.{position}" if position else ""
-
-
-def _is_resampler(names: set[str]) -> bool:
-    return "in_layers.2.weight" in names or "conv.weight" in names
-
-
-def _check_heads(head_channels: int, widths: set[int]) -> None:
-    unfit = sorted(width for width in widths if width % head_channels)
-    if unfit:
-        raise UsageError(
-            f"features.head_channels = {head_channels} does not divide the {unfit[0]} channels of an attention block.",
-            f"It is {PUBLISHED_HEAD_CHANNELS} in the published models; for others, num_head_channels in training.",
-        )
-
-
-def _folder_config(folder: Path, head_channels: int | None) -> dict[str, Any]:
-    source = folder / "config.json"
-    values = read_config(source)
-    config = checked_config(AdmConfig, {"_class_name": None, **values}, source, UNet2DModel)
-    if head_channels not in (None, config.get("attention_head_dim")):
-        raise UsageError(
-            f"features.head_channels = {head_channels}, but {folder} was converted with "
-            f"{config.get('attention_head_dim')}.",
-            "Leave the option out, or convert the checkpoint again.",
-        )
-    return config

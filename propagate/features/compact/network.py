@@ -1,10 +1,8 @@
-"""The compact model's U-Net as extraction needs it: one timestep for ever, only as far as the tapped block.
+"""The compact model's U-Net for a fixed timestep, up to the tapped block.
 
-diffusers' `UNet2DModel` asks the timestep at every call and leaves its intermediate results to be caught on the way.
-With the timestep fixed, each block's scale and shift by it are constants, which go into the affine weights of the
-normalization before them; nearest upsampling and the 3x3 convolution after it are one transposed 4x4 convolution at 4/9
-of the multiplications; and with the 2x2 averaging behind them one 3x3 convolution at a quarter. The features are the
-same but for rounding.
+With the timestep fixed, each block's scale and shift are constants, folded into the affine weights of the normalization
+before them. Nearest upsampling and the 3x3 convolution after it become one transposed 4x4 convolution with 4/9 of the
+multiplications; with 2x2 averaging after them, one 3x3 convolution with a quarter. Only the rounding changes.
 """
 
 from __future__ import annotations
@@ -21,15 +19,12 @@ from torch import Tensor, nn
 
 
 class CompactNetwork(nn.Module):
-    """From noised space-to-depth pixels to an up block's output, and to what comes before it in the decoder.
+    """Computes an up block's output, and layers before it in the decoder, from noised space-to-depth pixels.
 
-    Args:
-        unet: without attention, with `scale_shift` time conditioning; its weights are copied.
-        timestep: 0 .. 999.
-        block: up block.
+    The U-Net has no attention and `scale_shift` time conditioning; its weights are copied.
 
     Attributes:
-        layers: channels of what a call can give, by the layer's name in diffusers, in the order of computation: the
+        layers: channels of the layers that a call can return, by their names in diffusers, in the order of computation:
             residual blocks of the decoder ("up_blocks.1.resnets.0") and each block's own output ("up_blocks.1").
     """
 
@@ -64,13 +59,7 @@ class CompactNetwork(nn.Module):
     def forward(
         self, noisy: Float[Tensor, "b c h w"], names: Sequence[str], *, averaged: bool
     ) -> dict[str, Float[Tensor, "b _ _ _"]]:
-        """What layers give out for pictures noised to the timestep.
-
-        Args:
-            noisy: (B, C, H, W).
-            names: of `layers`.
-            averaged: the last block's output over 2 x 2 cells, which are not computed where it ends in an upsampler.
-        """
+        """Return the outputs of layers; with `averaged` the last block's output is averaged over 2 x 2 cells."""
         hidden: Tensor = self.start(noisy)
         skipped = [hidden]
         for layer in self.down:
@@ -89,7 +78,7 @@ class CompactNetwork(nn.Module):
 
 
 def _convolutions(samplers: nn.ModuleList | None) -> list[nn.Conv2d]:
-    """Of a block's down- or upsamplers."""
+    """Return the convolutions of a block's down- or upsamplers."""
     return [cast("nn.Conv2d", sampler.conv) for sampler in samplers or ()]
 
 
@@ -115,10 +104,10 @@ class _Residual(nn.Module):
 
 
 def upsampling(convolution: nn.Conv2d) -> nn.ConvTranspose2d:
-    """Nearest 2x upsampling and then a 3x3 convolution (zero padding), as one transposed convolution.
+    """Return nearest 2x upsampling and a 3x3 convolution (zero padding) as one transposed convolution.
 
-    Fine cell 2i + p reads through tap t of the 3x3 kernel what lies at fine cell 2i + p + t - 1, whose value is that of
-    coarse cell (2i + p + t - 1) // 2: every tap of the transposed 4x4 kernel is a sum of those that meet there.
+    Tap t of the 3x3 kernel at fine cell 2i + p reads fine cell 2i + p + t - 1, whose value is that of coarse cell
+    (2i + p + t - 1) // 2: every tap of the transposed 4x4 kernel is a sum of those that meet there.
     """
     weight = convolution.weight.flip(2, 3).transpose(0, 1)
     kernel = torch.stack([F.pad(weight, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]).sum(0)
@@ -128,7 +117,7 @@ def upsampling(convolution: nn.Conv2d) -> nn.ConvTranspose2d:
 
 
 def averaged_upsampling(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Nearest 2x upsampling, a 3x3 convolution (zero padding) and 2x2 averaging, as one 3x3 convolution.
+    """Return nearest 2x upsampling, a 3x3 convolution (zero padding) and 2x2 averaging as one 3x3 convolution.
 
     Along one axis the even fine cell reads coarse cells (-1, 0, 0) with the kernel's three taps and the odd one
     (0, 0, 1); their mean weighs cell -1 by w0/2, cell 0 by (w0 + 2 w1 + w2)/2 and cell 1 by w2/2.

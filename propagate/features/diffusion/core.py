@@ -1,14 +1,14 @@
-"""The diffusion core: (image, timestep, noise, block) -> features, for pixel and for latent models alike.
+"""The diffusion core: (image, timestep, noise, block) -> features, for pixel and latent models alike.
 
-DIFT (Tang et al., NeurIPS 2023; Tsingularity/dift) noises a picture to timestep t, runs the denoising network once
-and takes an inner activation as the picture's features, averaged over several draws of the noise. What differs
-between models is what is noised (pixels, space-to-depth pixels, latents) and how the network is called; what is the
-same is here.
+DIFT (Tang et al., NeurIPS 2023; Tsingularity/dift) noises a picture to timestep t, runs the denoising network once and
+takes an inner activation as the features, averaged over several noise draws. Models differ in what is noised (pixels,
+space-to-depth pixels, latents) and in how the network is called; the rest is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,31 +16,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from propagate.features.diffusion.taps import tapped
-
 NoiseMode = Literal["shared", "fresh", "antithetic"]
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The draws of an ensemble, a function of the seed and of nothing else that could vary between runs.
+    """The noise draws of an ensemble, a function of the seed, drawn on the CPU in float32 whatever the device.
 
-    Drawn on the CPU in float32 whatever the device, so that all devices see the same noise.
-
-    Attributes:
-        ensemble_size: draws per frame.
-        seed: of the local generator; the global one is left alone.
-        mode: "shared": the same draws for every frame, so that they cancel when frames are compared; "fresh": frame i
-            draws with seed + i, as the unseeded reference does; "antithetic": shared, in pairs eps and -eps, which
-            cancel the odd part of the noise's effect (an odd ensemble's last draw stays without its partner).
+    Modes: "shared": the same draws for every frame, so that they cancel when frames are compared; "fresh": frame i
+    draws with seed + i, as the unseeded reference does; "antithetic": shared, in pairs eps and -eps, which cancel the
+    odd part of the noise's effect (an odd ensemble's last draw has no partner).
     """
 
-    ensemble_size: int = 1
-    seed: int = 0
+    ensemble_size: int = 1  # draws per frame
+    seed: int = 0  # of a local generator
     mode: NoiseMode = "shared"
 
     def draw(self, shape: tuple[int, ...], index: int = 0) -> Float[Tensor, "e c h w"]:
-        """The draws for the frame with this index; `shape` is (c, h, w)."""
+        """Return the draws for the frame with this index; `shape` is (c, h, w)."""
         count = -(-self.ensemble_size // 2) if self.mode == "antithetic" else self.ensemble_size
         seed = self.seed + index if self.mode == "fresh" else self.seed
         noise = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
@@ -51,20 +44,14 @@ class Noise:
     def draw_frames(
         self, shape: tuple[int, ...], count: int, indices: Sequence[int] | None = None
     ) -> Float[Tensor, "e n c h w"]:
-        """The draws for a batch of `count` frames; n is the count, or 1 where all frames have the same draws.
-
-        Args:
-            shape: (c, h, w) of one draw.
-            count: frames in the batch.
-            indices: their indices; None: 0, 1, ...
-        """
+        """Return the draws for a batch of `count` frames (indices None: 0, 1, ...); n is 1 where frames share them."""
         if self.mode != "fresh":
             return self.draw(shape).unsqueeze(1)
         return torch.stack([self.draw(shape, index) for index in (range(count) if indices is None else indices)], 1)
 
 
 def linear_alphas_cumprod(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Float[Tensor, " t"]:
-    """The linear noise schedule (Ho et al. 2020; guided-diffusion), computed in float64, returned in float32."""
+    """Return the linear noise schedule (Ho et al. 2020; guided-diffusion) in float32, computed in float64."""
     betas = torch.linspace(start, end, steps, dtype=torch.float64)
     return (1 - betas).cumprod(0).float()
 
@@ -74,21 +61,19 @@ def ensemble_features(
     activation: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d y x"]],
     *,
     noise: Noise,
-    kept: float,
+    alpha_bar: float,
     indices: Sequence[int] | None = None,
     draws_per_pass: int = 1,
 ) -> Float[Tensor, "b d y x"]:
-    """The mean activation over the noise draws.
+    """Return the mean activation over the noise draws.
 
     Args:
-        clean: what the model noises: pixels, rearranged pixels or scaled latents; with a leading axis where every draw
-            has a clean input of its own (sampled latents).
-        activation: runs the network on noised inputs as far as the tapped block.
-        noise: the draws.
-        kept: alphas_cumprod[timestep]; the noised input is sqrt(kept) * clean + sqrt(1 - kept) * eps.
-        indices: frame indices of the batch, for fresh noise; None: 0, 1, ...
-        draws_per_pass: draws that go through the network together. Memory grows with it, and with nothing else here;
-            the result does not depend on it, beyond what the network itself rounds otherwise in another batch.
+        clean: pixels, rearranged pixels or scaled latents; a leading axis holds one input per draw (sampled latents).
+        activation: runs the network on noised inputs up to the tapped block.
+        noise: the noise draws.
+        alpha_bar: alphas_cumprod[timestep]; the noised input is sqrt(alpha_bar) * clean + sqrt(1 - alpha_bar) * eps.
+        indices: frame indices, for fresh noise; None: 0, 1, ...
+        draws_per_pass: draws that share a pass. Memory grows with it; the result changes by rounding only.
     """
     frames, *shape = clean.shape[-4:]
     draws = noise.draw_frames(tuple(shape), frames, indices).to(clean)
@@ -96,23 +81,38 @@ def ensemble_features(
     total: Tensor | None = None
     for start in range(0, len(draws), draws_per_pass):
         part = slice(start, start + draws_per_pass)
-        noisy = kept**0.5 * own[part] + (1 - kept) ** 0.5 * draws[part]
+        noisy = alpha_bar**0.5 * own[part] + (1 - alpha_bar) ** 0.5 * draws[part]
         output = activation(noisy.flatten(0, 1)).float()
-        # one after the other: the rounding of the sum must not depend on how many draws share a pass
+        # one after the other: the rounding of the sum must not depend on draws_per_pass
         for draw in output.view(-1, frames, *output.shape[1:]):
             total = draw if total is None else total + draw
     assert total is not None
     return total / len(draws)
 
 
-def draws_at_once(wanted: int | None, ensemble_size: int, device: torch.device) -> int:
-    """Draws that share a pass: as many as are wanted and there are; None: all on a GPU, one on a CPU.
-
-    A CPU gains nothing by more, and memory grows with them.
-    """
-    if wanted is None:
+def draws_at_once(draws: int | None, ensemble_size: int, device: torch.device) -> int:
+    """Return the draws per pass, at most the ensemble; None: all on a GPU, one on a CPU, where more gain nothing."""
+    if draws is None:
         return 1 if device.type == "cpu" else ensemble_size
-    return min(wanted, ensemble_size)
+    return min(draws, ensemble_size)
+
+
+@contextmanager
+def tapped(modules: Sequence[nn.Module], on_output: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Call `on_output(number of the module, its first output)` each time a module has run."""
+
+    def hook_for(number: int) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            on_output(number, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_for(number)) for number, module in enumerate(modules)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _TapReached(Exception):  # noqa: N818  not an error: it unwinds a forward pass
@@ -121,11 +121,7 @@ class _TapReached(Exception):  # noqa: N818  not an error: it unwinds a forward 
 
 
 def run_until(module: nn.Module, forward: Callable[[], object]) -> Tensor:
-    """The output of `module` in `forward()`, which is not run any further; of several outputs, the first.
-
-    Raises:
-        RuntimeError: the forward pass ended without ever reaching the module.
-    """
+    """Return the first output of `module` in `forward()` and stop there, or raise a RuntimeError if it is not run."""
 
     def stop(_number: int, output: Tensor) -> None:
         raise _TapReached(output)

@@ -1,4 +1,4 @@
-"""Extractors whose features are the labels themselves: they learn the first frame's label, and find it again."""
+"""Extractors whose features are labels: they learn the first frame's label and find it in other frames."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 from propagate.features.extractor import FeatureExtractor
 from propagate.types import Label
 
-# called after a step of learning with what is learned, its loss, and how many steps that was (several where it stops
-# early and leaves some out)
+# called after a learning step with the joint or object, its loss, and the number of steps (several if it stops early)
 OnStep = Callable[[str, float, int], None]
 
 
@@ -21,7 +20,7 @@ OnStep = Callable[[str, float, int], None]
 class LabelReader(FeatureExtractor, Protocol):
     """An extractor that reads a label from each frame alone. Nothing is transferred from frame to frame.
 
-    Once it knows a label, channel i of its features is how much each cell belongs to the label's channel i + 1 (an
+    Once it knows a label, channel i of its features tells how much each cell belongs to the label's channel i + 1 (an
     object, a joint), from 0 to 1.
     """
 
@@ -32,31 +31,23 @@ class LabelReader(FeatureExtractor, Protocol):
         frame_size: tuple[int, int],
         on_step: OnStep | None = None,
     ) -> LabelReader:
-        """The extractor that finds this label; this one stays as it is.
+        """Return an extractor that finds this label; this one does not change.
 
         Args:
             picture: the annotated frame, as for a call.
             label: its mask or keypoints.
-            frame_size: (height, width) of the frame that the label is for.
+            frame_size: (height, width) of the label's frame.
             on_step: see `OnStep`.
 
         Raises:
-            InputError: the label has nothing that could be learned, or does not fit what was learned before.
+            InputError: the label is empty, or does not match the loaded prompts.
         """
-        ...
 
     def save(self, path: Path) -> None:
-        """Write what was learned to a file, to be used on other clips.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        ...
+        """Write what was learned to a file for other clips; raises OSError if it cannot be written."""
 
     def learning_steps(self, label: Label) -> int:
-        """Steps that `for_label` takes at most; 0 where it has nothing to learn."""
-        ...
+        """Return the most steps that `for_label` takes; 0 if there is nothing to learn."""
 
-    def rehearse(self, size: tuple[int, int]) -> Tensor:
-        """A step of learning on a picture of this size without content, for an estimate of its memory."""
-        ...
+    def dry_run_step(self, size: tuple[int, int]) -> Tensor:
+        """Run a learning step on a picture of this size without content, to estimate its memory."""

@@ -1,8 +1,8 @@
-"""Configs of networks, which come from other people's files: known keys with values in range, and nothing else.
+"""Configs of networks from untrusted files: known keys with values in range.
 
-A config names classes, repositories and sizes. Only the keys below reach a constructor, so that no value of a file can
-make a library fetch or import something, or build for hours. A key that would change what is computed, and that is not
-here, is an error where it is not at the library's default.
+A config names classes, repositories and sizes. Only the keys below reach a constructor, so that no file can make a
+library fetch or import something, or build for hours. A key that is not listed here but changes the computation is an
+error unless it has the library's default.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from propagate.errors import PropagateError, WeightsError
 
 MODEL_REMEDY = "Name a Stable Diffusion 1 or 2 model."
 
 Width = Annotated[int, Field(ge=1, le=1 << 15)]
-Depth = Annotated[int, Field(ge=1, le=128)]  # transformers; the deepest published vision transformers have 48
+Depth = Annotated[int, Field(ge=1, le=128)]  # of transformers; published ones have up to 48 blocks
 _Groups = Annotated[int, Field(ge=1, le=1 << 12)]
 _BlockLayers = Annotated[int, Field(ge=1, le=8)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
@@ -30,19 +30,20 @@ _T = TypeVar("_T")
 _PerLevel = Annotated[list[_T], Field(min_length=1, max_length=8)]
 
 
-class NetworkConfig(BaseModel):
-    """Known keys of one network's config.
+_Activations = Literal["gelu", "quick_gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish"]
+_Side = Annotated[int, Field(ge=1, le=1 << 14)]
+_Sides = _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
+_Inner = Annotated[int, Field(ge=1, le=1 << 18)]
+_Registers = Annotated[int, Field(ge=0, le=1024)]
 
-    Attributes:
-        class_name: of the network, where a config names one.
-        unused: parameters of its constructor that do not change what is computed here.
-        remedy: for a config of another architecture.
-    """
+
+class NetworkConfig(BaseModel):
+    """Known keys of one network's config."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    class_name: ClassVar[str] = ""
-    unused: ClassVar[tuple[str, ...]] = ()
+    class_name: ClassVar[str] = ""  # the network's class, where configs name one
+    unused: ClassVar[tuple[str, ...]] = ()  # parameters of its constructor that do not change the features
     remedy: ClassVar[str] = "Fetch the file again, or name another model."
 
 
@@ -118,7 +119,7 @@ class AdmConfig(NetworkConfig):
 
 
 class ScheduleConfig(NetworkConfig):
-    """What decides about a scheduler's noise; all of diffusers' schedulers use the same names."""
+    """The noise schedule of a scheduler; all of diffusers' schedulers use the same names."""
 
     num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] = 1000
     beta_start: _Beta = 0.0001
@@ -128,19 +129,116 @@ class ScheduleConfig(NetworkConfig):
     rescale_betas_zero_snr: bool = False
 
 
+class TransformerConfig(NetworkConfig):
+    """The keys that all of them share; missing keys have the library's defaults."""
+
+    hidden_size: Width = 768
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Width = 12
+    hidden_act: _Activations = "gelu"
+    layer_norm_eps: Epsilon = 1e-6
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TransformerConfig:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads = {self.num_attention_heads} does not divide hidden_size = {self.hidden_size}"
+            )
+        return self
+
+
+class VisionConfig(TransformerConfig):
+    """A vision transformer."""
+
+    image_size: _Sides = 224
+    patch_size: _Sides = 16
+    num_channels: Literal[3] = 3
+
+    @model_validator(mode="after")
+    def _pictures_hold_patches(self) -> VisionConfig:
+        sides, patch = (
+            value if isinstance(value, list) else [value, value] for value in (self.image_size, self.patch_size)
+        )
+        if any(own < least for own, least in zip(sides, patch, strict=True)):
+            raise ValueError(f"image_size = {self.image_size} is smaller than patch_size = {self.patch_size}")
+        return self
+
+
+class VitConfig(VisionConfig):
+    """`ViTModel`: DINO."""
+
+    intermediate_size: _Inner = 3072
+    qkv_bias: bool = True
+
+
+class DinoV2Config(VisionConfig):
+    """`Dinov2Model`."""
+
+    mlp_ratio: Annotated[float, Field(gt=0, le=64)] | Annotated[int, Field(gt=0, le=64)] = 4
+    qkv_bias: bool = True
+    use_swiglu_ffn: bool = False
+
+
+class DinoV2RegistersConfig(DinoV2Config):
+    """`Dinov2WithRegistersModel`."""
+
+    num_register_tokens: _Registers = 4
+
+
+class DinoV3Config(VisionConfig):
+    """`DINOv3ViTModel`."""
+
+    hidden_size: Width = 384
+    num_attention_heads: Width = 6
+    intermediate_size: _Inner = 1536
+    rope_theta: Annotated[float, Field(gt=1, le=1e9)] = 100.0
+    query_bias: bool = True
+    key_bias: bool = False
+    value_bias: bool = True
+    proj_bias: bool = True
+    mlp_bias: bool = True
+    use_gated_mlp: bool = False
+    num_register_tokens: _Registers = 0
+
+    @model_validator(mode="after")
+    def _heads_rotate(self) -> DinoV3Config:
+        if self.hidden_size // self.num_attention_heads % 4:
+            raise ValueError("hidden_size / num_attention_heads is not a multiple of 4")
+        return self
+
+
+class ClipVisionConfig(VisionConfig):
+    """`CLIPVisionModel`."""
+
+    patch_size: _Sides = 32
+    intermediate_size: _Inner = 3072
+
+
+class ClipTextConfig(TransformerConfig):
+    """`CLIPTextModel`."""
+
+    remedy: ClassVar[str] = MODEL_REMEDY
+
+    hidden_size: Width = 512
+    num_attention_heads: Width = 8
+    vocab_size: Annotated[int, Field(ge=3, le=1 << 22)] = 49408
+    intermediate_size: _Inner = 2048
+    max_position_embeddings: Annotated[int, Field(ge=2, le=4096)] = 77
+
+
 def checked_config(
     kind: type[NetworkConfig], values: Any, source: object, network: type[Any] | None = None
 ) -> dict[str, Any]:
-    """Return the known keys of a config, as far as it gives them.
+    """Validate a config and return the known keys that it sets.
 
     Args:
-        kind: what it should be.
-        values: as in the file.
+        kind: the expected config.
+        values: content of the file.
         source: the file, for messages.
-        network: class whose constructor takes the keys; of its other parameters none may differ from the default.
+        network: class whose constructor takes the keys; its other parameters must have their defaults.
 
     Raises:
-        WeightsError: another network's config, a value that does not fit, or a key that is not supported.
+        WeightsError: another network's config, an invalid value, or an unsupported key.
     """
     if not isinstance(values, Mapping):
         raise WeightsError(f"{source} is not a JSON object.", kind.remedy)
@@ -150,13 +248,14 @@ def checked_config(
     for key, parameter in inspect.signature(network).parameters.items() if network is not None else ():
         if key in values and key not in (*kind.model_fields, *kind.unused) and values[key] != parameter.default:
             raise WeightsError(
-                f"{source} is of another architecture: {key} = {_shown(values[key])} is not supported.", kind.remedy
+                f"{source} is of another architecture: {key} = {_shortened(repr(values[key]))} is not supported.",
+                kind.remedy,
             )
     try:
         return kind.model_validate(dict(values)).model_dump(exclude_unset=True)
     except ValidationError as error:
         cause = error.errors()[0]
-        given = "" if cause["type"] == "missing" else f" = {_shown(cause['input'])}"
+        given = "" if cause["type"] == "missing" else f" = {_shortened(repr(cause['input']))}"
         key = f"{cause['loc'][0]}{given}: " if cause["loc"] else ""
         raise WeightsError(f"{source}: {key}{cause['msg'].removeprefix('Value error, ')}.", kind.remedy) from error
 
@@ -165,29 +264,15 @@ def checked_config(
 def building(
     source: object, name: str, remedy: str = "Fetch the files again, or name another model."
 ) -> Iterator[None]:
-    """Turn whatever goes wrong in a library while it builds a network from files into a `WeightsError`.
-
-    For building and loading alone: an error in a forward pass is one of the program.
-
-    Args:
-        source: the file or folder, for the message.
-        name: of what is built.
-        remedy: for the message.
-    """
+    """Turn any error of a library that builds or loads the network `name` from a file into a `WeightsError`."""
     try:
         yield
     except (PropagateError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        cause = " ".join(str(error).split())
-        raise WeightsError(
-            f"{source} does not make a {name} ({type(error).__name__}: {_shown_text(cause)}).", remedy
-        ) from error
+        cause = _shortened(" ".join(str(error).split()))
+        raise WeightsError(f"{source} does not make a {name} ({type(error).__name__}: {cause}).", remedy) from error
 
 
-def _shown(value: Any) -> str:
-    return _shown_text(repr(value))
-
-
-def _shown_text(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:120]}..."

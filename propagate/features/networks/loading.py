@@ -1,4 +1,4 @@
-"""Networks from weight files: read without running anything, fitted without a gap, and only what is needed kept."""
+"""Networks from weight files: read without running code, checked for completeness, stripped to what is needed."""
 
 from __future__ import annotations
 
@@ -18,43 +18,26 @@ from propagate.features.networks.configs import NetworkConfig, checked_config
 from propagate.files.documents import check_regular_file, read_json
 
 _AGAIN = "Fetch the file again."
-_WRAPPERS = 4  # a state dict inside another, at most
+_WRAPPERS = 4  # most state dicts inside one another
 
 
 @dataclass(frozen=True)
 class Component:
-    """One network of a pipeline: its config, and where its weights are. Nothing is read before `read` is called.
+    """One network of a pipeline, not loaded."""
 
-    Attributes:
-        config: known keys of its `config.json`, checked.
-        source: where the config comes from.
-        files: the weight files.
-        read: state dict under the names of the network's class.
-    """
-
-    config: Mapping[str, Any]
-    source: Path
-    files: tuple[Path, ...]
-    read: Callable[[], dict[str, Tensor]]
+    config: Mapping[str, Any]  # known keys of its `config.json`, checked
+    source: Path  # file of the config
+    files: tuple[Path, ...]  # of the weights
+    read: Callable[[], dict[str, Tensor]]  # loads the state dict, under the names of the network's class
 
 
 def folder_component(folder: Path, kind: type[NetworkConfig], network: type[Any] | None = None) -> Component:
-    """The network in one folder of a pipeline in diffusers' layout.
-
-    Its weights may be whole or in shards, full or half precision ("fp16" in the name); safetensors go before pickles.
-
-    Args:
-        folder: the folder.
-        kind, network: see `checked_config`.
-
-    Raises:
-        WeightsError: there is no config, one of another network, or no weights beside it.
-    """
+    """Open the network in one folder of a pipeline in diffusers' layout; see `weight_files` and `checked_config`."""
     source = folder / "config.json"
     config = checked_config(kind, read_config(source), source, network)
     files = weight_files(folder)
     if not files:
-        raise WeightsError(f"{folder} has a config but no weights (.safetensors).", "Fetch the whole pipeline.")
+        raise WeightsError(f"{folder} has a config but no weights (.safetensors).", "Fetch the whole folder.")
     return Component(config, source, files, lambda: read_shards(files))
 
 
@@ -64,10 +47,10 @@ def read_shards(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The files of the one set of weights to take from a folder; empty where it has none.
+    """Return the files of one set of weights, whole or in shards; empty if the folder has none.
 
-    Raises:
-        WeightsError: an index is damaged, or names what is no file of the folder.
+    Safetensors are preferred to pickles, and full precision to "fp16" and other variants. An index that is damaged or
+    names a file outside the folder is a WeightsError.
     """
     for index in (*sorted(folder.glob("*.safetensors.index.json")), *sorted(folder.glob("*.bin.index.json"))):
         shards = read_config(index).get("weight_map")
@@ -77,21 +60,13 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
                 raise WeightsError(f"{index} names {name!r}, which is not a file of its folder.", _AGAIN)
         return tuple(folder / name for name in sorted(set(shards.values())))
-    whole = sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin")), key=_preference)
-    return tuple(whole[:1])
-
-
-def _preference(path: Path) -> tuple[bool, int, str]:
-    # the plain name, in full precision, is shorter than its variants (fp16, non_ema)
-    return path.suffix != ".safetensors", len(path.name), path.name
+    whole = (*folder.glob("*.safetensors"), *folder.glob("*.bin"))
+    # the plain name is shorter than its variants (fp16, non_ema)
+    return tuple(sorted(whole, key=lambda path: (path.suffix != ".safetensors", len(path.name), path.name))[:1])
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON file with an object in it.
-
-    Raises:
-        WeightsError: it is missing or damaged.
-    """
+    """Read a JSON file that holds an object, or raise a WeightsError."""
     config = read_json(path, "config", WeightsError)
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a JSON object.", _AGAIN)
@@ -99,11 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a pickled checkpoint that holds nothing but plain data.
-
-    Raises:
-        WeightsError: as `read_checkpoint`, or it holds no state dict.
-    """
+    """Read the state dict of a .safetensors file or of a pickled checkpoint; see `read_checkpoint`."""
     content = read_checkpoint(path)
     for _ in range(_WRAPPERS):
         if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -114,9 +85,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a .safetensors file or a pickled checkpoint of plain data holds.
-
-    Pickles are read by torch's restricted reader, which runs nothing.
+    """Read a .safetensors file, or a pickled checkpoint of plain data with torch's restricted reader.
 
     Raises:
         WeightsError: the file is missing, damaged, a pickle that wants to run code, or has a tensor without values.
@@ -127,7 +96,7 @@ def read_checkpoint(path: Path) -> Any:
             content: Any = load_file(path)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of pickles it then refuses
+                warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -136,7 +105,7 @@ def read_checkpoint(path: Path) -> Any:
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged file leads to inside the readers
+    except Exception as error:  # the readers raise anything for a damaged file
         raise WeightsError(f"{path} is damaged or not a weight file ({error}).", _AGAIN) from error
     _check_tensors(content, path)
     return content
@@ -162,47 +131,57 @@ def _check_tensors(content: Any, path: Path) -> None:
             raise WeightsError(f"{path}: the tensor {name} {problem}.", _AGAIN)
 
 
-def check_fits(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Names and shapes have to be the network's, all of them and no others.
-
-    Raises:
-        WeightsError: they are not, or not of floating-point numbers; the message names the first difference.
-    """
+def check_fits(network: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Raise a WeightsError that names the first difference if tensors have other names or shapes than a network."""
     own = network.state_dict()
+    floating = {name for name, value in own.items() if value.is_floating_point()}
+    check_floating({name: value for name, value in tensors.items() if name in floating}, source)
+    expected = {name: tuple(value.shape) for name, value in own.items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            here = f"has the shape {found[name]}" if name in found else "is missing"
+            there = f"should have the shape {expected[name]}" if name in expected else "does not belong there"
+            raise unfit(source, type(network).__name__, f"{name} {here}, it {there}")
+
+
+def check_floating(tensors: Mapping[str, Tensor], source: object) -> None:
+    """Raise a WeightsError if a tensor is quantized."""
     for name, value in tensors.items():
-        if not value.is_floating_point() and name in own and own[name].is_floating_point():
+        if not value.is_floating_point():
             raise WeightsError(
                 f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}, not floating-point numbers.",
                 "Name weights that are not quantized.",
             )
-    expected = {name: tuple(value.shape) for name, value in own.items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected == found:
-        return
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
-            break
-    here = f"has the shape {found[name]}" if name in found else "is missing"
-    there = f"should have the shape {expected[name]}" if name in expected else "does not belong there"
-    raise WeightsError(
-        f"{source} does not hold the weights of its config's {type(network).__name__}: {name} {here}, it {there}.",
+
+
+def unfit(source: object, network: str, problem: str) -> WeightsError:
+    """Return the error for weights that do not fit their config."""
+    return WeightsError(
+        f"{source} does not hold the weights of its config's {network}: {problem}.",
         "Config and weights have to be of the same model.",
     )
 
 
-def assign(network: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
-    """Give a network built on the meta device its weights, one tensor after the other; what it lacks is left unread."""
-    wanted = {name: tensors[name].to(device, dtype) for name in network.state_dict()}
-    network.load_state_dict(wanted, assign=True)
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Check the weights of a network on the meta device and load them in float32, in evaluation mode."""
+    check_fits(network, tensors, source)
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     network.eval().requires_grad_(False)
-    # not diffusers' own `to`: it warns of casting even where there is nothing to warn of
+
+
+def assign(network: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
+    """Load checked weights into a network on the meta device, one tensor at a time, without those it has dropped."""
+    needed = {name: tensors[name].to(device, dtype) for name in network.state_dict()}
+    network.load_state_dict(needed, assign=True)
+    network.eval().requires_grad_(False)
+    # not diffusers' own `to`, which warns of casting without need
     nn.Module.to(network, device, dtype, memory_format=memory_format(dtype))  # type: ignore[call-overload]
 
 
 def memory_format(dtype: torch.dtype) -> torch.memory_format:
-    """How pictures and convolutions lie in memory.
+    """Return the memory format of convolutions: channels last is faster, but rounds more in float32 on a CPU.
 
-    Channels last is the faster way; on a CPU in float32 it rounds ten times as much as the way the reference takes
-    (5e-6 against 3e-7 relative, of the latents), so it is for the rougher types.
+    (5e-6 against 3e-7 relative, of the latents; 3e-7 is the reference's format.)
     """
     return torch.contiguous_format if dtype == torch.float32 else torch.channels_last

@@ -50,23 +50,12 @@ class _TokenizerConfig(_Tokens):
     added_tokens_decoder: Annotated[dict[str, _Token], Field(max_length=1000)] = Field(default_factory=dict)
 
 
-_CHECKED: dict[str, type[NetworkConfig]] = {
-    "tokenizer_config.json": _TokenizerConfig,
-    "special_tokens_map.json": _Tokens,
-}
+_CHECKED: dict[str, type[_Tokens]] = {"tokenizer_config.json": _TokenizerConfig, "special_tokens_map.json": _Tokens}
 _PLAIN = ("vocab.json", "merges.txt", "tokenizer.json")
 
 
 def load_tokenizer(folder: Path, tokenizer_class: Any) -> Any:
-    """Return the tokenizer of a folder.
-
-    Args:
-        folder: with `vocab.json` and `merges.txt`, or `tokenizer.json`; what else lies there is not looked at.
-        tokenizer_class: `CLIPTokenizer` of transformers.
-
-    Raises:
-        WeightsError: a file is missing, damaged, or holds a value that does not fit.
-    """
+    """Load transformers' `CLIPTokenizer` from `vocab.json` and `merges.txt`, or `tokenizer.json`, of a folder."""
     with tempfile.TemporaryDirectory(prefix="propagate-") as place:
         for name in _PLAIN:
             if (source := folder / name).exists():
@@ -77,18 +66,12 @@ def load_tokenizer(folder: Path, tokenizer_class: Any) -> Any:
         for name, kind in _CHECKED.items():
             if (source := folder / name).exists():
                 values = checked_config(kind, read_config(source), source)
-                if kind is _TokenizerConfig:
-                    values = _typed(values)
+                if kind is _TokenizerConfig:  # transformers wants tokens spelled differently in this file
+                    for value in values.values():
+                        if isinstance(value, dict) and "content" in value:
+                            value["__type"] = "AddedToken"
                 (Path(place) / name).write_text(json.dumps(values), encoding="utf-8")
         if not any((Path(place) / name).exists() for name in ("vocab.json", "tokenizer.json")):
             raise WeightsError(f"{folder} holds no CLIP tokenizer: it has no vocab.json.", _REMEDY)
         with building(folder, "CLIP tokenizer", _REMEDY):
             return tokenizer_class.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-
-
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with tokens in the spelling that transformers wants in this file, and in no other."""
-    return {
-        key: {"__type": "AddedToken", **value} if isinstance(value, dict) and "content" in value else value
-        for key, value in values.items()
-    }

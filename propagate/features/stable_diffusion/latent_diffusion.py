@@ -1,62 +1,50 @@
-"""What Stable Diffusion's extractors share: the VAE's encoder and the U-Net as far as the tapped block."""
+"""The base of Stable Diffusion's extractors and their networks: the VAE's encoder, the U-Net up to the tapped block."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from propagate.errors import UsageError, WeightsError
+from propagate.errors import WeightsError
 from propagate.features.device import compile_blocks
-from propagate.features.diffusion.core import Noise, run_until
-from propagate.features.finer import check_finer, run_until_finer
+from propagate.features.diffusion.core import Noise
+from propagate.features.extractor import Images, Indices, check_sides
+from propagate.features.finer import Block, check_blocks, tap_outputs
 from propagate.features.networks.configs import MODEL_REMEDY, building
 from propagate.features.networks.loading import Component, assign, check_fits, memory_format
+from propagate.features.options import Weights, working_multiple
+from propagate.features.stable_diffusion.pipeline_files import PipelineFiles
+from propagate.features.stable_diffusion.prompt_embedding import prompt_embedding
+from propagate.weights.locating import Wanted
 
 LatentMode = Literal["mode", "sample"]
+STABLE_DIFFUSION_1, STABLE_DIFFUSION_2 = "stable-diffusion-1-5", "stable-diffusion-2-1"
 
-# the posterior's own stream of noise, out of the way of seed + index; generators take 32 bits of a seed
+# offset of the posterior's seed, beyond seed + index; generators take 32 bits of a seed
 POSTERIOR_SEED = 1 << 31
-# of the VAE's attention in files from before diffusers 0.16
+# names of the VAE's attention in files from before diffusers 0.16
 _OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-class UpBlock(NamedTuple):
-    """One place to take features: an up block's output, after its upsampler.
-
-    Attributes:
-        stride: pixels of the picture per cell.
-        channels: of a feature.
-    """
-
-    stride: int
-    channels: int
-
-
 class LatentDiffusion:
-    """Pictures to latents, latents to an up block's features. What comes after the block is not kept in memory.
+    """Encodes pictures to latents, and latents to an up block's features. Later blocks are dropped.
 
     Args:
-        unet, vae: the networks; their shapes come from their configs.
-        condition: (1, tokens, width) the prompt's embedding.
-        up_ft_index: the up block to take.
-        finer_ft_index: a later one of smaller cells, to take with it; None: none.
-        whole: keep what comes after the block, too, for `output`.
-        dtype, device: of weights and computation.
+        unet, vae: the networks.
+        condition: (1, tokens, width) embedding of the prompt.
+        up_ft_index, finer_ft_index: the up block to take, and a later one of smaller cells, if any.
+        whole: keep the later blocks, for `output`.
+        dtype, device: dtype and device of weights and computation.
 
     Attributes:
         blocks: all up blocks of the U-Net.
         finer_stride, finer_channels: see `FinerExtractor`.
-        factor: pixels per latent, to which both sides of a picture have to fit.
-
-    Raises:
-        UsageError: there is no such up block, or it is not finer.
-        WeightsError: configs, weights and condition do not fit together.
+        factor: pixels per latent; both sides of a picture must be multiples of it.
     """
 
     def __init__(
@@ -71,36 +59,48 @@ class LatentDiffusion:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.dtype, self.device, self.up_ft_index, self._whole = dtype, device, up_ft_index, whole
+        self.dtype, self.device, self.up_ft_index = dtype, device, up_ft_index
         self._unet, self._vae = _build(UNet2DConditionModel, unet), _build(AutoencoderKL, vae)
         self.factor = 2 ** sum(block.downsamplers is not None for block in self._vae.encoder.down_blocks)
-        self.blocks = up_blocks(self._unet, self.factor)
-        if up_ft_index >= len(self.blocks):
-            places = [f"{i}: stride {b.stride}, {b.channels} channels" for i, b in enumerate(self.blocks)]
-            raise UsageError(
-                f"features.up_ft_index = {up_ft_index}: there is no such up block.", f"There are {'; '.join(places)}."
-            )
-        self.finer_stride = check_finer(up_ft_index, finer_ft_index, [block.stride for block in self.blocks])
+        self.blocks = _up_blocks(self._unet, self.factor)
+        finer = check_blocks(self.blocks, up_ft_index, finer_ft_index)
+        self.finer_stride = finer.stride if finer else None
+        self.finer_channels = (finer or self.blocks[up_ft_index]).channels
         self._last = up_ft_index if finer_ft_index is None else finer_ft_index
-        self.finer_channels = self.blocks[self._last].channels
-        self._check(condition)
-        self._load_vae(vae)
-        self._load_unet(unet)
+        config, latent_channels = self._unet.config, self._vae.config.latent_channels
+        if config.in_channels != latent_channels:
+            raise WeightsError(
+                f"The U-Net takes {config.in_channels} channels, the VAE gives {latent_channels}.",
+                "Inpainting, depth and upscaling models cannot be used; name a text-to-image model.",
+            )
+        if config.cross_attention_dim != condition.shape[-1]:
+            raise WeightsError(
+                f"The U-Net is conditioned on {config.cross_attention_dim} channels, the text encoder gives "
+                f"{condition.shape[-1]}.",
+                "Text encoder and U-Net have to be of the same model.",
+            )
+        tensors = {_current_name(name): value for name, value in vae.read().items()}
+        check_fits(self._vae, tensors, vae.files[0])
+        del self._vae.decoder, self._vae.post_quant_conv
+        assign(self._vae, tensors, dtype, device)
+        tensors = unet.read()
+        check_fits(self._unet, tensors, unet.files[0])
+        if not whole:
+            for later in range(self._last + 1, len(self.blocks)):
+                # the number of blocks stays: the U-Net uses it to forward sizes that are not multiples of 8
+                self._unet.up_blocks[later] = nn.Identity()
+            del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
+        assign(self._unet, tensors, dtype, device)
         self._condition = condition.to(device, dtype)
 
     def latents(
-        self, images: Float[Tensor, "b 3 h w"], samples: Noise | None = None, indices: Sequence[int] | None = None
+        self, images: Images, samples: Noise | None = None, indices: Indices = None
     ) -> Float[Tensor, "b c y x"] | Float[Tensor, "e b c y x"]:
-        """Scaled latents, float32, from one pass of the encoder.
+        """Return scaled latents, float32, from one pass of the encoder.
 
-        Args:
-            images: in [0, 1]; both sides multiples of `factor`.
-            samples: None: the posterior's mode. Else a sample of the posterior for each of an ensemble's draws; its
-                draws are others than those of this noise itself.
-            indices: frame indices, for fresh noise.
+        They are the posterior's mode, or with `samples` a sample of it for each draw of this ensemble.
         """
-        if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
-            raise ValueError(f"sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
+        check_sides(images, self.factor)
         pixels = _arranged(images.to(self.device, torch.float32) * 2 - 1, self.dtype)
         posterior = self._vae.encode(pixels).latent_dist
         latents: Tensor = posterior.mean.float()
@@ -112,107 +112,55 @@ class LatentDiffusion:
 
     @property
     def decoder(self) -> list[Any]:
-        """The U-Net's up blocks as far as the tapped one, to look at what they compute on the way."""
+        """The U-Net's up blocks up to the tapped one."""
         return list(self._unet.up_blocks[: self.up_ft_index + 1])
 
     def checkpoint_gradients(self) -> None:
-        """Where gradients are wanted, compute the U-Net's activations once more for them instead of keeping them."""
+        """Recompute the U-Net's activations for gradients instead of storing them."""
         self._unet.enable_gradient_checkpointing()
 
     def compile(self) -> None:
-        """Give the encoder and the U-Net to `torch.compile`."""
+        """Apply `torch.compile` to the encoder and the U-Net."""
         compile_blocks(self._vae.encoder)
         compile_blocks(self._unet, self._unet.up_blocks[self.up_ft_index], self._unet.up_blocks[self._last])
 
-    def activation(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b d v u"]:
-        """The tapped block's output. The timestep may lie between two steps (it is not cut to an integer)."""
-        return run_until(self._unet.up_blocks[self.up_ft_index], lambda: self.output(latents, timestep))
-
-    def with_finer(self, latents: Float[Tensor, "b c y x"], timestep: float) -> Float[Tensor, "b e v u"]:
-        """The outputs of the tapped block and of the finer one, packed (`propagate.features.finer.pack`)."""
-        taps = self._unet.up_blocks[self.up_ft_index], self._unet.up_blocks[self._last]
-        return run_until_finer(*taps, lambda: self.output(latents, timestep))
+    def activation(
+        self, latents: Float[Tensor, "b c y x"], timestep: float, *, finer: bool = False
+    ) -> Float[Tensor, "b d v u"]:
+        """Return the tapped block's output, with `finer` packed with that of the finer block."""
+        blocks = self._unet.up_blocks
+        finer_tap = blocks[self._last] if finer else None
+        return tap_outputs(blocks[self.up_ft_index], finer_tap, lambda: self.output(latents, timestep))
 
     def output(
         self, latents: Float[Tensor, "b c y x"], timestep: float, condition: Float[Tensor, "_ n d"] | None = None
     ) -> Float[Tensor, "b c y x"]:
-        """What the U-Net as a whole predicts, float32; only where it was kept whole.
+        """Return the prediction of the whole U-Net, float32; only with `whole`.
 
-        Args:
-            latents: noised.
-            timestep: as for `activation`.
-            condition: of each of the latents, or one for all; None: the prompt's.
+        `condition` is one embedding for all latents, or one for each; None: the prompt's.
         """
-        # a tensor: diffusers would otherwise choose a dtype, and float16 has no room for timesteps like 261.3
+        # a tensor: diffusers would otherwise choose a dtype, and float16 cannot hold timesteps like 261.3
         timesteps = torch.full((len(latents),), timestep, dtype=torch.float32, device=self.device)
         given = self._condition if condition is None else condition.to(self.device, self.dtype)
         sample = _arranged(latents.to(self.device), self.dtype)
         predicted: Tensor = self._unet(sample, timesteps, given.expand(len(latents), -1, -1)).sample
         return predicted.float()
 
-    def _check(self, condition: Float[Tensor, "1 n d"]) -> None:
-        config = self._unet.config
-        if config.in_channels != self._vae.config.latent_channels:
-            raise WeightsError(
-                f"The U-Net takes {config.in_channels} channels, the VAE gives {self._vae.config.latent_channels}.",
-                "Inpainting, depth and upscaling models cannot be used; name a text-to-image model.",
-            )
-        if config.cross_attention_dim != condition.shape[-1]:
-            raise WeightsError(
-                f"The U-Net is conditioned on {config.cross_attention_dim} channels, the text encoder gives "
-                f"{condition.shape[-1]}.",
-                "Text encoder and U-Net have to be of the same model.",
-            )
 
-    def _load_vae(self, component: Component) -> None:
-        tensors = {_current_name(name): value for name, value in component.read().items()}
-        check_fits(self._vae, tensors, _source(component))
-        del self._vae.decoder, self._vae.post_quant_conv
-        assign(self._vae, tensors, self.dtype, self.device)
-
-    def _load_unet(self, component: Component) -> None:
-        tensors = component.read()
-        check_fits(self._unet, tensors, _source(component))
-        if not self._whole:
-            for later in range(self._last + 1, len(self.blocks)):
-                # the number of blocks stays: the U-Net decides by it where it forwards sizes that are no multiples of 8
-                self._unet.up_blocks[later] = nn.Identity()
-            del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
-        assign(self._unet, tensors, self.dtype, self.device)
-
-
-def up_blocks(unet: UNet2DConditionModel, factor: int) -> tuple[UpBlock, ...]:
-    """The up blocks of a U-Net on latents of `factor` pixels."""
+def _up_blocks(unet: UNet2DConditionModel, factor: int) -> tuple[Block, ...]:
+    """Return the up blocks of a U-Net on latents of `factor` pixels."""
     stride = factor * 2 ** sum(block.downsamplers is not None for block in unet.down_blocks)
     blocks = []
     for block in unet.up_blocks:
         stride //= 2 if block.upsamplers is not None else 1
-        blocks.append(UpBlock(stride, int(block.resnets[-1].out_channels)))
+        blocks.append(Block(stride, int(block.resnets[-1].out_channels)))
     return tuple(blocks)
-
-
-def working_multiple(multiple: int | None, factor: int) -> int:
-    """What an extractor's pictures have to be multiples of: the VAE's factor, or an option that is a multiple of it.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if (multiple or factor) % factor:
-        raise UsageError(
-            f"features.multiple = {multiple}: the model takes multiples of {factor} pixels.",
-            f"Choose a multiple of {factor}; DIFT's script has 32.",
-        )
-    return multiple or factor
 
 
 def _build(network: type[Any], component: Component) -> Any:
     remedy = f"{MODEL_REMEDY} For a checkpoint file name a folder with its configs in features.config."
     with building(component.source, network.__name__, remedy), torch.device("meta"):
         return network(**component.config)
-
-
-def _source(component: Component) -> str:
-    return str(component.files[0]) if component.files else "the given tensors"
 
 
 def _current_name(name: str) -> str:
@@ -224,3 +172,44 @@ def _current_name(name: str) -> str:
 
 def _arranged(tensor: Float[Tensor, "b c h w"], dtype: torch.dtype) -> Float[Tensor, "b c h w"]:
     return tensor.to(dtype).contiguous(memory_format=memory_format(dtype))
+
+
+class LatentExtractor:
+    """Declares the weights of a Stable Diffusion model and builds its networks."""
+
+    model_name: ClassVar[str] = STABLE_DIFFUSION_1  # the default weights
+    device: torch.device
+
+    @classmethod
+    def wanted_weights(cls, *, weights: Weights = None, revision: str | None = None, **_: Any) -> tuple[Wanted, ...]:
+        """Return the weights that these options need, in the order in which they are opened."""
+        return (Wanted(cls.model_name, weights, revision),)
+
+    def _build(
+        self,
+        files: PipelineFiles,
+        up_ft_index: int,
+        finer_ft_index: int | None = None,
+        *,
+        prompt: str,
+        multiple: int | None,
+        dtype: str,
+        compile: bool = False,
+        whole: bool = False,
+    ) -> None:
+        """Build the networks of a pipeline; the arguments are those of `LatentDiffusion` and common options."""
+        self._model = LatentDiffusion(
+            unet=files.unet,
+            vae=files.vae,
+            condition=prompt_embedding(prompt, files.text_encoder, files.unet.files),
+            up_ft_index=up_ft_index,
+            finer_ft_index=finer_ft_index,
+            whole=whole,
+            dtype=getattr(torch, dtype),
+            device=self.device,
+        )
+        if compile:
+            self._model.compile()
+        self.stride, self.channels = self._model.blocks[up_ft_index]
+        self.finer_stride, self.finer_channels = self._model.finer_stride, self._model.finer_channels
+        self.multiple = working_multiple(multiple, self._model.factor)

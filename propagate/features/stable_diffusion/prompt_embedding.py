@@ -1,16 +1,15 @@
-"""The prompt's embedding: computed once by the text encoder, then kept on the disk for every later run.
+"""The prompt's embedding: computed once by the text encoder, then cached on disk.
 
-It depends on the prompt, the text encoder's weights and the tokenizer alone, so those name the file it is kept in. A
-second file is named by the U-Net it belongs to: with that one a pipeline works without a text encoder (0.7 GB of
-Stable Diffusion 2.1).
+The cache file is named by the prompt, the text encoder's weights and the tokenizer. A second file is named by the U-Net
+of the pipeline: with it a pipeline works without a text encoder (0.7 GB of Stable Diffusion 2.1).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,35 +19,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from propagate.errors import UsageError, WeightsError
-from propagate.features.networks.configs import MODEL_REMEDY, building
-from propagate.features.networks.digests import fingerprint
+from propagate.features.networks.configs import MODEL_REMEDY, ClipTextConfig, building
 from propagate.features.networks.loading import Component, check_fits
+from propagate.features.networks.local_files import fingerprint
 from propagate.features.networks.tokenizer_files import load_tokenizer
-from propagate.features.networks.transformer_configs import ClipTextConfig
 from propagate.files.checked_tensors import DamagedError, read_tensor, write_tensor
 from propagate.weights.locating import cache_folder
 
 _KIND = "propagate prompt 1"
-# in text encoder files, but not of the last hidden state's network
+# in text encoder files, but not needed for the last hidden state
 _UNUSED = ("text_projection.weight", "logit_scale", "embeddings.position_ids")
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """CLIP's text model and what belongs to it, not loaded.
-
-    Attributes:
-        network: config and weights.
-        tokenizer: its folder; None: there is none, and only the empty prompt can be embedded.
-        padding: token id behind the end of the text where there is no tokenizer to say it; None: the end token again.
-    """
+    """CLIP's text model with its tokenizer, not loaded."""
 
     network: Component
-    tokenizer: Path | None
-    padding: int | None = None
+    tokenizer: Path | None  # folder; None: only the empty prompt can be embedded
+    padding: int | None = None  # without a tokenizer: token id after the end of the text; None: the end token again
 
     def identity(self) -> str:
-        """A hash of the weights, the config and the tokenizer."""
+        """Return a hash of the weights, the config and the tokenizer."""
         digest = hashlib.sha256(json.dumps([dict(self.network.config), self.padding], sort_keys=True).encode())
         for name, tensor in sorted(self.network.read().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -59,14 +51,10 @@ class TextEncoder:
         return digest.hexdigest()
 
     def token_ids(self, prompt: str) -> Int[Tensor, "1 n"]:
-        """The prompt's tokens, padded to the text model's length.
+        """Return the prompt's tokens, padded to the text model's length.
 
-        What is padded with differs between models (0 in Stable Diffusion 2, the end token in 1) and follows from the
-        tokenizer's files.
-
-        Raises:
-            UsageError: the prompt is too long.
-            WeightsError: there is no tokenizer, and the prompt is not empty.
+        The padding follows from the tokenizer's files (0 in Stable Diffusion 2, the end token in 1). A prompt that is
+        too long is a UsageError; a tokenizer that is missing or does not fit the text model is a WeightsError.
         """
         config = ClipTextConfig(**self.network.config)
         length = config.max_position_embeddings
@@ -79,8 +67,7 @@ class TextEncoder:
             start, end = (config.vocab_size + offset for offset in (-2, -1))
             padding = end if self.padding is None else self.padding
             return torch.tensor([[start, end] + [padding] * (length - 2)])
-        _, _, tokenizer_class = _transformers()
-        tokenizer = load_tokenizer(self.tokenizer, tokenizer_class)
+        tokenizer = load_tokenizer(self.tokenizer, _transformers().CLIPTokenizer)
         with building(self.tokenizer, "CLIP tokenizer"):
             ids: Tensor = tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt").input_ids
         if ids.numel() > length:
@@ -96,54 +83,41 @@ class TextEncoder:
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Float[Tensor, "1 n d"]:
-        """The last hidden state, after the final norm, for the prompt: float32, without an attention mask.
-
-        Raises:
-            WeightsError: transformers is not installed, or the files are damaged or of another architecture.
-        """
-        config_class, model_class, _ = _transformers()
+        """Return the last hidden state of a prompt after the final norm: float32, without an attention mask."""
+        library = _transformers()
         with building(self.network.source, "CLIP text model", MODEL_REMEDY):
-            config = config_class(**self.network.config)
+            config = library.CLIPTextConfig(**self.network.config)
             with torch.device("meta"):
-                empty = model_class(config)
+                empty = library.CLIPTextModel(config)
         # transformers 5.6 dropped the prefix that the files have
         prefix = "text_model." if any(name.startswith("text_model.") for name in empty.state_dict()) else ""
         tensors = {name.removeprefix("text_model."): value.float() for name, value in self.network.read().items()}
         tensors = {prefix + name: value for name, value in tensors.items() if name not in _UNUSED}
         check_fits(empty, tensors, str(self.network.files[0]))
         with building(self.network.source, "CLIP text model", MODEL_REMEDY):
-            model = model_class(config).eval()  # of no more memory than the files take, as was checked
+            model = library.CLIPTextModel(config).eval()  # as large as the files, which check_fits has made sure of
         model.load_state_dict(tensors, assign=True)
         embedding: Tensor = model(self.token_ids(prompt)).last_hidden_state
         return embedding
 
 
 def prompt_embedding(prompt: str, encoder: TextEncoder | None, unet_files: tuple[Path, ...]) -> Float[Tensor, "1 n d"]:
-    """The prompt's embedding (1, tokens, width) float32, from the cache where it is there.
-
-    Args:
-        prompt: any text.
-        encoder: the text encoder; None: an earlier run with the same U-Net has to have left the embedding.
-        unet_files: weight files of the U-Net it is for.
-
-    Raises:
-        WeightsError: there is no text encoder and the embedding is not in the cache; or see `TextEncoder`.
-    """
+    """Return the prompt's embedding (1, tokens, width) float32 from the cache, or else from the text encoder."""
     own = _entry(prompt, fingerprint(unet_files))
-    kept = _read(own)
+    cached = _read(own)
     if encoder is None:
-        if kept is None:
+        if cached is None:
             raise WeightsError(
                 f"The pipeline has no text encoder, and no earlier run left the embedding of the prompt {prompt!r}.",
                 "Fetch its text_encoder and tokenizer once.",
             )
-        return kept
+        return cached
     entry = _entry(prompt, encoder.identity())
     embedding = _read(entry)
     if embedding is None:
         embedding = encoder.embed(prompt)
         _write(entry, embedding)
-    if kept is None or not torch.equal(kept, embedding):
+    if cached is None or not torch.equal(cached, embedding):
         _write(own, embedding)
     return embedding
 
@@ -163,22 +137,21 @@ def _read(path: Path) -> Float[Tensor, "1 n d"] | None:
 
 
 def _write(path: Path, embedding: Float[Tensor, "1 n d"]) -> None:
-    # a cache that cannot be written costs the next run its time and this one nothing
-    with contextlib.suppress(OSError):
+    with suppress(OSError):  # without the cache the next run only takes longer
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_name(f".{path.name}")  # what a killed run left is written over
+        temporary = path.with_name(f".{path.name}")  # what a killed run left is overwritten
         try:
-            write_tensor(whole, embedding, _KIND, path.name)
-            whole.replace(path)
+            write_tensor(temporary, embedding, _KIND, path.name)
+            temporary.replace(path)
         finally:
-            whole.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def _transformers() -> tuple[Any, Any, Any]:
+def _transformers() -> Any:
     try:
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+        import transformers
     except ImportError as error:
         raise WeightsError(
             "The package transformers is not installed; it embeds the prompt.", "Install it: pip install transformers"
         ) from error
-    return CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    return transformers

@@ -1,8 +1,8 @@
 """Stable Diffusion 1 and 2 from one checkpoint file, in the layout of the original (CompVis, Stability) code.
 
 diffusers converts the names. Its own `from_single_file` asks the hub for the configs; here they are inferred from the
-tensors, or come from a folder. What tensors do not tell is taken as the original code has it: 32 groups in every norm,
-64 channels per head in Stable Diffusion 2 and 8 heads in 1, the noise schedule, the penultimate layer of OpenCLIP.
+tensors, or come from a folder. The original code gives what tensors do not show: 32 groups in every norm, 64 channels
+per head in Stable Diffusion 2 and 8 heads in 1, the noise schedule, the penultimate layer of OpenCLIP.
 """
 
 from __future__ import annotations
@@ -12,29 +12,16 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-    convert_open_clip_checkpoint,
-)
+from diffusers.loaders import single_file_utils as converters
 from jaxtyping import Float
 from torch import Tensor
 
 from propagate.errors import WeightsError
-from propagate.features.networks.configs import (
-    NetworkConfig,
-    ScheduleConfig,
-    UNetConfig,
-    VaeConfig,
-    building,
-    checked_config,
-)
+from propagate.features.networks import configs
 from propagate.features.networks.loading import Component, read_config, read_tensors
-from propagate.features.networks.transformer_configs import ClipTextConfig
 from propagate.features.stable_diffusion.prompt_embedding import TextEncoder
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -44,14 +31,11 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 
 
 class CheckpointFile:
-    """One file with U-Net, VAE and text encoder.
+    """One file with U-Net, VAE and text encoder: .safetensors, or a pickle (.ckpt) of tensors only.
 
     Args:
-        path: .safetensors, or a pickle (.ckpt) that holds nothing but tensors.
-        config: folder in diffusers' layout whose configs are the model's; None: inferred.
-
-    Raises:
-        WeightsError: damaged, a pickle with code in it, or no Stable Diffusion 1 or 2.
+        path: the file.
+        config: folder with the model's configs in diffusers' layout; None: inferred.
     """
 
     def __init__(self, path: Path, config: Path | None = None) -> None:
@@ -64,63 +48,51 @@ class CheckpointFile:
             if f"{prefix}weight" not in self.tensors:
                 raise WeightsError(f"{path} has no {part} of a Stable Diffusion checkpoint.", remedy)
 
-    def component(self, name: str) -> Component:
-        """ "unet" or "vae"."""
-        kind: tuple[type[NetworkConfig], type[Any]]
-        if name == "unet":
-            kind, infer, convert, prefix = (
-                (UNetConfig, UNet2DConditionModel),
-                unet_config,
-                convert_ldm_unet_checkpoint,
-                UNET,
-            )
-        else:
-            kind, infer, convert, prefix = (VaeConfig, AutoencoderKL), vae_config, convert_ldm_vae_checkpoint, VAE
-        config, source = self._config(name, infer, *kind)
+    def component(self, name: Literal["unet", "vae"]) -> Component:
+        """Return the U-Net or the VAE."""
+        kind, network, infer, convert, prefix = _NETWORKS[name]
+        config, source = self._config(name, infer, kind, network)
         own = {key: value for key, value in self.tensors.items() if key.startswith(prefix)}
         return Component(config, source, (self.path,), lambda: self._converted(convert, own, config=config))
 
     def text_encoder(self) -> TextEncoder | None:
-        """The text encoder; None where the file has none."""
+        """Return the text encoder; None if the file has none."""
         tokenizer = self.config / "tokenizer" if self.config is not None else None
         if f"{OPEN_CLIP}token_embedding.weight" in self.tensors:
-            text, source = self._config("text_encoder", open_clip_config, ClipTextConfig)
+            text, source = self._config("text_encoder", _open_clip_config, configs.ClipTextConfig)
             component = Component(text, source, (self.path,), lambda: self._open_clip(text))
             return TextEncoder(component, tokenizer, padding=0)
         if f"{CLIP}embeddings.token_embedding.weight" in self.tensors:
-            text, source = self._config("text_encoder", clip_config, ClipTextConfig)
-            read = partial(self._converted, convert_ldm_clip_checkpoint, self.tensors)
+            text, source = self._config("text_encoder", _clip_config, configs.ClipTextConfig)
+            read = partial(self._converted, converters.convert_ldm_clip_checkpoint, self.tensors)
             return TextEncoder(Component(text, source, (self.path,), read), tokenizer)
         return None
 
     def schedule(self) -> Float[Tensor, " t"]:
-        """alphas_cumprod of the config's folder if it has one; else (1000,), as Stable Diffusion 1 and 2 have it."""
+        """Return alphas_cumprod of the config's folder, or else that of Stable Diffusion 1 and 2 (1000 steps)."""
         if self.config is not None and (place := self.config / "scheduler" / "scheduler_config.json").exists():
             return read_schedule(place)
         alphas_cumprod: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
         return alphas_cumprod
 
     def _config(
-        self, name: str, infer: Any, kind: type[NetworkConfig], network: type[Any] | None = None
+        self, name: str, infer: Any, kind: type[configs.NetworkConfig], network: type[Any] | None = None
     ) -> tuple[dict[str, Any], Path]:
-        """The config of a part and the file it comes from."""
+        """Return the config of a part and its file."""
         if self.config is None:
-            return checked_config(kind, self._infer(infer), self.path, network), self.path
+            remedy = "Use the pipeline's folder, or name one with its configs in features.config."
+            with configs.building(self.path, "Stable Diffusion model", remedy):
+                inferred = infer(self.tensors)
+            return configs.checked_config(kind, inferred, self.path, network), self.path
         source = self.config / name / "config.json"
-        return checked_config(kind, read_config(source), source, network), source
+        return configs.checked_config(kind, read_config(source), source, network), source
 
     def _converted(self, convert: Any, *arguments: Any, **options: Any) -> dict[str, Tensor]:
-        with building(self.path, "Stable Diffusion model"):
+        with configs.building(self.path, "Stable Diffusion model"):
             return dict(convert(*arguments, **options))
 
-    def _infer(self, infer: Any) -> dict[str, Any]:
-        remedy = "Use the pipeline's folder, or name one with its configs in features.config."
-        with building(self.path, "Stable Diffusion model", remedy):
-            config: dict[str, Any] = infer(self.tensors)
-        return config
-
     def _open_clip(self, config: Mapping[str, Any]) -> dict[str, Tensor]:
-        known = ClipTextConfig(**config)
+        known = configs.ClipTextConfig(**config)
         blocks = f"{OPEN_CLIP}transformer.resblocks."
         later = re.compile(rf"{re.escape(blocks)}(\d+)\.")
         used = {
@@ -129,25 +101,21 @@ class CheckpointFile:
             if (block := later.match(name)) is None or int(block[1]) < known.num_hidden_layers
         }
         model = SimpleNamespace(config=SimpleNamespace(hidden_size=known.hidden_size))
-        return self._converted(convert_open_clip_checkpoint, model, used, prefix=OPEN_CLIP)
+        return self._converted(converters.convert_open_clip_checkpoint, model, used, prefix=OPEN_CLIP)
 
 
 def read_schedule(path: Path) -> Float[Tensor, " t"]:
-    """alphas_cumprod (T,) float32 of a scheduler config; all of diffusers' schedulers name the same values.
-
-    Raises:
-        WeightsError: it is missing, or describes no noise schedule.
-    """
-    config = checked_config(ScheduleConfig, read_config(path), path)
-    with building(path, "noise schedule"):
+    """Return alphas_cumprod (T,) float32 of a scheduler config, or raise a WeightsError."""
+    config = configs.checked_config(configs.ScheduleConfig, read_config(path), path)
+    with configs.building(path, "noise schedule"):
         alphas_cumprod: Tensor = DDIMScheduler(**config).alphas_cumprod
     if not bool(((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()):
         raise WeightsError(f"{path} does not make a noise schedule: it leaves the range 0 to 1.", "Fetch it again.")
     return alphas_cumprod
 
 
-def unet_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The U-Net's config from its tensors."""
+def _unet_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the U-Net's config from its tensors."""
     shapes = {name.removeprefix(UNET): value.shape for name, value in tensors.items() if name.startswith(UNET)}
     downsamplers = sorted(int(name.split(".")[1]) for name in shapes if name.endswith(".0.op.weight"))
     inputs = _count(shapes, "input_blocks.")
@@ -175,8 +143,8 @@ def unet_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def vae_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The VAE's config from its tensors."""
+def _vae_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the VAE's config from its tensors."""
     shapes = {name.removeprefix(VAE): value.shape for name, value in tensors.items() if name.startswith(VAE)}
     levels = _count(shapes, "encoder.down.")
     channels = [shapes[f"encoder.down.{level}.block.0.conv1.weight"][0] for level in range(levels)]
@@ -192,42 +160,41 @@ def vae_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def open_clip_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The config of Stable Diffusion 2's text encoder: OpenCLIP without its last layer."""
+def _open_clip_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the config of Stable Diffusion 2's text encoder: OpenCLIP without its last layer."""
     shapes = {name.removeprefix(OPEN_CLIP): value.shape for name, value in tensors.items()}
     blocks = "transformer.resblocks."
     stored = _count(shapes, blocks)
     # files that were converted back from diffusers lack the last of ViT-H's 24 layers
     layers = 23 if stored in (23, 24) else stored - 1
-    vocabulary, width = shapes["token_embedding.weight"]
-    return {
-        **_clip_sizes(vocabulary, width, layers, shapes[f"{blocks}0.mlp.c_fc.weight"][0]),
-        "max_position_embeddings": shapes["positional_embedding"][0],
-        "hidden_act": "gelu",
-    }
+    config = _clip_sizes(shapes, "token_embedding.weight", f"{blocks}0.mlp.c_fc.weight", "positional_embedding")
+    return {**config, "num_hidden_layers": layers, "hidden_act": "gelu"}
 
 
-def clip_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The config of Stable Diffusion 1's text encoder: OpenAI's CLIP."""
+def _clip_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the config of Stable Diffusion 1's text encoder: OpenAI's CLIP."""
     shapes = {name.removeprefix(CLIP): value.shape for name, value in tensors.items()}
-    vocabulary, width = shapes["embeddings.token_embedding.weight"]
-    layers = _count(shapes, "encoder.layers.")
-    return {
-        **_clip_sizes(vocabulary, width, layers, shapes["encoder.layers.0.mlp.fc1.weight"][0]),
-        "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
-        "hidden_act": "quick_gelu",
-    }
+    tokens, positions = (f"embeddings.{kind}_embedding.weight" for kind in ("token", "position"))
+    config = _clip_sizes(shapes, tokens, "encoder.layers.0.mlp.fc1.weight", positions)
+    return {**config, "num_hidden_layers": _count(shapes, "encoder.layers."), "hidden_act": "quick_gelu"}
 
 
-def _clip_sizes(vocabulary: int, width: int, layers: int, inner: int) -> dict[str, Any]:
+def _clip_sizes(shapes: Mapping[str, Any], tokens: str, inner: str, positions: str) -> dict[str, Any]:
+    vocabulary, width = shapes[tokens]
     return {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": layers,
-        "intermediate_size": inner,
+        "intermediate_size": shapes[inner][0],
+        "max_position_embeddings": shapes[positions][0],
         "num_attention_heads": max(width // HEAD_CHANNELS, 1),
     }
 
 
 def _count(shapes: Mapping[str, Any], prefix: str) -> int:
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
+
+
+_NETWORKS: dict[str, tuple[type[configs.NetworkConfig], type[Any], Any, Any, str]] = {
+    "unet": (configs.UNetConfig, UNet2DConditionModel, _unet_config, converters.convert_ldm_unet_checkpoint, UNET),
+    "vae": (configs.VaeConfig, AutoencoderKL, _vae_config, converters.convert_ldm_vae_checkpoint, VAE),
+}

@@ -1,76 +1,92 @@
-"""Vision transformers from the disk: a folder in transformers' layout, or one of DINO's own checkpoints."""
+"""Vision transformers on disk: a folder in transformers' layout, or one of DINO's own checkpoints."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from propagate.errors import UsageError, WeightsError
-from propagate.features.networks.configs import NetworkConfig, building, checked_config
-from propagate.features.networks.loading import read_checkpoint, read_config, read_shards, weight_files
-from propagate.features.networks.transformer_configs import (
-    ClipVisionConfig,
-    DinoV2Config,
-    DinoV2RegistersConfig,
-    DinoV3Config,
-    VitConfig,
-)
-from propagate.features.vit import original as vit_original
+from propagate.features.networks import configs, loading
 
-# model_type of a config -> class in transformers, the keywords its constructor needs, what its config is
-_NETWORKS: dict[str, tuple[str, dict[str, Any], type[NetworkConfig]]] = {
-    "vit": ("ViTModel", {"add_pooling_layer": False}, VitConfig),
-    "dinov2": ("Dinov2Model", {}, DinoV2Config),
-    "dinov2_with_registers": ("Dinov2WithRegistersModel", {}, DinoV2RegistersConfig),
-    "dinov3_vit": ("DINOv3ViTModel", {}, DinoV3Config),
-    "clip_vision_model": ("CLIPVisionModel", {}, ClipVisionConfig),
+# model_type of a config -> class in transformers, keywords of its constructor, kind of its config
+_NETWORKS: dict[str, tuple[str, dict[str, Any], type[configs.NetworkConfig]]] = {
+    "vit": ("ViTModel", {"add_pooling_layer": False}, configs.VitConfig),
+    "dinov2": ("Dinov2Model", {}, configs.DinoV2Config),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", {}, configs.DinoV2RegistersConfig),
+    "dinov3_vit": ("DINOv3ViTModel", {}, configs.DinoV3Config),
+    "clip_vision_model": ("CLIPVisionModel", {}, configs.ClipVisionConfig),
 }
-_SPARE_VALUES = 1 << 20  # that a network may have beside those in its files, such as the token of masked training
-# what features do not need: heads, the text tower of CLIP, the token of masked training
+_SPARE_VALUES = 1 << 20  # values that may be missing in the files, such as the token of masked training
+# not needed for features: heads, the text tower of CLIP, the token of masked training
 _UNUSED = re.compile(
     r"(^|\.)(pooler|classifier|text_model|text_projection|visual_projection|logit_scale|mask_token|position_ids)(\.|$)"
 )
 
 
+HEAD_CHANNELS = 64  # of all published models: ViT-S has 6 heads on 384 channels, ViT-B 12 on 768
+LAYER_NORM_EPSILON = 1e-6  # vision_transformer.py
+
+_PREFIXES = re.compile(r"^(module\.|backbone\.)+")
+_HEAD = re.compile(r"^(head|fc)\.")  # of the training's loss, and a classifier
+_BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)\.(weight|bias)$")
+# transformers' names, in the spelling of the files it publishes
+_OUTSIDE = {
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj.weight": "embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "layernorm.weight",
+    "norm.bias": "layernorm.bias",
+}
+_INSIDE = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+_EXPECTED = "Name a backbone of facebookresearch/dino, or a folder with config.json and model.safetensors."
+
+_Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+_Std = Annotated[float, Field(ge=1e-3, le=1e3)]
+
+
+class _Colors(configs.NetworkConfig):
+    """The colors in `preprocessor_config.json`."""
+
+    image_mean: Annotated[list[_Mean], Field(min_length=3, max_length=3)] | None = None
+    image_std: Annotated[list[_Std], Field(min_length=3, max_length=3)] | None = None
+
+
 @dataclass(frozen=True)
 class VitFiles:
-    """A vision transformer, not loaded.
+    """A vision transformer, not loaded."""
 
-    Attributes:
-        kind: `model_type` of its config, of CLIP that of the vision tower.
-        config: known keys of its `config.json`, checked.
-        source: the file or folder.
-        read: state dict under the names its files have.
-        mean, std: of the colors, where `preprocessor_config.json` says them.
-    """
-
-    kind: str
-    config: Mapping[str, Any]
-    source: Path
-    read: Callable[[], dict[str, Tensor]]
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    kind: str  # `model_type` of its config; for CLIP that of the vision tower
+    config: Mapping[str, Any]  # known keys of its `config.json`, checked
+    source: Path  # the file or folder
+    read: Callable[[], dict[str, Tensor]]  # loads the state dict, under the names of its files
+    mean: list[float] | None = None  # colors of `preprocessor_config.json`
+    std: list[float] | None = None
 
 
 def open_vit(path: Path, kinds: Collection[str], head_channels: int | None = None) -> VitFiles:
-    """The vision transformer at a path.
+    """Open the vision transformer at a path.
 
     Args:
         path: folder with `config.json` and weights, or a checkpoint of facebookresearch/dino (.pth).
-        kinds: the `model_type` that will do.
-        head_channels: channels of an attention head; needed for checkpoints of other widths than the published.
-
-    Raises:
-        WeightsError: something is missing, damaged or of another architecture.
-        UsageError: head_channels does not fit.
+        kinds: the supported values of `model_type`.
+        head_channels: channels of an attention head, for checkpoints that are not published ones.
     """
     files = _open_checkpoint(path, head_channels) if path.is_file() else _open_folder(path)
     if files.kind not in kinds:
@@ -87,29 +103,21 @@ def open_vit(path: Path, kinds: Collection[str], head_channels: int | None = Non
 
 
 def build_network(files: VitFiles, dtype: torch.dtype) -> Any:
-    """The network with its weights, on the CPU, with torch's fused attention.
-
-    Names of older files are translated by transformers.
-
-    Raises:
-        WeightsError: config and weights do not fit together, or make no network.
-    """
+    """Load the network on the CPU, with torch's fused attention; transformers translates the names of older files."""
     import transformers
 
     name, keywords, _ = _NETWORKS[files.kind]
     network = getattr(transformers, name)
     tensors = {key: value for key, value in files.read().items() if not _UNUSED.search(key)}
-    with building(files.source, name), _silent():
+    with configs.building(files.source, name), _silent():
         config = network.config_class(**files.config)
         with torch.device("meta"):
-            wanted = sum(parameter.numel() for parameter in network(config, **keywords).parameters())
-    # before memory is taken for what the files do not have
-    if wanted > sum(value.numel() for value in tensors.values()) + _SPARE_VALUES:
-        raise _unfit(files, name, f"the config describes {wanted} values, and the files hold fewer")
-    for key, value in tensors.items():
-        if not value.is_floating_point():
-            raise _unfit(files, name, f"{key} holds {str(value.dtype).removeprefix('torch.')}, which is quantized")
-    with building(files.source, name), _silent():
+            values = sum(parameter.numel() for parameter in network(config, **keywords).parameters())
+    # before memory is allocated for values that the files do not have
+    if values > sum(value.numel() for value in tensors.values()) + _SPARE_VALUES:
+        raise loading.unfit(files.source, name, f"the config describes {values} values, and the files hold fewer")
+    loading.check_floating(tensors, files.source)
+    with configs.building(files.source, name), _silent():
         model, report = network.from_pretrained(
             None,
             config=config,
@@ -127,7 +135,7 @@ def build_network(files: VitFiles, dtype: torch.dtype) -> Any:
         *report["error_msgs"],
     ]
     if problems:
-        raise _unfit(files, name, problems[0])
+        raise loading.unfit(files.source, name, problems[0])
     return model.eval().requires_grad_(False)
 
 
@@ -138,63 +146,100 @@ def _open_folder(folder: Path) -> VitFiles:
             "Name a folder in transformers' layout (config.json, model.safetensors).",
         )
     source = folder / "config.json"
-    config = read_config(source)
+    config = loading.read_config(source)
     kind = config.get("model_type")
     if kind == "clip":
         kind, config = "clip_vision_model", config.get("vision_config") or {}
     if not isinstance(kind, str) or kind not in _NETWORKS:
         return VitFiles(str(kind or ""), {}, folder, dict)
-    checked = checked_config(_NETWORKS[kind][2], config, source)
-    files = weight_files(folder)
+    checked = configs.checked_config(_NETWORKS[kind][2], config, source)
+    files = loading.weight_files(folder)
     if not files:
         raise WeightsError(f"{folder} has a config but no weights (.safetensors).", "Fetch the whole folder.")
-    colors: Mapping[str, Any] = {}
-    if (folder / "preprocessor_config.json").is_file():
-        colors = read_config(folder / "preprocessor_config.json")
-    mean, std = (_three(colors, key, folder / "preprocessor_config.json") for key in ("image_mean", "image_std"))
-    return VitFiles(kind, checked, folder, lambda: read_shards(files), mean, std)
+    colors: dict[str, Any] = {}
+    if (preprocessor := folder / "preprocessor_config.json").is_file():
+        colors = configs.checked_config(_Colors, loading.read_config(preprocessor), preprocessor)
+    return VitFiles(
+        kind, checked, folder, lambda: loading.read_shards(files), colors.get("image_mean"), colors.get("image_std")
+    )
 
 
 def _open_checkpoint(path: Path, head_channels: int | None) -> VitFiles:
     if path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
         raise WeightsError(f"{path} is part of a folder.", f"Name the folder: {path.parent}.")
-    # training checkpoints hold the script's options beside the networks: plain values in a Namespace
+    # training checkpoints also hold the script's options: plain values in a Namespace
     with torch.serialization.safe_globals([argparse.Namespace]):
-        content = read_checkpoint(path)
-    with building(path, "vision transformer of DINO"):
-        tensors = vit_original.backbone(content, str(path))
-        inferred = vit_original.infer_config(tensors, head_channels, str(path))
-    config = checked_config(VitConfig, inferred, path)
-    return VitFiles("vit", config, path, lambda: vit_original.converted(tensors))
+        content = loading.read_checkpoint(path)
+    with configs.building(path, "vision transformer of DINO"):
+        tensors = _backbone(content, str(path))
+        inferred = _infer_config(tensors, head_channels, str(path))
+    config = configs.checked_config(configs.VitConfig, inferred, path)
+    return VitFiles("vit", config, path, lambda: _converted(tensors))
 
 
-def _three(colors: Mapping[str, Any], key: str, source: Path) -> tuple[float, ...] | None:
-    """Mean or standard deviation of the colors; None where the file does not say it."""
-    values = colors.get(key)
-    if values is None:
-        return None
-    is_std = key == "image_std"
-    if not isinstance(values, list) or len(values) != 3 or not all(_is_color(value, is_std) for value in values):
-        raise WeightsError(f"{source}: {key} = {values!r} is not three numbers of a color.", "Fetch the file again.")
-    return tuple(float(value) for value in values)
+def _backbone(content: Any, source: str) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint's backbone; of a training's checkpoint the teacher's."""
+    state = content.get("teacher", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{source} holds no state dict.", _EXPECTED)
+    plain = {_PREFIXES.sub("", str(name)): value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in plain.items() if not _HEAD.match(name)}
+    shapes = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.mlp.fc1.weight": 2}
+    for name, dimensions in shapes.items():
+        if name not in tensors or tensors[name].ndim != dimensions:
+            raise WeightsError(f"{source} is not a vision transformer of DINO: it has no {name}.", _EXPECTED)
+    return tensors
 
 
-def _is_color(value: object, is_std: bool) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 1e-3 <= value <= 1e3 if is_std else abs(value) <= 1e3
+def _infer_config(tensors: Mapping[str, Tensor], head_channels: int | None, source: str) -> dict[str, Any]:
+    """Infer the config of a backbone from its weights, which show all but the heads."""
+    width, channels, *patch = tensors["patch_embed.proj.weight"].shape
+    head_channels = head_channels or HEAD_CHANNELS
+    if width % head_channels:
+        raise UsageError(
+            f"features.head_channels = {head_channels}: {source} has {width} channels, not a multiple of that.",
+            "The weights do not show the heads; name the channels of one (64 in all published models).",
+        )
+    cells = tensors["pos_embed"].shape[1] - 1
+    side = math.isqrt(max(cells, 0))
+    if side**2 != cells or patch[0] != patch[1]:
+        raise WeightsError(f"{source}: {cells} positions, patches {patch[1]}x{patch[0]}: not square.", _EXPECTED)
+    blocks = {int(match[1]) for match in map(_BLOCK.match, tensors) if match}
+    return {
+        "model_type": "vit",
+        "hidden_size": width,
+        "num_channels": channels,
+        "patch_size": patch[0],
+        "image_size": side * patch[0],
+        "num_hidden_layers": max(blocks) + 1,
+        "num_attention_heads": width // head_channels,
+        "intermediate_size": tensors["blocks.0.mlp.fc1.weight"].shape[0],
+        "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
+        "layer_norm_eps": LAYER_NORM_EPSILON,
+    }
 
 
-def _unfit(files: VitFiles, name: str, problem: str) -> WeightsError:
-    return WeightsError(
-        f"{files.source} does not hold the weights of its config's {name}: {problem}.",
-        "Config and weights have to be of the same model.",
-    )
+def _converted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under transformers' names; unknown ones keep theirs."""
+    result: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        match = _BLOCK.match(name)
+        if match is None:
+            result[_OUTSIDE.get(name, name)] = value
+            continue
+        block, module, leaf = match.groups()
+        layer = f"encoder.layer.{block}"
+        if module == "attn.qkv":
+            for part, third in zip(("query", "key", "value"), torch.tensor_split(value, 3), strict=True):
+                result[f"{layer}.attention.attention.{part}.{leaf}"] = third.contiguous()
+        else:
+            result[f"{layer}.{_INSIDE.get(module, module)}.{leaf}"] = value
+    return result
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without transformers' own bars and reports: what is wrong is raised."""
+    """Silence transformers' progress bars and reports: problems are raised."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled
     from transformers.utils import logging
 

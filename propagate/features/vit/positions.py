@@ -1,6 +1,6 @@
-"""Where a vision transformer's patches are: its learned table brought to another grid, and DINOv3's rotation.
+"""Positions of a vision transformer's patches: its learned table on another grid, and DINOv3's rotation.
 
-Both are computed anew at every call, which is cheap beside the network; nothing depends on earlier frame sizes.
+Both are computed at every call, which is cheap beside the network; nothing depends on earlier frame sizes.
 """
 
 from __future__ import annotations
@@ -16,31 +16,22 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PositionRule:
-    """How a learned table of positions is brought to another grid; bicubic in float32 in any case.
+    """How a learned table of positions is interpolated to another grid, bicubically in float32.
 
-    Attributes:
-        offset: added to the new grid's sides, and only to the step between samples: DINO, DINOv2 and DIFT's OpenCLIP
-            have 0.1, which was meant against rounding and moves the samples by up to half a cell. 0: none.
-        antialias: low-pass where the grid becomes coarser: DINOv2 with registers.
+    The offset is added to the new grid's sides, for the step between samples only. DINO, DINOv2 and DIFT's OpenCLIP
+    have 0.1, meant against rounding; it moves the samples by up to half a cell.
     """
 
     offset: float
-    antialias: bool = False
+    antialias: bool = False  # low-pass filter for a coarser grid: DINOv2 with registers
 
 
 def interpolate_positions(
     table: Float[Tensor, "1 n d"], trained: tuple[int, int], grid: tuple[int, int], rule: PositionRule
 ) -> Float[Tensor, "1 m d"]:
-    """The table of a class token and the trained grid's cells, for the cells of another grid.
+    """Interpolate a table (1, 1 + rows * columns, D) from its `trained` grid (rows, columns) to another grid.
 
-    Args:
-        table: (1, 1 + rows * columns, D), the class token's first, row after row.
-        trained: (rows, columns) of it.
-        grid: (rows, columns) wanted.
-        rule: how.
-
-    Returns:
-        (1, 1 + rows * columns, D) in the table's dtype; the table itself where the grids agree.
+    The class token comes first, then the cells row after row. Equal grids return the table itself.
     """
     if trained == grid:
         return table
@@ -54,16 +45,11 @@ def interpolate_positions(
 
 
 class RotaryPositions(nn.Module):
-    """DINOv3's rotary angles of all patches; takes the place of the module in transformers.
+    """DINOv3's rotary angles of all patches; replaces the module in transformers.
 
-    That one keeps the coordinates of every size it has seen in a cache of the process, tensors without content from an
-    estimate of memory among them. The angles are the same: cell centers scaled to -1 .. 1 per axis, times 2 pi over
-    powers of the base.
-
-    Args:
-        base: of the wavelengths (100 in the published models).
-        head_channels: of an attention head; a multiple of 4.
-        patch: pixels of a patch's side.
+    That one caches the coordinates of every size for the whole process, even tensors without content from a dry run.
+    The angles are the same: cell centers scaled to -1 .. 1 per axis, times 2 pi over powers of the base (100 in the
+    published models). `head_channels` of an attention head are a multiple of 4, `patch` is in pixels.
     """
 
     def __init__(self, base: float, head_channels: int, patch: int) -> None:
@@ -71,14 +57,10 @@ class RotaryPositions(nn.Module):
         self.base, self.head_channels, self.patch = base, head_channels, patch
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """(rows * columns, head_channels) cosines and sines in the pixels' dtype, computed in float32."""
-        *_, height, width = pixels.shape
+        """Return (rows * columns, head_channels) cosines and sines in the pixels' dtype, computed in float32."""
+        sides = (side // self.patch for side in pixels.shape[-2:])
         rows, columns = (
-            (torch.arange(side // self.patch, dtype=torch.float32, device=pixels.device) + 0.5)
-            / (side // self.patch)
-            * 2
-            - 1
-            for side in (height, width)
+            (torch.arange(side, dtype=torch.float32, device=pixels.device) + 0.5) / side * 2 - 1 for side in sides
         )
         exponents = torch.arange(0, 1, 4 / self.head_channels, dtype=torch.float32, device=pixels.device)
         centers = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)

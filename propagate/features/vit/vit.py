@@ -1,14 +1,14 @@
 """`dino`, `dinov2`, `dinov3`, `openclip`: patch tokens of vision transformers as the grid.
 
-One frame, one forward pass, no noise: the tokens of one block's output, without the class token and the registers,
-laid out row after row. Caron et al. 2021 (DINO), Oquab et al. 2023 (DINOv2), Darcet et al. 2023 (registers), Simeoni
-et al. 2025 (DINOv3); OpenCLIP as DIFT's baseline has it (Tang et al. 2023). The networks are those of transformers.
+One forward pass per frame, no noise: the tokens of one block's output, without the class token and the registers, row
+after row. Caron et al. 2021 (DINO), Oquab et al. 2023 (DINOv2), Darcet et al. 2023 (registers), Simeoni et al. 2025
+(DINOv3); OpenCLIP as in DIFT's baseline (Tang et al. 2023). The networks are those of transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -19,19 +19,68 @@ from torch import Tensor, nn
 from propagate.errors import UsageError, WeightsError
 from propagate.features.device import compile_blocks, resolve_device
 from propagate.features.diffusion.core import run_until
-from propagate.features.option_types import Count, Multiple
-from propagate.features.vit.families import DINO, DINOV2, DINOV3, OPENCLIP, Family
-from propagate.features.vit.files import VitFiles, build_network, open_vit
+from propagate.features.extractor import Features, Images, Indices, check_sides
+from propagate.features.options import AutoDtype, Count, Multiple, Weights, working_multiple
+from propagate.features.vit.files import build_network, open_vit
 from propagate.features.vit.positions import PositionRule, RotaryPositions, interpolate_positions
 from propagate.settings import nearest
 from propagate.weights.locating import Wanted, located
 from propagate.weights.registry import MODELS, HubSource
 
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models."""
+
+    # `model_type` of its configs -> interpolation of its table of positions; None: rotary positions, without a table
+    positions: Mapping[str, PositionRule | None]
+    models: Mapping[str, str]  # published variant -> name in the registry of models; the first one is the default
+    mean: Color = (0.485, 0.456, 0.406)  # ImageNet's
+    std: Color = (0.229, 0.224, 0.225)
+    final_norm: bool = True  # whether the published features are taken after the network's final norm
+    half: torch.dtype = torch.float16  # half precision
+    access: str = ""  # how to get access to weights that are not public
+
+
+def _named(prefix: str, variants: str) -> dict[str, str]:
+    return {variant: f"{prefix}-{variant}" for variant in variants.split()}
+
+
+# vision_transformer.py of facebookresearch/dino; ViT-S/16 is the default of its video script
+DINO = Family({"vit": PositionRule(0.1)}, _named("dino", "vits16 vits8 vitb16 vitb8"))
+
+# hub/backbones.py of facebookresearch/dinov2: an offset of 0.1; with registers no offset, but antialiasing
+DINOV2 = Family(
+    {"dinov2": PositionRule(0.1), "dinov2_with_registers": PositionRule(0, antialias=True)},
+    _named("dinov2", "base small large giant base-registers small-registers large-registers giant-registers"),
+)
+
+# no float16: an author's advice in facebookresearch/dinov3, thread 181
+DINOV3 = Family(
+    {"dinov3_vit": None},
+    _named("dinov3", "vitb16 vits16 vits16plus vitl16 vith16plus vitl16-sat493m"),
+    half=torch.bfloat16,
+    access="DINOv3's licence has to be accepted first, on the hub's page of the repository {repository}; "
+    "then log in with `hf auth login`.",
+)
+
+# DIFT's baseline (its clip.py): the raw output of a block, no norm; the offset as in DINO
+OPENCLIP = Family(
+    {"clip_vision_model": PositionRule(0.1)},
+    _named("openclip", "vith14"),
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+    final_norm=False,
+)
+
+
 Facet = Literal["token", "key", "query", "value"]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 
-# classes that refuse pictures of another size unless told
-_TOLD_TO_INTERPOLATE = ("vit", "clip_vision_model")
+# classes that accept pictures of another size only with an option
+_NEEDS_INTERPOLATION = ("vit", "clip_vision_model")
 
 
 class VisionTransformer:
@@ -39,46 +88,30 @@ class VisionTransformer:
 
     Args:
         weights: a folder in transformers' layout (config.json, model.safetensors), a hub id, or for `dino` a
-            checkpoint of its own (.pth); None: the published model that `variant` names.
-        revision: of the hub's repository.
-        variant: which published model, where no weights are named; None: the family's first.
-        layer: block whose output is taken, from 0, or from the end with -1 for the last. What comes after it is not
-            computed and not kept.
-        facet: the block's output ("token"), or what its attention makes of its input: "key", "query" or "value", all
-            heads side by side (of DINOv3 before their rotation).
-        norm: the network's final norm over the tokens; None: as the published evaluations have it (OpenCLIP: no, the
+            checkpoint of its own (.pth); None: the published model of `variant`.
+        variant: published model, if no weights are named; None: the family's first.
+        layer: block whose output is taken, from 0, or from the end with -1 for the last. Later blocks are dropped.
+        facet: the block's output ("token"), or a projection in its attention: "key", "query" or "value", all heads side
+            by side (DINOv3's before their rotation).
+        norm: apply the network's final norm to the tokens; None: as in the published evaluations (OpenCLIP: no, the
             others: yes, after any block). Keys, queries and values are never normed.
-        position_offset: of the interpolation of learned positions, see `PositionRule`; None: as published (0.1, with
-            registers 0); 0: the rule of transformers. DINOv3 has no learned positions.
-        multiple: both sides of the pictures become multiples of this; None: of the patch.
-        mean, std: of the colors (red, green, blue in 0 .. 1); None: what the folder's preprocessor_config.json says,
-            else the family's.
-        head_channels: channels of an attention head of a DINO checkpoint, which does not tell them; None: 64, as in
-            all published ones, or what a folder says.
+        position_offset: see `PositionRule`; None: as published (0.1, with registers 0); 0: the rule of transformers.
+            DINOv3 has no learned positions.
+        mean, std: normalization of RGB in [0, 1]; None: the folder's preprocessor_config.json, else the family's.
+        head_channels: channels of an attention head of a DINO checkpoint, which does not show them; None: 64, as in all
+            published ones, or the number in a folder's config.
         dtype: "auto" is half precision on a CUDA GPU (float16, for DINOv3 bfloat16) and float32 elsewhere.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        compile: the blocks are given to `torch.compile`, see `propagate.features.device.compile_blocks`.
 
-    Raises:
-        UsageError: no such variant, layer or multiple, or an option that the model has no use for.
-        WeightsError: the weights are missing, damaged or of another architecture.
+    See `propagate.features.options` for the other options.
     """
 
     family: ClassVar[Family]
 
     @classmethod
     def wanted_weights(
-        cls,
-        weights: str | Path | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        **_: Any,
+        cls, weights: Weights = None, revision: str | None = None, variant: str | None = None, **_: Any
     ) -> tuple[Wanted, ...]:
-        """The weights that these options need.
-
-        Raises:
-            UsageError: no such variant.
-        """
+        """Return the weights that these options need."""
         models, access = cls.family.models, cls.family.access
         if variant is not None and variant not in models:
             raise UsageError(f"features.variant = {variant}: there is no such model.", nearest(variant, models))
@@ -91,7 +124,7 @@ class VisionTransformer:
     def __init__(
         self,
         *,
-        weights: str | Path | None = None,
+        weights: Weights = None,
         revision: str | None = None,
         variant: str | None = None,
         layer: int = -1,
@@ -102,7 +135,7 @@ class VisionTransformer:
         mean: tuple[float, float, float] | None = None,
         std: tuple[Positive, Positive, Positive] | None = None,
         head_channels: Count | None = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: AutoDtype = "auto",
         device: str = "auto",
         compile: bool = False,
     ) -> None:
@@ -116,16 +149,30 @@ class VisionTransformer:
         )
         self._network = build_network(files, self.dtype)
         config = self._network.config
-        self.stride = _patch(files, config)
-        self.multiple = _working_multiple(multiple, self.stride)
-        blocks = _blocks(self._network, int(config.num_hidden_layers))
-        block = blocks[_checked_layer(layer, len(blocks))]
+        sides = _pair(config.patch_size)
+        if sides[0] != sides[1] or config.num_channels != 3:
+            raise WeightsError(
+                f"{files.source} takes patches of {sides[1]}x{sides[0]} pixels with {config.num_channels} channels.",
+                "Name a model with square patches of color pictures.",
+            )
+        self.stride = sides[0]
+        self.multiple = working_multiple(multiple, self.stride)
+        lists = (module for module in self._network.modules() if isinstance(module, nn.ModuleList))
+        blocks = next(blocks for blocks in lists if len(blocks) == config.num_hidden_layers)
+        if not -len(blocks) <= layer < len(blocks):
+            raise UsageError(
+                f"features.layer = {layer}: the model has {len(blocks)} blocks.",
+                f"Choose 0 to {len(blocks) - 1}, or -1 for the last.",
+            )
+        block = blocks[layer]
         del blocks[layer % len(blocks) + 1 :]
         self._tap, self.channels = (block, int(config.hidden_size)) if facet == "token" else _projection(block, facet)
         is_normed = facet == "token" and (self.family.final_norm if norm is None else norm)
-        self._norm = _final_norm(self._network) if is_normed else nn.Identity()
+        norms = ("layernorm", "norm", "post_layernorm")
+        parts = dict(getattr(self._network, "vision_model", self._network).named_children())
+        self._norm = next(parts[name] for name in norms if name in parts) if is_normed else nn.Identity()
         self._place(config, self.family.positions[files.kind], position_offset)
-        self._options = {"interpolate_pos_encoding": True} if files.kind in _TOLD_TO_INTERPOLATE else {}
+        self._options = {"interpolate_pos_encoding": True} if files.kind in _NEEDS_INTERPOLATION else {}
         self._network.to(self.device)
         if compile:
             compile_blocks(blocks, self._tap)
@@ -133,25 +180,22 @@ class VisionTransformer:
         self._std = _color(std or files.std or self.family.std, self.device)
 
     @torch.no_grad()
-    def __call__(
-        self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None
-    ) -> Float[Tensor, "b c y x"]:
-        """See `FeatureExtractor`; both sides have to be multiples of the patch."""
+    def __call__(self, images: Images, indices: Indices = None) -> Features:
+        """See `FeatureExtractor`."""
+        check_sides(images, self.stride)
         rows, columns = (side // self.stride for side in images.shape[-2:])
-        if (rows * self.stride, columns * self.stride) != tuple(images.shape[-2:]):
-            raise ValueError(f"sides must be multiples of {self.stride}, not {tuple(images.shape[-2:])}")
         pixels = self.normalized(images).to(self.dtype)
         tokens: Tensor = self._norm(run_until(self._tap, lambda: self._network(pixels, **self._options)))
-        # the class token and the registers lie before the patches
+        # the class token and the registers come before the patches
         patches = tokens[:, -rows * columns :].float().transpose(1, 2)
         return patches.reshape(len(images), self.channels, rows, columns)
 
-    def normalized(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """What the network is given: float32, mean taken off, divided by the standard deviation."""
+    def normalized(self, images: Images) -> Images:
+        """Return the network's input: float32, minus the mean, divided by the standard deviation."""
         return (images.to(self.device, torch.float32) - self._mean) / self._std
 
     def _place(self, config: Any, rule: PositionRule | None, offset: float | None) -> None:
-        """Put the published rule of positions in the place of transformers' own."""
+        """Replace transformers' rule of positions by the published one."""
         if rule is None:
             if offset is not None:
                 raise UsageError(
@@ -162,13 +206,13 @@ class VisionTransformer:
             return
         chosen = rule if offset is None else PositionRule(offset, rule.antialias)
         embeddings = getattr(self._network, "vision_model", self._network).embeddings
-        sides = config.image_size if isinstance(config.image_size, list | tuple) else [config.image_size] * 2
-        trained = (int(sides[0]) // self.stride, int(sides[1]) // self.stride)
+        height, width = _pair(config.image_size)
+        trained = (height // self.stride, width // self.stride)
 
         def interpolated(_embeddings: Tensor, height: int, width: int) -> Tensor:
-            return interpolate_positions(
-                _table(embeddings), trained, (height // self.stride, width // self.stride), chosen
-            )
+            is_clip = hasattr(embeddings, "position_embedding")
+            table = embeddings.position_embedding.weight[None] if is_clip else embeddings.position_embeddings
+            return interpolate_positions(table, trained, (height // self.stride, width // self.stride), chosen)
 
         embeddings.interpolate_pos_encoding = interpolated
 
@@ -186,65 +230,26 @@ class DinoV2(VisionTransformer):
 
 
 class DinoV3(VisionTransformer):
-    """DINOv3's ViT-B/16 (the default), S, S+, L and H+; its licence has to be accepted. As `VisionTransformer`."""
+    """DINOv3's ViT-B/16 (the default), S, S+, L and H+, with a licence to accept. As `VisionTransformer`."""
 
     family = DINOV3
 
 
 class OpenClip(VisionTransformer):
-    """The picture tower of OpenCLIP's ViT-H/14, or of any CLIP in transformers' layout. As `VisionTransformer`."""
+    """The vision tower of OpenCLIP's ViT-H/14, or of any CLIP in transformers' layout. As `VisionTransformer`."""
 
     family = OPENCLIP
 
 
-def _patch(files: VitFiles, config: Any) -> int:
-    sides = config.patch_size if isinstance(config.patch_size, list | tuple) else [config.patch_size] * 2
-    if sides[0] != sides[1] or config.num_channels != 3:
-        raise WeightsError(
-            f"{files.source} takes patches of {sides[1]}x{sides[0]} pixels with {config.num_channels} channels.",
-            "Name a model with square patches of color pictures.",
-        )
-    return int(sides[0])
-
-
-def _working_multiple(multiple: int | None, patch: int) -> int:
-    if (multiple or patch) % patch:
-        raise UsageError(
-            f"features.multiple = {multiple}: the model has patches of {patch} pixels.",
-            f"Choose a multiple of {patch}.",
-        )
-    return multiple or patch
-
-
-def _checked_layer(layer: int, depth: int) -> int:
-    if not -depth <= layer < depth:
-        raise UsageError(
-            f"features.layer = {layer}: the model has {depth} blocks.", f"Choose 0 to {depth - 1}, or -1 for the last."
-        )
-    return layer
-
-
-def _blocks(network: nn.Module, depth: int) -> nn.ModuleList:
-    return next(module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, list | tuple) else (value, value)
+    return int(first), int(second)
 
 
 def _projection(block: nn.Module, facet: Facet) -> tuple[nn.Module, int]:
-    """What makes the keys, queries or values of a block, and their channels."""
+    """Return the layer that computes the keys, queries or values of a block, and their channels."""
     layers = ((name, module) for name, module in block.named_modules() if isinstance(module, nn.Linear))
     return next((module, module.out_features) for name, module in layers if name.endswith(f".{facet[0]}_proj"))
-
-
-def _final_norm(network: nn.Module) -> nn.Module:
-    parts: dict[str, nn.Module] = dict(getattr(network, "vision_model", network).named_children())
-    return next(parts[name] for name in ("layernorm", "norm", "post_layernorm") if name in parts)
-
-
-def _table(embeddings: Any) -> Float[Tensor, "1 n d"]:
-    if hasattr(embeddings, "position_embedding"):  # CLIP's
-        table: Tensor = embeddings.position_embedding.weight[None]
-        return table
-    learned: Tensor = embeddings.position_embeddings
-    return learned
 
 
 def _color(values: Sequence[float], device: torch.device) -> Float[Tensor, "3 1 1"]:

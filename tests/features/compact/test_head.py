@@ -15,8 +15,7 @@ from propagate.errors import UsageError, WeightsError
 from propagate.features import build_extractor
 from propagate.features.compact.compact import SPACE_TO_DEPTH, UNET_CONFIG
 from propagate.features.compact.head import FILE, CompactHead, HeadConfig, save_head
-from propagate.features.diffusion.core import Noise, linear_alphas_cumprod
-from propagate.features.diffusion.taps import tapped
+from propagate.features.diffusion.core import Noise, linear_alphas_cumprod, tapped
 from propagate.features.finer import both_maps
 from propagate.planning.dry_run import dry_run
 

@@ -7,8 +7,7 @@ from diffusers import UNet2DModel
 
 from propagate.features.compact.compact import UNET_CONFIG
 from propagate.features.compact.network import CompactNetwork, averaged_upsampling, upsampling
-from propagate.features.diffusion.core import run_until
-from propagate.features.diffusion.taps import tapped
+from propagate.features.diffusion.core import run_until, tapped
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def test_schedule_is_the_published_one():
 def test_the_ensemble_is_the_mean_over_its_draws():
     clean = torch.randn(2, 3, 4, 4)
     noise = Noise(ensemble_size=4, seed=1)
-    found = ensemble_features(clean, lambda noisy: noisy**3, noise=noise, kept=0.36)
+    found = ensemble_features(clean, lambda noisy: noisy**3, noise=noise, alpha_bar=0.36)
     draws = noise.draw((3, 4, 4))
     expected = torch.stack([(0.6 * clean + 0.8 * eps) ** 3 for eps in draws]).mean(0)
     torch.testing.assert_close(found, expected)
@@ -50,7 +50,7 @@ def test_the_ensemble_is_the_mean_over_its_draws():
 @pytest.mark.parametrize("mode", ["shared", "fresh", "antithetic"])
 def test_a_batch_gives_what_its_frames_give_alone(mode):
     clean = torch.randn(3, 2, 4, 4)
-    options = {"noise": Noise(ensemble_size=2, mode=mode), "kept": 0.9}
+    options = {"noise": Noise(ensemble_size=2, mode=mode), "alpha_bar": 0.9}
     together = ensemble_features(clean, torch.tanh, **options, indices=[4, 5, 6])
     for place, index in enumerate([4, 5, 6]):
         alone = ensemble_features(clean[place : place + 1], torch.tanh, **options, indices=[index])
@@ -61,7 +61,7 @@ def test_a_batch_gives_what_its_frames_give_alone(mode):
 @pytest.mark.parametrize("mode", ["shared", "fresh", "antithetic"])
 def test_the_result_does_not_depend_on_how_many_draws_share_a_pass(mode, draws_per_pass):
     clean = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    options = {"noise": Noise(ensemble_size=5, mode=mode), "kept": 0.7, "indices": [3, 8]}
+    options = {"noise": Noise(ensemble_size=5, mode=mode), "alpha_bar": 0.7, "indices": [3, 8]}
     batches = []
 
     def activation(noisy):
@@ -77,7 +77,7 @@ def test_the_result_does_not_depend_on_how_many_draws_share_a_pass(mode, draws_p
 def test_every_draw_can_have_a_clean_input_of_its_own():
     clean = torch.randn(3, 2, 1, 4, 4)
     noise = Noise(ensemble_size=3, seed=2)
-    found = ensemble_features(clean, torch.tanh, noise=noise, kept=0.64, draws_per_pass=2)
+    found = ensemble_features(clean, torch.tanh, noise=noise, alpha_bar=0.64, draws_per_pass=2)
     pairs = zip(clean, noise.draw((1, 4, 4)), strict=True)
     expected = torch.stack([torch.tanh(0.8 * own + 0.6 * eps) for own, eps in pairs])
     torch.testing.assert_close(found, expected.mean(0))
@@ -120,7 +120,7 @@ def test_an_error_inside_the_network_passes_through_and_leaves_no_hook():
 @pytest.mark.parametrize("draws_per_pass", [2, 3, 4, 7])
 def test_the_order_of_the_sum_does_not_depend_on_how_many_draws_share_a_pass(draws_per_pass):
     clean = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    options = {"noise": Noise(ensemble_size=7), "kept": 0.5}
+    options = {"noise": Noise(ensemble_size=7), "alpha_bar": 0.5}
     found = ensemble_features(clean, lambda noisy: noisy * noisy, **options, draws_per_pass=draws_per_pass)
     assert torch.equal(found, ensemble_features(clean, lambda noisy: noisy * noisy, **options, draws_per_pass=1))
 

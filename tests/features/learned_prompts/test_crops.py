@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from propagate.features.learned_prompts.crops import Crop, corners, random_crop, resized, whole
+from propagate.features.learned_prompts.targets import Crop, corners, random_crop, resized, whole
 
 sides = st.integers(1, 200)
 portions = st.floats(0.01, 1)

@@ -7,11 +7,10 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from propagate.errors import UsageError
-from propagate.features.learned_prompts.crops import whole
 from propagate.features.learned_prompts.cross_attention import AttentionRecorder
 from propagate.features.learned_prompts.learning import View, attention_loss
 from propagate.features.learned_prompts.prompt_attention import PUBLISHED_LAYERS
-from propagate.features.learned_prompts.targets import PointTarget
+from propagate.features.learned_prompts.targets import PointTarget, whole
 from tests.features.learned_prompts.tiny_attention import SIZE, picture, tiny_attention
 
 
@@ -62,7 +61,7 @@ def test_an_attention_gives_what_it_gives_without_recording(network):
     states = torch.randn((2, 24, module.to_q.in_features), generator=generator)
     prompts = torch.randn((2, 77, network.width), generator=generator)
     recorder = AttentionRecorder()
-    recorder.wanted = True
+    recorder.is_recording = True
     found = recorder(module, states, prompts)
     torch.testing.assert_close(found, AttnProcessor()(module, states, prompts))
     # all heads' shares of all vectors sum to 1; of those the second half of the heads and one vector are given
@@ -96,7 +95,7 @@ def test_checkpointing_changes_neither_loss_nor_gradient_and_keeps_nothing():
     [
         ([[1, 3]], r"up block 1 has no cross-attention in layer 3. It has layers 0 to 2"),
         ([[0, 0]], r"up block 0 has no cross-attention in layer 0. It has none"),
-        ([[9, 0]], r"there is no such up block"),
+        ([[9, 0]], r"there is no such block"),
     ],
 )
 def test_layers_that_are_not_there(layers, message):

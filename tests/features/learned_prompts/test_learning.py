@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from propagate.errors import UsageError
-from propagate.features.learned_prompts.crops import whole
 from propagate.features.learned_prompts.learning import View, attention_loss, is_flat, learn_embedding, random_views
-from propagate.features.learned_prompts.targets import PointTarget
+from propagate.features.learned_prompts.targets import PointTarget, whole
 from tests.features.learned_prompts.tiny_attention import SIZE, picture, tiny_attention
 
 TARGET = PointTarget((31.5, 31.5), 10.0)

@@ -162,7 +162,7 @@ def test_options_that_do_not_fit(options, message):
 
 def test_learning_is_refused_where_it_does_not_fit_the_memory(untaught):
     settings = load_settings("prompt_attention", ["video.short_side=64"])
-    step = partial(untaught.rehearse, working_size(SIZE, multiple=untaught.multiple, **settings.video.sizing))
+    step = partial(untaught.dry_run_step, working_size(SIZE, multiple=untaught.multiple, **settings.video.sizing))
     with pytest.raises(OutOfMemoryError, match="learning the first frame's label takes about") as caught:
         check_learning(step, SIZE, 2**28)
     assert "short_side" in caught.value.remedy
@@ -172,7 +172,7 @@ def test_a_step_of_learning_fits_where_the_limit_leaves_room():
     settings = load_settings("prompt_attention", ["video.short_side=64"])
     short = tiny_attention(steps=1)
     size = working_size(SIZE, multiple=short.multiple, **settings.video.sizing)
-    check_learning(partial(short.rehearse, size), SIZE, 2 * 2**30)
+    check_learning(partial(short.dry_run_step, size), SIZE, 2 * 2**30)
     # the estimate left nothing behind: what is learned afterwards is what is learned without it
     found, expected = (
         extractor.for_label(picture(), square_mask(), SIZE).prompts.embeddings["3"]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from propagate.features.learned_prompts.crops import Crop, whole
+from propagate.features.learned_prompts.learning import FrameView, frame_views, one_map, pooled, read_attention
 from propagate.features.learned_prompts.prompt_attention import PUBLISHED_LAYERS
-from propagate.features.learned_prompts.reading import Look, looks_at, one_map, pooled, read_attention
+from propagate.features.learned_prompts.targets import Crop, whole
 from tests.features.learned_prompts.tiny_attention import SIZE, picture, tiny_attention
 
 LATENTS = (4, 8, 12)
@@ -20,39 +20,39 @@ def embeddings(network, count: int) -> torch.Tensor:
     return torch.randn((count, 77, network.width), generator=torch.Generator().manual_seed(0))
 
 
-def read(network, looks, count: int = 3, **options):
+def read(network, views, count: int = 3, **options):
     with torch.no_grad():
-        return read_attention(network, picture()[None], embeddings(network, count), looks, timestep=40, **options)
+        return read_attention(network, picture()[None], embeddings(network, count), views, timestep=40, **options)
 
 
-def looks(count: int, seed: int = 0) -> list[Look]:
-    return looks_at(SIZE, LATENTS, count=count, portion=0.75, seed=seed)
+def views(count: int, seed: int = 0) -> list[FrameView]:
+    return frame_views(SIZE, LATENTS, count=count, portion=0.75, seed=seed)
 
 
 @pytest.mark.parametrize("count", [1, 6])
 def test_a_prompts_attention_does_not_depend_on_the_others(network, count):
-    together = read(network, looks(count), prompts_per_pass=3)
+    together = read(network, views(count), prompts_per_pass=3)
     assert together.shape == (3, 4, *SIZE)
-    torch.testing.assert_close(read(network, looks(count), prompts_per_pass=2), together, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(read(network, looks(count), 1), together[:1], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(read(network, views(count), prompts_per_pass=2), together, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(read(network, views(count), 1), together[:1], rtol=1e-3, atol=1e-6)
 
 
 def test_looks_are_the_seeds():
-    assert [look.crop for look in looks(1)] == [whole(SIZE)]
-    first, again, other = looks(5), looks(5), looks(5, seed=1)
+    assert [view.crop for view in views(1)] == [whole(SIZE)]
+    first, again, other = views(5), views(5), views(5, seed=1)
     assert all(torch.equal(a.noise, b.noise) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0].noise, other[0].noise)
-    assert [look.crop for look in first[:4]] == [
+    assert [view.crop for view in first[:4]] == [
         Crop(top, 48, left, 72) for top, left in ((0, 0), (16, 0), (0, 24), (16, 24))
     ]
     assert first[4].crop((90.0, 60.0)) == again[4].crop((90.0, 60.0))
 
 
 def test_the_mean_is_over_the_looks_that_see_a_pixel(network):
-    noise = looks(1)[0].noise
+    noise = views(1)[0].noise
     left, right = Crop(0, 64, 0, 64), Crop(0, 64, 32, 64)
     one, two, both = (
-        read(network, [Look(crop, noise) for crop in crops], 1) for crops in ([left], [right], [left, right])
+        read(network, [FrameView(crop, noise) for crop in crops], 1) for crops in ([left], [right], [left, right])
     )
     assert one[..., 64:].max() == 0
     torch.testing.assert_close(both[..., :32], one[..., :32])
@@ -61,14 +61,14 @@ def test_the_mean_is_over_the_looks_that_see_a_pixel(network):
 
 
 def test_later_looks_are_at_the_peak_of_those_before(network):
-    noise, asked = looks(1)[0].noise, []
+    noise, asked = views(1)[0].noise, []
 
     def crop_around(point):
         asked.append(point)
         return whole(SIZE)
 
-    first = read(network, [Look(whole(SIZE), noise)], 2)
-    read(network, [Look(whole(SIZE), noise), Look(crop_around, noise)], 2)
+    first = read(network, [FrameView(whole(SIZE), noise)], 2)
+    read(network, [FrameView(whole(SIZE), noise), FrameView(crop_around, noise)], 2)
     places = [divmod(int(place), SIZE[1]) for place in first.mean(1).flatten(1).argmax(1)]
     assert asked == [(x + 0.5, y + 0.5) for y, x in places]
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from propagate.errors import InputError
-from propagate.features.learned_prompts.crops import Crop, whole
-from propagate.features.learned_prompts.targets import MaskTarget, PointTarget, label_names, targets_of
+from propagate.features.learned_prompts.targets import Crop, MaskTarget, PointTarget, label_names, targets_of, whole
 from propagate.types import Keypoints, Mask
 
 FRAME, SIZE = (60, 100), (48, 80)

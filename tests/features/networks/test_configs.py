@@ -7,8 +7,15 @@ import torch
 from diffusers import UNet2DModel
 
 from propagate.errors import UsageError, WeightsError
-from propagate.features.networks.configs import AdmConfig, ScheduleConfig, UNetConfig, building, checked_config
-from propagate.features.networks.transformer_configs import ClipTextConfig, VitConfig
+from propagate.features.networks.configs import (
+    AdmConfig,
+    ClipTextConfig,
+    ScheduleConfig,
+    UNetConfig,
+    VitConfig,
+    building,
+    checked_config,
+)
 from propagate.features.stable_diffusion.single_file import read_schedule
 
 ADM = {

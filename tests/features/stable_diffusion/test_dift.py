@@ -174,9 +174,9 @@ def test_half_precision_stays_close(dtype):
 def test_an_unknown_block_lists_the_blocks():
     with pytest.raises(UsageError) as error:
         build(up_ft_index=4)
-    assert error.value.message == "features.up_ft_index = 4: there is no such up block."
+    assert error.value.message == "features.up_ft_index = 4: there is no such block."
     assert error.value.remedy == (
-        "There are 0: stride 32, 48 channels; 1: stride 16, 48 channels; 2: stride 8, 32 channels; "
+        "Blocks: 0: stride 32, 48 channels; 1: stride 16, 48 channels; 2: stride 8, 32 channels; "
         "3: stride 8, 16 channels."
     )
 

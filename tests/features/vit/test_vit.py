@@ -225,7 +225,7 @@ def test_clip_with_its_text_tower(tmp_path):
     [
         ("dino", {"layer": 3}, r"features\.layer = 3: the model has 3 blocks\. Choose 0 to 2, or -1 for the last"),
         ("dino", {"layer": -4}, r"features\.layer = -4"),
-        ("dino", {"multiple": 12}, r"features\.multiple = 12: .* patches of 8 pixels\. Choose a multiple of 8"),
+        ("dino", {"multiple": 12}, r"features\.multiple = 12: .* takes multiples of 8 pixels\. Choose a multiple of 8"),
         ("dino", {"variant": "vits9"}, r"features\.variant = vits9: there is no such model\. Did you mean vits"),
         ("dino", {"facet": "key", "norm": True}, r"features\.norm = true: a key is never normed"),
         ("dino", {"facet": "keys"}, r"features\.facet = 'keys'"),
@@ -338,7 +338,7 @@ def test_without_weights_and_offline_it_says_where_they_are(name, monkeypatch, t
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(WeightsError, match=r"is not on this machine, and downloads are switched off") as error:
+    with pytest.raises(WeightsError, match=r"is not on this machine, and downloads are off") as error:
         build_extractor(name, device="cpu")
     licence = "licence has to be accepted first, on the hub's page of the repository facebook/dinov3-vitb16-pretrain"
     assert (licence in error.value.remedy) == (name == "dinov3")

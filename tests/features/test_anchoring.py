@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from propagate.features.pca import PrincipalComponents, fit_principal_components
+from propagate.features.anchoring import PrincipalComponents, fit_principal_components
 
 
 def maps(seed: int, *shape: int) -> torch.Tensor:

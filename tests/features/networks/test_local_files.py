@@ -6,8 +6,8 @@ import os
 import pytest
 
 from propagate.errors import WeightsError
-from propagate.features.networks import digests as weight_digests
-from propagate.features.networks.digests import file_digest, fingerprint
+from propagate.features.networks import local_files as weight_digests
+from propagate.features.networks.local_files import file_digest, fingerprint
 
 
 @pytest.fixture(autouse=True)
