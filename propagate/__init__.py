@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from propagate.formats import read_keypoints, read_mask, write_keypoints, write_mask
     from propagate.pipeline import track
     from propagate.propagation.propagator import LabelPropagator
-    from propagate.references.labels import Reference, label_from_references
+    from propagate.references.label_from_references import Reference, label_from_references
     from propagate.settings import Settings, load_settings
     from propagate.types import Frame, FrameInfo, Keypoints, Mask, Prediction
     from propagate.video import open_video
@@ -31,7 +31,7 @@ _HOMES = {
     "propagate.formats": ["read_keypoints", "read_mask", "write_keypoints", "write_mask"],
     "propagate.pipeline": ["track"],
     "propagate.propagation.propagator": ["LabelPropagator"],
-    "propagate.references.labels": ["Reference", "label_from_references"],
+    "propagate.references.label_from_references": ["Reference", "label_from_references"],
     "propagate.settings": ["Settings", "load_settings"],
     "propagate.types": ["Frame", "FrameInfo", "Keypoints", "Mask", "Prediction"],
     "propagate.video": ["open_video"],

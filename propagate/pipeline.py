@@ -27,9 +27,9 @@ from propagate.features.learned_prompts.label_reader import LabelReader, OnStep
 from propagate.features.passes import Passes, check_finite, largest_pass
 from propagate.geometry import resize_frame, to_tensor, working_size
 from propagate.labels import LabelCodec, codec_for, label_channels
-from propagate.planning.budget import MemoryPlan, check_learning, plan_memory
 from propagate.planning.estimate import BATCHES_AHEAD, LABELS_AHEAD
 from propagate.planning.fitting import check_fit
+from propagate.planning.plan import MemoryPlan, check_learning, plan_memory
 from propagate.propagation.propagator import LabelPropagator
 from propagate.propagation.window import grid_of
 from propagate.settings import DEFAULT_PRESET, Settings, load_settings

@@ -19,4 +19,4 @@ install_import_hook("propagate", f"{tests.typechecker.__name__}.check")
 def program_of_a_usual_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimates of memory must not depend on what tests before have loaded; tests/app/test_max_memory.py measures."""
     for known in ("resident_bytes", "peak_bytes"):
-        monkeypatch.setattr(f"propagate.planning.budget.{known}", lambda: 450 * 2**20)
+        monkeypatch.setattr(f"propagate.planning.plan.{known}", lambda: 450 * 2**20)

@@ -22,8 +22,8 @@ from propagate.features.rgb import ColorPatches
 from propagate.geometry import to_tensor
 from propagate.labels import MaskCodec, codec_for
 from propagate.pipeline import track
-from propagate.planning.budget import plan_memory
 from propagate.planning.estimate import BATCHES_AHEAD, LABELS_AHEAD
+from propagate.planning.plan import plan_memory
 from propagate.propagation.propagator import LabelPropagator
 from propagate.settings import KeypointLabelSettings, LabelSettings, Settings, load_settings
 from propagate.types import Frame, Keypoints, Mask

@@ -100,7 +100,7 @@ def _media() -> Iterator[Check]:
 def _extractors(import_others: bool) -> Iterator[Check]:
     from propagate.errors import UsageError
     from propagate.features import EXTRACTORS, extractor_options
-    from propagate.features.installed import installed_extractors, provider
+    from propagate.features.plugins import installed_extractors, provider
     from propagate.settings import preset_names
 
     yield Check("presets", ", ".join(preset_names()))
@@ -132,7 +132,7 @@ def _preset(settings: "Settings") -> Iterator[Check]:
 def _memory(extractor: "FeatureExtractor", settings: "Settings") -> Check:
     """Estimate the memory of a DAVIS clip with one object."""
     from propagate.errors import PropagateError
-    from propagate.planning.budget import plan_memory
+    from propagate.planning.plan import plan_memory
 
     try:
         plan = plan_memory(extractor, _FRAME_SIZE, settings)

@@ -14,4 +14,8 @@ from propagate.benchmarks import badja, davis, jhmdb
 if TYPE_CHECKING:
     from propagate.benchmarks.benchmark import Benchmark
 
-DATA_SETS: dict[str, Callable[..., Benchmark]] = {"davis": davis.load, "jhmdb": jhmdb.load, "badja": badja.load}
+DATA_SETS: dict[str, Callable[..., Benchmark]] = {
+    "davis": davis.load,
+    "jhmdb": jhmdb.load,
+    "badja": badja.load,
+}

@@ -24,7 +24,7 @@ from propagate.errors import PropagateError
 from propagate.features import EXTRACTORS, FeatureExtractor
 from propagate.features.anchoring import AnchoredExtractor
 from propagate.features.extractor import EnsembleExtractor, FinerExtractor, SideBySideExtractor
-from propagate.features.installed import package_digest
+from propagate.features.plugins import package_digest
 from propagate.files.atomic import atomic_path
 from propagate.files.documents import read_json
 from propagate.formats import settings_hash

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationErr
 
 from propagate.errors import UsageError
 from propagate.features.extractor import FeatureExtractor
-from propagate.features.installed import check_contract, installed_extractors, load_builder, provider
 from propagate.features.networks.local_files import expanded
+from propagate.features.plugins import check_contract, installed_extractors, load_builder, provider
 from propagate.settings import nearest
 from propagate.settings.checks import reject_bool_as_number, reject_infinite
 from propagate.weights.locating import Wanted

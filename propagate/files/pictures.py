@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from propagate.errors import InputError, PropagateWarning
 from propagate.files.documents import check_regular_file
 from propagate.files.picture_containers import avif_bits, is_turned_late, lossy_compression
-from propagate.files.whole_pictures import load_whole
+from propagate.files.truncated_pictures import load_whole
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF")
 MAX_PIXELS = 2**26  # 8192 x 8192, twice 8K video

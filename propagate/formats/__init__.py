@@ -1,8 +1,8 @@
 """Read and write masks, keypoints, overlay pictures and videos, and the record of a run, without torch."""
 
-from propagate.formats.keypoints.files import KeypointsFile, read_keypoints, read_keypoints_file
-from propagate.formats.keypoints.writer import KeypointsFormat, KeypointsWriter, write_keypoints
-from propagate.formats.masks.files import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
+from propagate.formats.keypoints.reading import KeypointsFile, read_keypoints, read_keypoints_file
+from propagate.formats.keypoints.writing import KeypointsFormat, KeypointsWriter, write_keypoints
+from propagate.formats.masks.reading import MaskFile, read_indexed_png, read_mask, read_mask_file, write_mask
 from propagate.formats.output.folder import held_output, prepare_output
 from propagate.formats.output.run_record import settings_hash, write_run_record
 from propagate.formats.overlay import draw_keypoints, draw_mask

@@ -20,7 +20,7 @@ from propagate.features.passes import Passes, PassSize
 from propagate.features.rgb import ColorPatches
 from propagate.files.checked_tensors import read_tensor, write_tensor
 from propagate.pipeline import track
-from propagate.planning.budget import plan_memory
+from propagate.planning.plan import plan_memory
 from propagate.settings import load_with_origins
 from propagate.types import Mask
 

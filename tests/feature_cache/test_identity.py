@@ -9,7 +9,7 @@ import torch
 from propagate.errors import WeightsError
 from propagate.feature_cache import identity as module
 from propagate.feature_cache.identity import Description, extractor_identity, read_description, write_description
-from propagate.features import installed
+from propagate.features import plugins as installed
 from propagate.settings import load_with_origins
 
 KNOWN = Description(

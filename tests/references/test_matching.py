@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from propagate.references.match_pictures import draw_heat, draw_lines, draw_wheel
+from propagate.references.match_drawings import draw_heat, draw_lines, draw_wheel
 from propagate.references.matching import at_points, match_cells, match_points, mutual_neighbors, similarity_maps
 
 

@@ -8,11 +8,11 @@ import propagate
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features import build_extractor
 from propagate.features.rgb import ColorPatches
-from propagate.planning.budget import MemoryPlan, plan_memory
+from propagate.planning.plan import MemoryPlan, plan_memory
 from propagate.propagation.torch.transfer import default_tile_scores
-from propagate.references import labels as reference_labels
+from propagate.references import label_from_references as reference_labels
 from propagate.references.crop import SHARES, pieces
-from propagate.references.labels import Reference, label_from_references
+from propagate.references.label_from_references import Reference, label_from_references
 from propagate.references.search import label_frame
 from propagate.settings import load_settings
 from propagate.types import VOID, Frame, Keypoints, Mask

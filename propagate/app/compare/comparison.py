@@ -19,8 +19,8 @@ from propagate.app.terminal.console import Terminal, own_warnings
 from propagate.app.terminal.interrupt import Interrupted
 from propagate.app.terminal.progress import progress
 from propagate.benchmarks.running.clip_folder import clip_folder, remove_unfinished
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import Method, fetch_weights, load_methods
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.resources import peak_device_memory, peak_memory, reset_peak_memory
 from propagate.errors import SOME_FAILED, InputError, PropagateError, UsageError
 from propagate.formats import prepare_output, write_run_record

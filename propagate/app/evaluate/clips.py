@@ -17,8 +17,8 @@ from propagate.app.terminal.progress import Advance, progress
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.report.summary import SUMMARY, MethodResult, write_summary, write_tables
 from propagate.benchmarks.running.evaluation import plan
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import Method, fetch_weights
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.records import RECORD
 from propagate.benchmarks.running.resources import threads_per_job
 from propagate.benchmarks.running.runner import Outcome, Task

@@ -16,8 +16,8 @@ from propagate.app.terminal.console import Terminal
 from propagate.benchmarks.benchmark import Benchmark
 from propagate.benchmarks.report.summary import SUMMARY, MethodResult, memory_note, scored_share
 from propagate.benchmarks.running.evaluation import score, score_existing
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import fetch_weights, load_methods
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.runner import run
 from propagate.errors import SOME_FAILED, UsageError
 from propagate.files.names import real_path

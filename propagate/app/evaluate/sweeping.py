@@ -18,8 +18,8 @@ from propagate.benchmarks.report.plots import save_png
 from propagate.benchmarks.report.summary import MethodResult, unscored_clips, write_tables
 from propagate.benchmarks.running import sweep as grids
 from propagate.benchmarks.running.evaluation import score
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import fetch_weights, with_cache
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.sweep import Grid
 from propagate.errors import SOME_FAILED
 from propagate.settings import DEFAULT_PRESET

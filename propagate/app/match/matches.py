@@ -30,8 +30,8 @@ from propagate.geometry import grid_size, grid_to_pixels, pixels_to_grid, resize
 from propagate.planning.fitting import check_fit
 from propagate.provenance import versions
 from propagate.references.crop import padded
-from propagate.references.labels import LOW_COSINE, LOW_SHARE
-from propagate.references.match_pictures import draw_heat, draw_lines, draw_wheel
+from propagate.references.label_from_references import LOW_COSINE, LOW_SHARE
+from propagate.references.match_drawings import draw_heat, draw_lines, draw_wheel
 from propagate.references.matching import TOLERANCE, match_cells, match_points, similarity_maps
 from propagate.settings import ResolvedSettings, Settings
 from propagate.types import Keypoints

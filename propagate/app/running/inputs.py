@@ -15,7 +15,7 @@ from propagate.app.terminal.console import Terminal
 from propagate.errors import InputError, UsageError
 from propagate.features import FeatureExtractor
 from propagate.formats import read_keypoints_file, read_mask_file
-from propagate.references.labels import FoundLabel, Reference, label_from_references
+from propagate.references.label_from_references import FoundLabel, Reference, label_from_references
 from propagate.settings import Settings
 from propagate.types import Label, Mask
 from propagate.video import VideoReader, open_video

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from propagate.features.installed import providers
+from propagate.features.plugins import providers
 from propagate.formats import settings_hash
 from propagate.provenance import all_settings, fetched_weights, local_weights
 from propagate.settings import ResolvedSettings

@@ -27,9 +27,9 @@ from propagate.formats import write_run_record
 from propagate.formats.output.folder import MASKS, SOFT
 from propagate.labels import label_channels
 from propagate.pipeline import for_label, track, with_frames
-from propagate.planning.budget import MemoryPlan, plan_memory
 from propagate.planning.estimate import PREDICTIONS_AHEAD
 from propagate.planning.fitting import check_fit
+from propagate.planning.plan import MemoryPlan, plan_memory
 from propagate.provenance import versions
 from propagate.settings import ResolvedSettings, Settings
 from propagate.stages import ahead

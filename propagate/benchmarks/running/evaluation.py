@@ -9,8 +9,8 @@ from pathlib import Path
 from propagate.benchmarks.benchmark import Benchmark, Scores
 from propagate.benchmarks.report.summary import MethodResult
 from propagate.benchmarks.running.clip_folder import differences, is_complete
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import Method
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.records import ClipRecord, read_record
 from propagate.benchmarks.running.runner import Outcome, Task
 from propagate.errors import InputError, UsageError

@@ -21,7 +21,7 @@ from propagate.features.device import compile_blocks, resolve_device
 from propagate.features.diffusion.core import run_until
 from propagate.features.extractor import Features, Images, Indices, check_sides
 from propagate.features.options import AutoDtype, Count, Multiple, Weights, working_multiple
-from propagate.features.vit.files import build_network, open_vit
+from propagate.features.vit.loading import build_network, open_vit
 from propagate.features.vit.positions import PositionRule, RotaryPositions, interpolate_positions
 from propagate.settings import nearest
 from propagate.weights.locating import Wanted, located

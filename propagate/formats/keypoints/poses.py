@@ -15,7 +15,7 @@ from propagate.errors import InputError
 from propagate.types import Keypoints, Prediction
 
 _FAR = 1e6  # pixels; no picture is wider
-FORMATS = "The formats are described in propagate/formats/keypoints/files.py."
+FORMATS = "The formats are described in propagate/formats/keypoints/reading.py."
 
 Points = Mapping[str, tuple[float, float, float] | None]  # rounded x, y, confidence by joint; None: absent
 

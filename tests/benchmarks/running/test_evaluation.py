@@ -12,8 +12,8 @@ import torch
 from propagate.benchmarks.benchmark import Scores, Table
 from propagate.benchmarks.report.summary import MethodResult, write_summary, write_tables
 from propagate.benchmarks.running.evaluation import plan, score, score_existing
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import Method, load_methods
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.records import MANIFEST
 from propagate.benchmarks.running.runner import run
 from propagate.errors import InputError, UsageError

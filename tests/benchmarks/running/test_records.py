@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from propagate.benchmarks.running.clip_folder import Run, clip_folder, write_record
+from propagate.benchmarks.running.evaluation_folder import Output
 from propagate.benchmarks.running.methods import load_method
-from propagate.benchmarks.running.output import Output
 from propagate.benchmarks.running.records import (
     MANIFEST,
     RECORD,

@@ -9,7 +9,7 @@ import torch
 from propagate.errors import InputError, OutOfMemoryError, UsageError
 from propagate.features.learned_prompts.label_reader import LabelReader
 from propagate.geometry import working_size
-from propagate.planning.budget import check_learning
+from propagate.planning.plan import check_learning
 from propagate.settings import load_settings
 from propagate.types import Keypoints, Mask
 from tests.features.learned_prompts.tiny_attention import SD_TINY, SIZE, middle, picture, square_mask, tiny_attention

@@ -16,7 +16,7 @@ from propagate.errors import InputError
 from propagate.files.atomic import atomic_path
 from propagate.files.pictures import inspect_picture, load_picture
 from propagate.formats.masks.colors import stored_numbers
-from propagate.formats.masks.pictures import MaskPicture
+from propagate.formats.masks.interpretation import MaskPicture
 from propagate.formats.palette import DAVIS_PALETTE
 from propagate.types import Mask, MaskLike
 

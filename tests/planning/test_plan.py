@@ -17,9 +17,9 @@ from propagate.errors import OutOfMemoryError, UsageError
 from propagate.features import build_extractor
 from propagate.features.passes import PassSize
 from propagate.formats import VideoWriter, write_mask
-from propagate.planning.budget import plan_memory
 from propagate.planning.dry_run import dry_run
 from propagate.planning.estimate import BATCHES_AHEAD, MIB, Load
+from propagate.planning.plan import plan_memory
 from propagate.propagation.affinity import propagate_labels
 from propagate.propagation.memory import MemoryBank
 from propagate.propagation.propagator import LabelPropagator

@@ -20,8 +20,8 @@ from propagate.features.passes import Passes, check_finite
 from propagate.geometry import pixels_to_grid, resize_frame, to_tensor, working_size
 from propagate.labels import KeypointCodec, LabelCodec, codec_for, label_channels
 from propagate.labels.masks import objects_of
-from propagate.planning.budget import MemoryPlan, plan_memory
 from propagate.planning.fitting import check_fit
+from propagate.planning.plan import MemoryPlan, plan_memory
 from propagate.propagation.window import grid_of
 from propagate.references.crop import Piece, pieces
 from propagate.references.search import TOP_K, FoundLabels, label_frame
