@@ -72,11 +72,11 @@ class HeadTrainer:
         self.recipe, self.device, self.seed, self.step = recipe, device, seed, 0
         self._block = max(int(name.split(".")[1]) for name in layers)
         self._dtype = resolve_dtype("auto", device)
-        self._networks = [CompactNetwork(unet, timestep, self._block) for timestep in timesteps]
-        for network in self._networks:
+        self.networks = [CompactNetwork(unet, timestep, self._block) for timestep in timesteps]
+        for network in self.networks:
             network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._kept = linear_alphas_cumprod()[list(timesteps)].to(device)
-        channels = self._networks[0].layers
+        channels = self.networks[0].layers
         config = HeadConfig(
             layers={name: channels[name] for name in layers},
             timesteps=tuple(timesteps),
@@ -107,7 +107,7 @@ class HeadTrainer:
         grid = (clean.shape[-2] * SPACE_TO_DEPTH // STRIDE, clean.shape[-1] * SPACE_TO_DEPTH // STRIDE)
         noise = noise_like(clean, generator)
         shares = []
-        for step, network in enumerate(self._networks):
+        for step, network in enumerate(self.networks):
             noisy = noised(clean, noise, self._kept[step].expand(len(clean))).to(self._dtype)
             with torch.no_grad():
                 outputs = network(noisy, tuple(self.head.config.layers), averaged=self._block >= 2)

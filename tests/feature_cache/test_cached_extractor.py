@@ -192,7 +192,7 @@ def test_passes_decide_how_many_draws_go_through_together(tmp_path):
     extractor = cached(tmp_path, *options, preset="compact")
     seen = []
     network = extractor.network
-    network._networks[0].start.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    network.networks[0].start.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     Passes(extractor, PassSize(1, 2))(pictures(1), [0])
     assert seen == [2, 2]
     assert cached(tmp_path, *options, preset="compact").draws_per_pass == 4

@@ -73,7 +73,7 @@ def test_the_features_of_compact_are_the_mean_of_its_finer_map(block):
 def test_compact_computes_its_finer_map_only_where_it_is_asked_for():
     extractor, images = build_extractor("compact", device="cpu"), pictures(1, 32, 64)
     calls = []
-    extractor._networks[0].whole.register_forward_hook(lambda *_: calls.append("upsampler"))
+    extractor.networks[0].whole.register_forward_hook(lambda *_: calls.append("upsampler"))
     extractor(images)
     assert calls == []
     extractor.with_finer(images)

@@ -62,7 +62,7 @@ def test_features(weights, image, prompt, timestep, block):
 def test_all_of_the_decoder(weights, image):
     """The keys that are no up block's output: the same pass, looked at inside."""
     extractor = build_extractor("cleandift", weights=str(weights), base=str(PIPELINE), up_ft_index=3, device="cpu")
-    unet = extractor._model._unet
+    unet = extractor.model.unet
     places = {"mid": unet.mid_block, "us1": unet.up_blocks[0].resnets[0], "us2": unet.up_blocks[0].resnets[1]}
     for key, block, place in [(4, 1, 0), (5, 1, 1), (7, 2, 0), (8, 2, 1), (10, 3, 0)]:
         places[f"us{key}"] = unet.up_blocks[block].attentions[place]

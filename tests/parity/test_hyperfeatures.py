@@ -40,7 +40,7 @@ def from_stored_latents(aggregator: Path, **options):
     """An extractor that starts from the latents that the reference sampled."""
     extractor = build_extractor("hyperfeatures", aggregator=aggregator, weights=PIPELINE, device="cpu", **options)
     latents = arrays("extractor")["latents_scaled"]
-    extractor._model.latents = lambda images: latents.expand(len(images), -1, -1, -1)
+    extractor.model.latents = lambda images: latents.expand(len(images), -1, -1, -1)
     return extractor
 
 
@@ -52,7 +52,7 @@ def collected_maps(extractor) -> torch.Tensor:
         maps[step, layer] = features
         return torch.zeros(())
 
-    extractor._aggregator.network.share = share
+    extractor.aggregator.network.share = share
     extractor(IMAGES)
     steps, layers = (1 + max(place) for place in zip(*maps, strict=True))
     return torch.cat([torch.cat([maps[step, layer] for layer in range(layers)], 1) for step in range(steps)])
@@ -60,7 +60,7 @@ def collected_maps(extractor) -> torch.Tensor:
 
 def fed_timesteps(extractor) -> list[float]:
     fed: list[float] = []
-    extractor._model._unet.time_proj.register_forward_pre_hook(lambda _module, inputs: fed.extend(inputs[0].tolist()))
+    extractor.model.unet.time_proj.register_forward_pre_hook(lambda _module, inputs: fed.extend(inputs[0].tolist()))
     return fed
 
 
@@ -82,7 +82,7 @@ def test_aggregation():
 def test_inversion_features():
     golden = arrays("extractor")
     extractor = from_stored_latents(FOLDER / "aggregation_network_sd_tiny.pt", noising="inversion")
-    assert extractor._aggregator.channels == tuple(golden["channels"].tolist())
+    assert extractor.aggregator.channels == tuple(golden["channels"].tolist())
     fed = fed_timesteps(extractor)
     found = collected_maps(extractor)
     assert fed == golden["inversion10_timesteps_fed"].tolist()
@@ -113,4 +113,4 @@ def test_one_step_features(tmp_path, noising):
 def test_the_prompt_is_the_references():
     golden = arrays("extractor")["prompt_embeds"]
     extractor = from_stored_latents(FOLDER / "aggregation_network_sd_tiny.pt")
-    assert distance(extractor._model._condition, golden) < 1e-4
+    assert distance(extractor.model.condition, golden) < 1e-4

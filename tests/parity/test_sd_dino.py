@@ -54,8 +54,8 @@ def test_noisy_latents():
     extractor = layers_extractor()
     latents = torch.from_numpy(np.load(DATA / "sd_tiny_0" / "features.npz")["A_latents"])
     fed = []
-    extractor._model.latents = lambda _images: latents
-    extractor._model._unet.conv_in.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0]))
+    extractor.model.latents = lambda _images: latents
+    extractor.model.unet.conv_in.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0]))
     extractor.layers(torch.zeros(1, 3, 128, 192))
     assert distance(fed[0], golden()["A_noisy_t100"]) < 1e-5
 

@@ -11,7 +11,7 @@ def test_the_model_is_trained_on_what_it_is_used_on():
     """Pixels are rearranged and noised as by the extractor."""
     pixels = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     extractor, seen = CompactDiffusion(device="cpu", dtype="float32"), list[torch.Tensor]()
-    extractor._networks[0].start.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    extractor.networks[0].start.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     for picture in pixels:  # one after the other: pictures of a batch are side by side in threads, in any order
         extractor(picture[None].float() / 255)
     clean = rearranged(pixels)

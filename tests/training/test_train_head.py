@@ -64,11 +64,11 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(model, options, tmp_path
 def test_the_head_alone_is_trained_and_all_of_it(model):
     run = trainer(model)
     head = {name: value.clone() for name, value in run.head.state_dict().items()}
-    networks = [{name: value.clone() for name, value in network.state_dict().items()} for network in run._networks]
+    networks = [{name: value.clone() for name, value in network.state_dict().items()} for network in run.networks]
     run.train_step(next(scenes()))
     for name, value in run.head.state_dict().items():
         assert not torch.equal(value, head[name]), name
-    for network, before in zip(run._networks, networks, strict=True):
+    for network, before in zip(run.networks, networks, strict=True):
         for name, value in network.state_dict().items():
             assert torch.equal(value, before[name]), name
 

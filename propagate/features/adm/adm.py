@@ -67,19 +67,19 @@ class AdmDiffusion(WithFiner):
         self.timestep = timestep
         self.noise = Noise(ensemble_size, seed, noise)
         self.draws_per_pass = draws_at_once(draws_per_pass, ensemble_size, self.device)
-        self._unet, tensors = open_checkpoint(located(*self.wanted_weights(weights=weights)), head_channels)
-        blocks = output_blocks(self._unet)
+        self.unet, tensors = open_checkpoint(located(*self.wanted_weights(weights=weights)), head_channels)
+        blocks = output_blocks(self.unet)
         finer = check_blocks(blocks, up_ft_index, finer_ft_index)
         self.stride, self.channels = blocks[up_ft_index]
-        self.multiple = 2 ** (len(self._unet.config.block_out_channels) - 1)
+        self.multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.finer_stride: int | None = finer.stride if finer else None
         self.finer_channels = (finer or blocks[up_ft_index]).channels
         last = up_ft_index if finer_ft_index is None else finer_ft_index
-        self._finer_tap = cut_after(self._unet, last)
-        self._tap = output_module(self._unet, up_ft_index)
-        assign(self._unet, tensors, self.dtype, self.device)
+        self._finer_tap = cut_after(self.unet, last)
+        self._tap = output_module(self.unet, up_ft_index)
+        assign(self.unet, tensors, self.dtype, self.device)
         if compile:
-            compile_blocks(self._unet, self._tap, self._finer_tap)
+            compile_blocks(self.unet, self._tap, self._finer_tap)
         self._alpha_bar = float(linear_alphas_cumprod()[timestep])
 
     def _features(self, images: Images, indices: Indices, *, finer: bool) -> Features:
@@ -87,7 +87,7 @@ class AdmDiffusion(WithFiner):
 
         def activation(noisy: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d y x"]:
             pixels = noisy.to(self.dtype)
-            return tap_outputs(self._tap, self._finer_tap if finer else None, lambda: self._unet(pixels, self.timestep))
+            return tap_outputs(self._tap, self._finer_tap if finer else None, lambda: self.unet(pixels, self.timestep))
 
         return ensemble_features(
             images.to(self.device) * 2 - 1,

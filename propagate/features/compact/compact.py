@@ -105,8 +105,8 @@ class CompactDiffusion(WithFiner):
         if self._head is not None:
             self.channels, timesteps = self._head.config.projection, self._head.config.timesteps
             self._head.to(self.device, self.dtype)
-        self._networks = [network if t == timestep else folded(unet, t, block) for t in timesteps]
-        for network in self._networks:
+        self.networks = [network if t == timestep else folded(unet, t, block) for t in timesteps]
+        for network in self.networks:
             network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             if compile:
                 compile_blocks(network)
@@ -143,13 +143,13 @@ class CompactDiffusion(WithFiner):
         """Return the features, or their share at one timestep of the head; with `finer` packed with the block's map."""
         noisy = noisy.to(self.dtype).contiguous(memory_format=torch.channels_last)
         block, layers = f"up_blocks.{self.block}", () if self._head is None else self._head.config.layers
-        outputs = self._networks[step](noisy, (*layers, block), averaged=self.block >= 2 and not finer)
+        outputs = self.networks[step](noisy, (*layers, block), averaged=self.block >= 2 and not finer)
         own: Tensor = outputs[block]
         if self._head is None:
             return pack(F.avg_pool2d(own.float(), 2), own.float()) if finer else own
         grid = (noisy.shape[-2] * SPACE_TO_DEPTH // STRIDE, noisy.shape[-1] * SPACE_TO_DEPTH // STRIDE)
         share = self._head.share(step, outputs, grid)
-        return pack(share, own.float() / len(self._networks)) if finer else share
+        return pack(share, own.float() / len(self.networks)) if finer else share
 
 
 def load_unet(folder: Path) -> UNet2DModel:

@@ -46,7 +46,7 @@ class AttentionNetwork:
         self._alphas_cumprod = files.alphas_cumprod.tolist()
         self.channels = int(files.unet.config["in_channels"])
         self.layers = sorted(layers)
-        self._model = LatentDiffusion(
+        self.model = LatentDiffusion(
             unet=files.unet,
             vae=files.vae,
             condition=torch.empty(1, 0, self.width),  # every pass has its own
@@ -54,18 +54,18 @@ class AttentionNetwork:
             dtype=dtype,
             device=device,
         )
-        self.factor = self._model.factor
-        self._transformers = [_transformer(self._model.decoder[block], block, layer) for block, layer in self.layers]
+        self.factor = self.model.factor
+        self._transformers = [_transformer(self.model.decoder[block], block, layer) for block, layer in self.layers]
         self._recorders = [AttentionRecorder() for _ in self.layers]
         for transformer, recorder in zip(self._transformers, self._recorders, strict=True):
             transformer.transformer_blocks[0].attn2.set_processor(recorder)
         if checkpointing:
-            self._model.checkpoint_gradients()
+            self.model.checkpoint_gradients()
 
     @torch.no_grad()
     def latents(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
         """Return clean, scaled latents of pictures in [0, 1]; both sides must be multiples of `factor`."""
-        latents: Tensor = self._model.latents(pictures)
+        latents: Tensor = self.model.latents(pictures)
         return latents
 
     def noised(
@@ -94,7 +94,7 @@ class AttentionNetwork:
 
         last = self._transformers[-1]
         with tapped(self._transformers[:-1], add_size):
-            output = run_until(last, lambda: self._model.output(noisy, timestep, embeddings))
+            output = run_until(last, lambda: self.model.output(noisy, timestep, embeddings))
         add_size(len(sizes), output)
         return [recorder.take(len(noisy), size).float() for recorder, size in zip(self._recorders, sizes, strict=True)]
 

@@ -80,8 +80,8 @@ class CleanDIFT(WithFiner, LatentExtractor):
         self._posterior_noise = Noise(seed=seed) if latents == "sample" else None
 
     def _features(self, images: Images, indices: Indices, *, finer: bool) -> Features:
-        latents = self._model.latents(images, self._posterior_noise, indices).flatten(0, -4)
-        return self._model.activation(latents, self.timestep, finer=finer).float()
+        latents = self.model.latents(images, self._posterior_noise, indices).flatten(0, -4)
+        return self.model.activation(latents, self.timestep, finer=finer).float()
 
 
 def _fine_tuned(path: Path) -> dict[str, Tensor]:

@@ -66,8 +66,8 @@ class StableDiffusion(WithFiner, LatentExtractor):
 
     def _features(self, images: Images, indices: Indices, *, finer: bool) -> Features:
         return ensemble_features(
-            self._model.latents(images, self.noise if self.latents == "sample" else None, indices),
-            partial(self._model.activation, timestep=self.timestep, finer=finer),
+            self.model.latents(images, self.noise if self.latents == "sample" else None, indices),
+            partial(self.model.activation, timestep=self.timestep, finer=finer),
             noise=self.noise,
             alpha_bar=self._alpha_bar,
             indices=indices,

@@ -76,10 +76,10 @@ class Hyperfeatures(LatentExtractor):
         self.device = resolve_device(device)
         model, own = self.wanted_weights(aggregator=aggregator, weights=weights, revision=revision)
         files = open_pipeline(located(model), config=config)
-        self._aggregator = load_aggregator(located(own))
+        self.aggregator = load_aggregator(located(own))
         self.noising = noising
-        count = self._aggregator.count
-        self._steps = [count - 1 - label for label in self._aggregator.labels]
+        count = self.aggregator.count
+        self._steps = [count - 1 - label for label in self.aggregator.labels]
         self._last_step, self._spacing = max(self._steps), len(files.alphas_cumprod) // count
         self._build(
             files,
@@ -89,18 +89,18 @@ class Hyperfeatures(LatentExtractor):
             multiple=multiple,
             dtype=dtype,
         )
-        self._taps = [resnet.conv2 for block in self._model.decoder for resnet in block.resnets]
+        self._taps = [resnet.conv2 for block in self.model.decoder for resnet in block.resnets]
         channels = tuple(int(tap.out_channels) for tap in self._taps)
-        _check_variant(self._aggregator, channels, files.unet.config.get("cross_attention_dim"))
-        self._aggregator.network.to(self.device)
-        self.stride, self.channels = self._model.factor, self._aggregator.projection
+        _check_variant(self.aggregator, channels, files.unet.config.get("cross_attention_dim"))
+        self.aggregator.network.to(self.device)
+        self.stride, self.channels = self.model.factor, self.aggregator.projection
         self._noise = Noise(seed=seed)
         self._alphas_cumprod = files.alphas_cumprod.tolist()
 
     @torch.no_grad()
     def __call__(self, images: Images, indices: Indices = None) -> Features:
         """See `FeatureExtractor`."""
-        clean = self._model.latents(images)
+        clean = self.model.latents(images)
         total = clean.new_zeros(len(clean), self.channels, *clean.shape[-2:])
         latents = clean
         for step in range(self._last_step + 1):
@@ -118,7 +118,7 @@ class Hyperfeatures(LatentExtractor):
             self._add(latents, step, places, total)
             return latents
         with tapped(self._taps if places else (), self._adder(places, total)):
-            predicted = self._model.output(latents, self._timestep(step))
+            predicted = self.model.output(latents, self._timestep(step))
         alpha_bar, next_alpha_bar = self._alpha_bar(step), self._alpha_bar(step + 1)
         clean = (latents - (1 - alpha_bar) ** 0.5 * predicted) / alpha_bar**0.5
         moved: Tensor = next_alpha_bar**0.5 * clean + (1 - next_alpha_bar) ** 0.5 * predicted
@@ -126,13 +126,13 @@ class Hyperfeatures(LatentExtractor):
 
     def _add(self, latents: Tensor, step: int, places: list[int], total: Tensor) -> None:
         with tapped(self._taps, self._adder(places, total)):
-            self._model.activation(latents, self._timestep(step))
+            self.model.activation(latents, self._timestep(step))
 
     def _adder(self, places: list[int], total: Tensor) -> Callable[[int, Tensor], None]:
         def add(layer: int, output: Tensor) -> None:
             features = F.interpolate(output.float(), total.shape[-2:], mode="bilinear", align_corners=False)
             for place in places:
-                total.add_(self._aggregator.network.share(place, layer, features))
+                total.add_(self.aggregator.network.share(place, layer, features))
 
         return add
 

@@ -60,14 +60,14 @@ class LatentDiffusion:
         device: torch.device,
     ) -> None:
         self.dtype, self.device, self.up_ft_index = dtype, device, up_ft_index
-        self._unet, self._vae = _build(UNet2DConditionModel, unet), _build(AutoencoderKL, vae)
-        self.factor = 2 ** sum(block.downsamplers is not None for block in self._vae.encoder.down_blocks)
-        self.blocks = _up_blocks(self._unet, self.factor)
+        self.unet, self.vae = _build(UNet2DConditionModel, unet), _build(AutoencoderKL, vae)
+        self.factor = 2 ** sum(block.downsamplers is not None for block in self.vae.encoder.down_blocks)
+        self.blocks = _up_blocks(self.unet, self.factor)
         finer = check_blocks(self.blocks, up_ft_index, finer_ft_index)
         self.finer_stride = finer.stride if finer else None
         self.finer_channels = (finer or self.blocks[up_ft_index]).channels
         self._last = up_ft_index if finer_ft_index is None else finer_ft_index
-        config, latent_channels = self._unet.config, self._vae.config.latent_channels
+        config, latent_channels = self.unet.config, self.vae.config.latent_channels
         if config.in_channels != latent_channels:
             raise WeightsError(
                 f"The U-Net takes {config.in_channels} channels, the VAE gives {latent_channels}.",
@@ -80,18 +80,18 @@ class LatentDiffusion:
                 "Text encoder and U-Net have to be of the same model.",
             )
         tensors = {_current_name(name): value for name, value in vae.read().items()}
-        check_fits(self._vae, tensors, vae.files[0])
-        del self._vae.decoder, self._vae.post_quant_conv
-        assign(self._vae, tensors, dtype, device)
+        check_fits(self.vae, tensors, vae.files[0])
+        del self.vae.decoder, self.vae.post_quant_conv
+        assign(self.vae, tensors, dtype, device)
         tensors = unet.read()
-        check_fits(self._unet, tensors, unet.files[0])
+        check_fits(self.unet, tensors, unet.files[0])
         if not whole:
             for later in range(self._last + 1, len(self.blocks)):
                 # the number of blocks stays: the U-Net uses it to forward sizes that are not multiples of 8
-                self._unet.up_blocks[later] = nn.Identity()
-            del self._unet.conv_norm_out, self._unet.conv_act, self._unet.conv_out
-        assign(self._unet, tensors, dtype, device)
-        self._condition = condition.to(device, dtype)
+                self.unet.up_blocks[later] = nn.Identity()
+            del self.unet.conv_norm_out, self.unet.conv_act, self.unet.conv_out
+        assign(self.unet, tensors, dtype, device)
+        self.condition = condition.to(device, dtype)
 
     def latents(
         self, images: Images, samples: Noise | None = None, indices: Indices = None
@@ -102,33 +102,33 @@ class LatentDiffusion:
         """
         check_sides(images, self.factor)
         pixels = _arranged(images.to(self.device, torch.float32) * 2 - 1, self.dtype)
-        posterior = self._vae.encode(pixels).latent_dist
+        posterior = self.vae.encode(pixels).latent_dist
         latents: Tensor = posterior.mean.float()
         if samples is not None:
             own = replace(samples, seed=samples.seed + POSTERIOR_SEED)
             draws = own.draw_frames(tuple(latents.shape[1:]), len(latents), indices)
             latents = latents + posterior.std.float() * draws.to(latents)
-        return latents * float(self._vae.config.scaling_factor)
+        return latents * float(self.vae.config.scaling_factor)
 
     @property
     def decoder(self) -> list[Any]:
         """The U-Net's up blocks up to the tapped one."""
-        return list(self._unet.up_blocks[: self.up_ft_index + 1])
+        return list(self.unet.up_blocks[: self.up_ft_index + 1])
 
     def checkpoint_gradients(self) -> None:
         """Recompute the U-Net's activations for gradients instead of storing them."""
-        self._unet.enable_gradient_checkpointing()
+        self.unet.enable_gradient_checkpointing()
 
     def compile(self) -> None:
         """Apply `torch.compile` to the encoder and the U-Net."""
-        compile_blocks(self._vae.encoder)
-        compile_blocks(self._unet, self._unet.up_blocks[self.up_ft_index], self._unet.up_blocks[self._last])
+        compile_blocks(self.vae.encoder)
+        compile_blocks(self.unet, self.unet.up_blocks[self.up_ft_index], self.unet.up_blocks[self._last])
 
     def activation(
         self, latents: Float[Tensor, "b c y x"], timestep: float, *, finer: bool = False
     ) -> Float[Tensor, "b d v u"]:
         """Return the tapped block's output, with `finer` packed with that of the finer block."""
-        blocks = self._unet.up_blocks
+        blocks = self.unet.up_blocks
         finer_tap = blocks[self._last] if finer else None
         return tap_outputs(blocks[self.up_ft_index], finer_tap, lambda: self.output(latents, timestep))
 
@@ -141,9 +141,9 @@ class LatentDiffusion:
         """
         # a tensor: diffusers would otherwise choose a dtype, and float16 cannot hold timesteps like 261.3
         timesteps = torch.full((len(latents),), timestep, dtype=torch.float32, device=self.device)
-        given = self._condition if condition is None else condition.to(self.device, self.dtype)
+        given = self.condition if condition is None else condition.to(self.device, self.dtype)
         sample = _arranged(latents.to(self.device), self.dtype)
-        predicted: Tensor = self._unet(sample, timesteps, given.expand(len(latents), -1, -1)).sample
+        predicted: Tensor = self.unet(sample, timesteps, given.expand(len(latents), -1, -1)).sample
         return predicted.float()
 
 
@@ -198,7 +198,7 @@ class LatentExtractor:
         whole: bool = False,
     ) -> None:
         """Build the networks of a pipeline; the arguments are those of `LatentDiffusion` and common options."""
-        self._model = LatentDiffusion(
+        self.model = LatentDiffusion(
             unet=files.unet,
             vae=files.vae,
             condition=prompt_embedding(prompt, files.text_encoder, files.unet.files),
@@ -209,7 +209,7 @@ class LatentExtractor:
             device=self.device,
         )
         if compile:
-            self._model.compile()
-        self.stride, self.channels = self._model.blocks[up_ft_index]
-        self.finer_stride, self.finer_channels = self._model.finer_stride, self._model.finer_channels
-        self.multiple = working_multiple(multiple, self._model.factor)
+            self.model.compile()
+        self.stride, self.channels = self.model.blocks[up_ft_index]
+        self.finer_stride, self.finer_channels = self.model.finer_stride, self.model.finer_channels
+        self.multiple = working_multiple(multiple, self.model.factor)

@@ -102,11 +102,11 @@ class StableDiffusionLayers(LatentExtractor):
         )
         if windows is not None and self.multiple % 64:
             raise UsageError(f"features.multiple = {multiple}: with windows it has to be one of 64.", "Leave it out.")
-        self._taps = [_layer(self._model.decoder[block], block, layer) for block, layer in self._layers]
-        channels = [self._model.blocks[block].channels for block, _ in self._layers]
+        self._taps = [_layer(self.model.decoder[block], block, layer) for block, layer in self._layers]
+        channels = [self.model.blocks[block].channels for block, _ in self._layers]
         self._components = [min(layer_pca or own, own) for own in channels]
-        doubled = [2 if self._model.decoder[block].upsamplers is not None else 1 for block, _ in self._layers]
-        self._strides = [self._model.blocks[self._layers[n][0]].stride * factor for n, factor in enumerate(doubled)]
+        doubled = [2 if self.model.decoder[block].upsamplers is not None else 1 for block, _ in self._layers]
+        self._strides = [self.model.blocks[self._layers[n][0]].stride * factor for n, factor in enumerate(doubled)]
         self.channels, self.stride = sum(self._components), self._strides[-1]
         self.timestep, self.windows = timestep, windows
         self._noise, self._noise_side = Noise(seed=seed), noise_side
@@ -149,11 +149,11 @@ class StableDiffusionLayers(LatentExtractor):
         ]
 
     def _pass(self, images: Images) -> list[Tensor]:
-        latents = self._model.latents(images)
+        latents = self.model.latents(images)
         noise = self.noise((latents.shape[-2], latents.shape[-1]), latents.shape[1]).to(latents)
         found: list[Tensor] = []
         with tapped(self._taps, lambda _number, output: found.append(output.float())):
-            self._model.activation(self._alpha_bar**0.5 * latents + (1 - self._alpha_bar) ** 0.5 * noise, self.timestep)
+            self.model.activation(self._alpha_bar**0.5 * latents + (1 - self._alpha_bar) ** 0.5 * noise, self.timestep)
         return found
 
     def noise(self, size: tuple[int, int], channels: int = 4) -> Float[Tensor, "1 c h w"]:

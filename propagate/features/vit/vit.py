@@ -147,8 +147,8 @@ class VisionTransformer:
         files = open_vit(
             located(*self.wanted_weights(weights, revision, variant)), self.family.positions, head_channels
         )
-        self._network = build_network(files, self.dtype)
-        config = self._network.config
+        self.network = build_network(files, self.dtype)
+        config = self.network.config
         sides = _pair(config.patch_size)
         if sides[0] != sides[1] or config.num_channels != 3:
             raise WeightsError(
@@ -157,7 +157,7 @@ class VisionTransformer:
             )
         self.stride = sides[0]
         self.multiple = working_multiple(multiple, self.stride)
-        lists = (module for module in self._network.modules() if isinstance(module, nn.ModuleList))
+        lists = (module for module in self.network.modules() if isinstance(module, nn.ModuleList))
         blocks = next(blocks for blocks in lists if len(blocks) == config.num_hidden_layers)
         if not -len(blocks) <= layer < len(blocks):
             raise UsageError(
@@ -169,11 +169,11 @@ class VisionTransformer:
         self._tap, self.channels = (block, int(config.hidden_size)) if facet == "token" else _projection(block, facet)
         is_normed = facet == "token" and (self.family.final_norm if norm is None else norm)
         norms = ("layernorm", "norm", "post_layernorm")
-        parts = dict(getattr(self._network, "vision_model", self._network).named_children())
+        parts = dict(getattr(self.network, "vision_model", self.network).named_children())
         self._norm = next(parts[name] for name in norms if name in parts) if is_normed else nn.Identity()
         self._place(config, self.family.positions[files.kind], position_offset)
         self._options = {"interpolate_pos_encoding": True} if files.kind in _NEEDS_INTERPOLATION else {}
-        self._network.to(self.device)
+        self.network.to(self.device)
         if compile:
             compile_blocks(blocks, self._tap)
         self._mean = _color(mean or files.mean or self.family.mean, self.device)
@@ -185,7 +185,7 @@ class VisionTransformer:
         check_sides(images, self.stride)
         rows, columns = (side // self.stride for side in images.shape[-2:])
         pixels = self.normalized(images).to(self.dtype)
-        tokens: Tensor = self._norm(run_until(self._tap, lambda: self._network(pixels, **self._options)))
+        tokens: Tensor = self._norm(run_until(self._tap, lambda: self.network(pixels, **self._options)))
         # the class token and the registers come before the patches
         patches = tokens[:, -rows * columns :].float().transpose(1, 2)
         return patches.reshape(len(images), self.channels, rows, columns)
@@ -202,10 +202,10 @@ class VisionTransformer:
                     f"features.position_offset = {offset}: the model has no learned positions.", "Leave it out."
                 )
             head_channels = int(config.hidden_size // config.num_attention_heads)
-            self._network.rope_embeddings = RotaryPositions(float(config.rope_theta), head_channels, self.stride)
+            self.network.rope_embeddings = RotaryPositions(float(config.rope_theta), head_channels, self.stride)
             return
         chosen = rule if offset is None else PositionRule(offset, rule.antialias)
-        embeddings = getattr(self._network, "vision_model", self._network).embeddings
+        embeddings = getattr(self.network, "vision_model", self.network).embeddings
         height, width = _pair(config.image_size)
         trained = (height // self.stride, width // self.stride)
 

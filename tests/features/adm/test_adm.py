@@ -160,13 +160,13 @@ def test_safetensors_and_the_converted_folder_give_the_same(checkpoint, images, 
 def test_what_comes_after_the_block_is_neither_kept_nor_run(checkpoint, images, index):
     extractor = build(checkpoint, up_ft_index=index, ensemble_size=3)
     calls: list[str] = []
-    for name, module in extractor._unet.named_modules():
+    for name, module in extractor.unet.named_modules():
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
     extractor(images[:1])
     residual_blocks = [name for name in calls if re.fullmatch(r"up_blocks\.\d+\.resnets\.\d+", name)]
     assert len(residual_blocks) == 3 * (index + 1)  # once per draw of the noise
     kept = {
-        name for name, module in extractor._unet.named_modules() if next(module.parameters(False), None) is not None
+        name for name, module in extractor.unet.named_modules() if next(module.parameters(False), None) is not None
     }
     assert kept <= set(calls)  # nothing with weights is kept that did not run
 
@@ -352,6 +352,6 @@ def test_draws_can_share_a_pass(checkpoint):
     options = {"ensemble_size": 3, "noise": "fresh"}
     one, together = build(checkpoint, **options), build(checkpoint, **options, draws_per_pass=2)
     batches: list[int] = []
-    together._unet.conv_in.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    together.unet.conv_in.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
     torch.testing.assert_close(together(images, [3, 5]), one(images, [3, 5]), rtol=1e-4, atol=1e-4)
     assert batches == [4, 2]

@@ -107,7 +107,7 @@ def test_draws_can_share_a_pass():
     options = {"ensemble_size": 3, "noise": "antithetic", "device": "cpu"}
     one, together = build_extractor("compact", **options), build_extractor("compact", **options, draws_per_pass=2)
     batches: list[int] = []
-    together._networks[0].start.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    together.networks[0].start.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
     torch.testing.assert_close(together(images), one(images), rtol=1e-4, atol=1e-4)
     assert sorted(batches) == [1, 1, 2, 2]  # of each picture two draws and one
 

@@ -162,7 +162,7 @@ def test_the_whole_network_is_compiled(model, monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "compile", lambda forward: given.append(forward.__self__) or forward)
     file = written(tmp_path, timesteps=(51, 261))
     extractor = build_extractor("compact", weights=model, head=file, device="cpu", compile=True)
-    assert given == extractor._networks
+    assert given == extractor.networks
 
 
 def test_memory_can_be_estimated(model, tmp_path):

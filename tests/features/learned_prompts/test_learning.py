@@ -58,7 +58,7 @@ def test_weights_get_no_gradient(network):
     embedding = start(network).requires_grad_()
     attention_loss(network, picture()[None], TARGET, embedding, View(whole(SIZE), views(1)[0].noise), 140).backward()
     assert embedding.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in network._model._unet.parameters())
+    assert all(parameter.grad is None for parameter in network.model.unet.parameters())
 
 
 def test_it_stops_where_the_loss_is_flat(network):

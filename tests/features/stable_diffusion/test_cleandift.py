@@ -64,8 +64,8 @@ def test_every_option_changes_the_features(weights, images, options):
 def test_one_pass_without_noise(weights, images):
     extractor = build(weights, up_ft_index=1)
     calls = []
-    extractor._model._vae.encoder.register_forward_hook(lambda *_: calls.append("encoder"))
-    for place, block in enumerate(extractor._model._unet.up_blocks):
+    extractor.model.vae.encoder.register_forward_hook(lambda *_: calls.append("encoder"))
+    for place, block in enumerate(extractor.model.unet.up_blocks):
         block.register_forward_pre_hook(lambda *_, place=place: calls.append(place))
     extractor(images[:1])
     assert calls == ["encoder", 0, 1]
@@ -81,7 +81,7 @@ def test_the_timestep_is_exact_in_half_precision(weights, images):
     """In bfloat16 itself 261 would become 260, as in the notebooks."""
     rough = build(weights, up_ft_index=0, dtype="bfloat16")
     told = []
-    rough._model._unet.time_proj.register_forward_pre_hook(lambda _module, inputs: told.append(inputs[0]))
+    rough.model.unet.time_proj.register_forward_pre_hook(lambda _module, inputs: told.append(inputs[0]))
     rough(images[:1])
     assert told[0].tolist() == [261.0]
 

@@ -89,7 +89,7 @@ def test_every_block_of_other_models_at_any_size(folder):
     for place, block in enumerate(unet.up_blocks):
         block.register_forward_hook(lambda _module, _inputs, output, place=place: outputs.update({place: output}))
     kept = DDIMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod[261]
-    prompt = build(folder)._model._condition
+    prompt = build(folder).model.condition
     for place in range(len(unet.up_blocks)):
         extractor = build(folder, up_ft_index=place, timestep=261, ensemble_size=1, seed=3)
         assert extractor.multiple == 2 ** (len(vae.config.block_out_channels) - 1)
@@ -106,13 +106,13 @@ def test_every_block_of_other_models_at_any_size(folder):
 
 @pytest.mark.parametrize("block", range(4))
 def test_only_what_is_needed_is_in_memory(block):
-    model = build(up_ft_index=block)._model
-    parts = {name.split(".")[0] for name, _ in model._unet.named_parameters()}
+    model = build(up_ft_index=block).model
+    parts = {name.split(".")[0] for name, _ in model.unet.named_parameters()}
     assert parts == {"conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks"}
-    held = {int(name.split(".")[1]) for name, _ in model._unet.named_parameters() if name.startswith("up_blocks")}
+    held = {int(name.split(".")[1]) for name, _ in model.unet.named_parameters() if name.startswith("up_blocks")}
     assert held == set(range(block + 1))
-    assert {name.split(".")[0] for name, _ in model._vae.named_parameters()} == {"encoder", "quant_conv"}
-    assert not any(parameter.is_meta for network in (model._unet, model._vae) for parameter in network.parameters())
+    assert {name.split(".")[0] for name, _ in model.vae.named_parameters()} == {"encoder", "quant_conv"}
+    assert not any(parameter.is_meta for network in (model.unet, model.vae) for parameter in network.parameters())
 
 
 def test_the_network_stops_at_the_block_and_the_frame_is_encoded_once():
@@ -122,8 +122,8 @@ def test_the_network_stops_at_the_block_and_the_frame_is_encoded_once():
     def count(name):
         return lambda *_: calls.update({name: calls[name] + 1})
 
-    extractor._model._vae.encoder.register_forward_hook(count("encoder"))
-    for place, block in enumerate(extractor._model._unet.up_blocks):
+    extractor.model.vae.encoder.register_forward_hook(count("encoder"))
+    for place, block in enumerate(extractor.model.unet.up_blocks):
         # before the block runs: the tapped one's end is where the pass is left
         block.register_forward_pre_hook(count(f"block {place}"))
     for _ in range(2):

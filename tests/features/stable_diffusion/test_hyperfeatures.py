@@ -57,11 +57,11 @@ def test_one_step_noises_once_per_saved_step(images):
     """Labels 9, 5, 0 of 10: the clean latents, and steps 4 and 9 of the inversion."""
     extractor = build()
     fed, latents = [], []
-    extractor._model._unet.time_proj.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0].tolist()))
-    extractor._model._unet.conv_in.register_forward_pre_hook(lambda _module, inputs: latents.append(inputs[0]))
+    extractor.model.unet.time_proj.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0].tolist()))
+    extractor.model.unet.conv_in.register_forward_pre_hook(lambda _module, inputs: latents.append(inputs[0]))
     extractor(images[:1])
     assert fed == [[-1.0], [300.0], [800.0]]
-    clean = extractor._model.latents(images[:1])
+    clean = extractor.model.latents(images[:1])
     assert torch.equal(latents[0], clean)
     noise = torch.randn(1, 4, 9, 13, generator=torch.Generator().manual_seed(0))
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

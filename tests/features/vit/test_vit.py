@@ -124,7 +124,7 @@ def test_facets_are_what_the_attention_makes(kind, facet, tmp_path):
 def test_what_comes_after_the_layer_is_not_kept(name):
     first, second = build(name, layer=0), build(name, layer=1)
     assert dry_run(lambda: first(pictures(first))).given < dry_run(lambda: second(pictures(second))).given
-    sizes = [sum(value.numel() for value in kept._network.state_dict().values()) for kept in (first, second)]
+    sizes = [sum(value.numel() for value in kept.network.state_dict().values()) for kept in (first, second)]
     assert sizes[0] < sizes[1]
 
 
