@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -115,7 +116,9 @@ def _remedy(needed: MemoryEstimate) -> str:
     network = "video.short_side, features.batch_size or, of a diffusion model, features.dtype"
     bank = "propagation.n_last or propagation.memory_dtype"
     first, then = (bank, network) if needed.bank > needed.activations else (network, bank)
-    return f"Raise it, or lower {first}, then {then}, with --set."
+    # from one start of a process to the next, libraries take some MiB more or less
+    enough = mib(math.ceil(needed.total / (16 * MIB) + 1) * 16 * MIB)
+    return f"Raise it to {enough}, or lower {first}, then {then}, with --set."
 
 
 def _dry_pass(extractor: FeatureExtractor, size: tuple[int, int], passes: PassSize, batch: int) -> Footprint:

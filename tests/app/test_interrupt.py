@@ -79,7 +79,7 @@ def test_an_interrupt_before_the_first_frame_leaves_nothing(run, clip, mask, tmp
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_each_signal_ends_a_command_with_its_code(number, code):
+def test_each_signal_ends_a_command_with_its_code(usual_signals, number, code):
     before = signal.getsignal(number)
     with pytest.raises(typer.Exit) as caught, reporting():
         os.kill(os.getpid(), number)

@@ -76,7 +76,7 @@ def test_the_process_is_gone_when_the_user_interrupts():
     assert pids == [1]
 
 
-def test_a_signal_while_the_process_starts_ends_it(monkeypatch):
+def test_a_signal_while_the_process_starts_ends_it(usual_signals, monkeypatch):
     begin = SpawnProcess.start
 
     def interrupted(process):

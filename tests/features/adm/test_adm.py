@@ -165,9 +165,7 @@ def test_what_comes_after_the_block_is_neither_kept_nor_run(checkpoint, images, 
     extractor(images[:1])
     residual_blocks = [name for name in calls if re.fullmatch(r"up_blocks\.\d+\.resnets\.\d+", name)]
     assert len(residual_blocks) == 3 * (index + 1)  # once per draw of the noise
-    kept = {
-        name for name, module in extractor.unet.named_modules() if next(module.parameters(False), None) is not None
-    }
+    kept = {name for name, module in extractor.unet.named_modules() if next(module.parameters(False), None) is not None}
     assert kept <= set(calls)  # nothing with weights is kept that did not run
 
 

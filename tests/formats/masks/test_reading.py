@@ -173,6 +173,6 @@ def test_an_array_is_written_as_a_mask(tmp_path: Path) -> None:
     ids = np.array([[0, 1, 2], [3, 4, 255]])
     write_mask(tmp_path / "a.png", ids)
     np.testing.assert_array_equal(read_indexed_png(tmp_path / "a.png").ids, ids)
-    with pytest.raises(InputError, match="mask of float64"):
+    with pytest.raises(InputError, match="mask has type float64"):
         write_mask(tmp_path / "b.png", ids / 2)
     assert not (tmp_path / "b.png").exists()
