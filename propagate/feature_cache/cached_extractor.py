@@ -40,7 +40,7 @@ class CachedExtractor:
     def __init__(self, resolved: ResolvedSettings, cache: FeatureCache) -> None:
         features = resolved.settings.features
         self.device = device_of(features)
-        self._cache = cache
+        self.cache = cache
         self._build = functools.cache(partial(build_extractor, features.name, **features.options))
         identity = extractor_identity(resolved, self.device)
         cached = known = read_description(cache.folder / settings_hash(identity)[:32], identity)
@@ -94,10 +94,10 @@ class CachedExtractor:
             chosen = images if len(missing) == len(images) else images[missing]
             computed = self._computed(chosen, [numbers[place] for place in missing], finer)
             for place, features in zip(missing, computed, strict=True):
-                self._cache.keep(paths[place], features)
+                self.cache.keep(paths[place], features)
                 found[place] = features
-        self._cache.counts["computed"] += len(missing)
-        self._cache.counts["found"] += len(images) - len(missing)
+        self.cache.counts["computed"] += len(missing)
+        self.cache.counts["found"] += len(images) - len(missing)
         return torch.stack([features.to(self.device) for features in found if features is not None])
 
     def anchored(self, images: Float[Tensor, "b 3 h w"], indices: Sequence[int] | None = None) -> FeatureExtractor:
@@ -127,7 +127,7 @@ class CachedExtractor:
     def _load(self, path: Path, image: Tensor, finer: bool) -> Tensor | None:
         rows, columns = (-(-side // self.stride) for side in image.shape[-2:])
         channels = both_maps(self).channels if finer else self.channels
-        found = self._cache.load(path)
+        found = self.cache.load(path)
         return found if found is not None and found.shape == (channels, rows, columns) else None
 
 

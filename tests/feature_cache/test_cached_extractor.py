@@ -77,7 +77,7 @@ def test_only_what_is_missing_is_computed(tmp_path, calls):
     extractor = cached(tmp_path)
     assert torch.equal(extractor(pictures(4), [0, 1, 2, 3]), plain)
     assert calls == {"built": 2, "computed": 4}
-    assert extractor._cache.counts == {"found": 2, "computed": 2, "kept": 2}
+    assert extractor.cache.counts == {"found": 2, "computed": 2, "kept": 2}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from propagate.errors import WeightsError
 from propagate.feature_cache import identity as module
 from propagate.feature_cache.identity import Description, extractor_identity, read_description, write_description
 from propagate.features import plugins as installed
+from propagate.formats import settings_hash
 from propagate.settings import load_with_origins
 
 KNOWN = Description(
@@ -33,7 +34,7 @@ def edit(folder, **changes) -> None:
     values = json.loads((folder / "extractor.json").read_text())
     values["extractor"] |= changes
     values.pop("checksum")
-    values["checksum"] = module._checksum(values)
+    values["checksum"] = settings_hash(values)[:16]
     (folder / "extractor.json").write_text(json.dumps(values))
 
 

@@ -97,10 +97,10 @@ def test_a_step_from_coarse_to_fine_takes_what_is_estimated_or_a_little_less(opt
         try:
             return propagator.step(*given_maps)
         finally:
-            tiled._hiding.cache_clear()
+            tiled.hiding_mask.cache_clear()
 
     before: list[int] = []
-    tiled._hiding.cache_clear()
+    tiled.hiding_mask.cache_clear()
     made = dry_run(step).created - before[0]
     assert 0.8 < case.transfer_bytes(tile_scores) / made < 1.8
 
@@ -134,9 +134,9 @@ def transfer_in_fact(case: Load, tile_scores: int) -> int:
                 tile_scores=tile_scores,
             )
         finally:
-            tiled._hiding.cache_clear()  # of masks without content
+            tiled.hiding_mask.cache_clear()  # of masks without content
 
-    tiled._hiding.cache_clear()
+    tiled.hiding_mask.cache_clear()
     return dry_run(step).created - given_bytes
 
 

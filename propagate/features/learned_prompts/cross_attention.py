@@ -55,9 +55,9 @@ class AttentionNetwork:
             device=device,
         )
         self.factor = self.model.factor
-        self._transformers = [_transformer(self.model.decoder[block], block, layer) for block, layer in self.layers]
-        self._recorders = [AttentionRecorder() for _ in self.layers]
-        for transformer, recorder in zip(self._transformers, self._recorders, strict=True):
+        self.transformers = [_transformer(self.model.decoder[block], block, layer) for block, layer in self.layers]
+        self.recorders = [AttentionRecorder() for _ in self.layers]
+        for transformer, recorder in zip(self.transformers, self.recorders, strict=True):
             transformer.transformer_blocks[0].attn2.set_processor(recorder)
         if checkpointing:
             self.model.checkpoint_gradients()
@@ -86,17 +86,17 @@ class AttentionNetwork:
         for all).
         """
         sizes: list[tuple[int, int]] = []
-        for recorder in self._recorders:
+        for recorder in self.recorders:
             recorder.is_recording = True
 
         def add_size(_number: int, output: Tensor) -> None:
             sizes.append((output.shape[-2], output.shape[-1]))
 
-        last = self._transformers[-1]
-        with tapped(self._transformers[:-1], add_size):
+        last = self.transformers[-1]
+        with tapped(self.transformers[:-1], add_size):
             output = run_until(last, lambda: self.model.output(noisy, timestep, embeddings))
         add_size(len(sizes), output)
-        return [recorder.take(len(noisy), size).float() for recorder, size in zip(self._recorders, sizes, strict=True)]
+        return [recorder.take(len(noisy), size).float() for recorder, size in zip(self.recorders, sizes, strict=True)]
 
 
 class AttentionRecorder:

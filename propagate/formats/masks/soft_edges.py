@@ -56,8 +56,8 @@ def soft_edges(compact: UInt16[ndarray, "h w"], table: Table, path: Path, source
     two_tone = len(areas) == 2 and np.abs(table[areas[0]] - table[areas[1]]).max() >= 128
     if shades >= 3 or (two_tone and 0 < shades == count - 2):
         return InputError(
-            f"{path} has soft (anti-aliased) edges: {shades} of its {count} colors lie only between two others, and "
-            "would become objects of their own.",
+            f"{path} has soft (anti-aliased) edges: {shades} of its {count} colors are blends of two others and "
+            "would become objects.",
             _HARD_EDGES,
         )
     if count > _MANY and 2 * len(areas) < count:

@@ -95,7 +95,7 @@ def transfer(query: Query, keys: Keys, labels: Labels, rule: Rule, *, blocks: Bl
     assert loaded is not None
     blocks = blocks or Blocks()
     frames, channels, height, width = keys.shape
-    bound, free, reach, limit = _reach(rule.window, frames, (height, width))
+    bound, free, reach, limit = split_by_reach(rule.window, frames, (height, width))
     exact_rows = query.permute(1, 2, 0).contiguous()
     result = torch.empty(labels.shape[1:], dtype=labels.dtype, device=labels.device)
     tall, wide = blocks.tile
@@ -120,7 +120,7 @@ def transfer(query: Query, keys: Keys, labels: Labels, rule: Rule, *, blocks: Bl
     return result
 
 
-def _reach(window: Window | None, frames: int, grid: tuple[int, int]) -> tuple[list[int], list[int], int, int]:
+def split_by_reach(window: Window | None, frames: int, grid: tuple[int, int]) -> tuple[list[int], list[int], int, int]:
     """Frames inside the window, frames searched everywhere, the largest |dy| or |dx| and the largest dy^2 + dx^2."""
     bound, free = split_frames(window, frames)
     if window is None or window.reach < 0:

@@ -79,7 +79,7 @@ def _scored_tiles(
             columns = torch.cat([bound_index[:, near_y, near_x].flatten(), columns])
             sizes = (_length(ys), _length(xs)), (_length(near_y), _length(near_x))
             offset = near_y.start - ys.start, near_x.start - xs.start
-            hiding = _hiding(*sizes, offset, replace(window, exempt=()), keys.device)
+            hiding = hiding_mask(*sizes, offset, replace(window, exempt=()), keys.device)
         yield ys, xs, _scores(tile, found.to(tile.dtype), hiding, len(bound)), columns
 
 
@@ -163,7 +163,7 @@ def _reachable(tile: slice, length: int, reach: int) -> slice:
 
 
 @lru_cache(maxsize=64)
-def _hiding(
+def hiding_mask(
     tile: tuple[int, int], region: tuple[int, int], offset: tuple[int, int], window: Window, device: torch.device
 ) -> Float[Tensor, "q r"]:
     """(queries of the tile, cells of the region): 0 inside the window, -inf outside.

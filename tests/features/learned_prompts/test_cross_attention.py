@@ -56,7 +56,7 @@ def test_each_picture_has_its_own_embedding(network):
 
 @torch.no_grad()
 def test_an_attention_gives_what_it_gives_without_recording(network):
-    module = network._transformers[3].transformer_blocks[0].attn2
+    module = network.transformers[3].transformer_blocks[0].attn2
     generator = torch.Generator().manual_seed(0)
     states = torch.randn((2, 24, module.to_q.in_features), generator=generator)
     prompts = torch.randn((2, 77, network.width), generator=generator)
@@ -85,7 +85,7 @@ def test_checkpointing_changes_neither_loss_nor_gradient_and_keeps_nothing():
         loss.backward()
         found.append((loss.item(), embedding.grad))
         gc.collect()
-        assert all(recorder._attention is None for recorder in network._recorders)
+        assert all(recorder._attention is None for recorder in network.recorders)
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-7)
 

@@ -172,13 +172,13 @@ def test_the_window_as_the_kernel_knows_it():
     for shape, radii in (("square", (0, 1, 2.5, 40)), ("circle", (1, 2, 2.5, 4.3, 40))):
         for radius in radii:
             window = Window(shape, radius, exempt=(1,))
-            bound, free, reach, limit = affinity_triton._reach(window, 3, (9, 12))
+            bound, free, reach, limit = affinity_triton.split_by_reach(window, 3, (9, 12))
             dy, dx = torch.arange(-8, 9)[:, None], torch.arange(-11, 12)[None]
             near = (dy.abs() <= reach) & (dx.abs() <= reach) if shape == "square" else dy**2 + dx**2 <= limit
             assert torch.equal(near, window.contains(dy, dx))
             assert (bound, free) == ([0, 2], [1])
-    assert affinity_triton._reach(Window("circle", 0), 2, (3, 3))[:2] == ([], [])
-    assert affinity_triton._reach(None, 2, (3, 3))[:2] == ([], [0, 1])
+    assert affinity_triton.split_by_reach(Window("circle", 0), 2, (3, 3))[:2] == ([], [])
+    assert affinity_triton.split_by_reach(None, 2, (3, 3))[:2] == ([], [0, 1])
 
 
 def test_the_blocks_are_what_products_of_matrices_need():
