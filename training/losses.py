@@ -45,7 +45,7 @@ def matching_loss(
         partner: (x, y) in cells of B for each cell of A; B is sampled there bilinearly.
         has_partner: which cells of A have a partner. The loss is the mean over these.
         chosen: flat indices of the cells of A to use; None: all.
-        temperature: of the softmax.
+        temperature: softmax temperature.
         blind_radius: in cells; nearer cells of B are neither positives nor negatives.
         other_pictures: number of other pictures that negatives are taken from.
     """
@@ -87,7 +87,7 @@ def label_transfer_loss(
         keys: features of the other views.
         query_shares: share of each layer per cell of the query view.
         key_shares: share of each layer per cell, one tensor per key view.
-        temperature: of the softmax.
+        temperature: softmax temperature.
     """
     cells = F.normalize(query.flatten(2).transpose(1, 2), dim=-1)
     bank = torch.cat([F.normalize(view.flatten(2), dim=1) for view in keys], -1)

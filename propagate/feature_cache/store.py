@@ -43,7 +43,7 @@ class CacheWarning(PropagateWarning):
 class FeatureCache:
     """A folder of features, bounded to `limit` bytes, that evicts the least recently used entries.
 
-    A run evicts no entry that it wrote or used: of a clip that does not fit, the first frames stay, with a
+    A run evicts no entry that it wrote or used. If a clip does not fit, its first frames stay cached and there is a
     `CacheWarning`. Runs that write at the same time can each exceed the limit by a sixteenth. `counts` has the features
     "found" by this run, "computed", and "kept" of those. Raises InputError if the folder cannot be created or written.
     """

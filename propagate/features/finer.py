@@ -6,6 +6,7 @@ map on the coarse grid: a cell's own channels, then its children's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import lcm
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from propagate.features.extractor import EnsembleExtractor, FeatureExtractor, Fe
 from propagate.propagation.finer import by_cell, finer_factor, from_cells
 
 
-class WithFiner:
+class WithFiner(ABC):
     """Base of extractors with a finer map, whose two calls differ only in what is tapped."""
 
     @torch.no_grad()
@@ -33,8 +34,9 @@ class WithFiner:
         """See `FinerExtractor`; only where `finer_stride` is not None."""
         return self._features(images, indices, finer=True)
 
+    @abstractmethod
     def _features(self, images: Images, indices: Indices, *, finer: bool) -> Features:
-        raise NotImplementedError
+        """Return the features, or with `finer` those of the finer map."""
 
 
 class BothMaps:

@@ -51,7 +51,7 @@ def propagate_labels(
         labels: (N, L, h, w) labels of the context frames, not necessarily summing to 1.
         window: which keys a query can reach; None: all.
         top_k: number of keys that count, or fewer where fewer can be reached.
-        temperature: of the softmax, above 0. The maximum is subtracted, so small values are safe.
+        temperature: softmax temperature, above 0. The maximum is subtracted, so small values are safe.
         ties: "cut" takes exactly k keys, "keep" also every key that equals the k-th (DIFT).
         tile_scores: scores held at a time, which do not affect the labels; None: `default_tile_scores`.
         rounded, stamps: a cache of the CPU backend, for steps with one memory, and the version of each context frame's

@@ -24,7 +24,7 @@ class MemoryBank:
         anchors: annotated frames to reserve room for.
         n_older: number of predictions kept after they leave the ring, the newest ones; 0: none.
         older_every: keep one in this many; 1 keeps all, like a longer ring.
-        dtype: of the stored features; None: `suitable_precision` of their device. Labels are float32.
+        dtype: precision of the stored features; None: `suitable_precision` of their device. Labels are float32.
     """
 
     def __init__(

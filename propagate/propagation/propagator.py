@@ -29,7 +29,7 @@ class LabelPropagator:
         n_older, older_every: earlier frames kept as well, see `propagate.propagation.memory.MemoryBank`.
         top_k, temperature, ties: see `propagate.propagation.affinity.propagate_labels`.
         window: "square", "circle" or "none".
-        radius: of the window, in cells of the features' grid, also with `finer`.
+        radius: window radius in cells of the features' grid, also with `finer`.
         exempt_anchors: search anchors without a window (CRW).
         memory_dtype: "float32", "float16" or "bfloat16" for the features in memory; "auto": float16 on a CUDA device
             unless `ties` is "keep", which compares scores for equality, else float32.

@@ -43,7 +43,7 @@ def locate(
     Args:
         model: a name in `MODELS`.
         weights: path or hub repository ("owner/name") with the same files; None: the model's own sources.
-        revision: of the hub repository; None: the registry's, or "main" for a named repository.
+        revision: branch, tag or commit of the hub repository; None: the registry's, or "main" for a named repository.
         offline: search this machine only; None: as HF_HUB_OFFLINE says.
         on_progress: called during downloads from plain URLs with the bytes so far and in total.
 

@@ -18,7 +18,7 @@ from propagate.errors import InputError
 from propagate.files.documents import check_regular_file
 
 _MAX_BYTES = 64 * 2**20  # of a file, and of an unpacked array
-_HEADER, _START = 128, 4096  # bytes: of the file's header; of an array, up to its name
+_HEADER, _START = 128, 4096  # bytes of the file header; bytes to decompress for an array's name
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
